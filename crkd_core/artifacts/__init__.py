@@ -1,0 +1,1 @@
+"""The workspace: manifests, Parquet tables, tensor shards, atomic writes."""

@@ -1,0 +1,93 @@
+"""Section ``data``: the BEV area, images, point clouds and augmentation that teacher and student share."""
+
+from pydantic import Field, model_validator
+
+from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
+from crkd_core.geometry.grid import BEVGrid
+
+
+class GridConfig(Section):
+    """The area that is detected in and the BEV cells of the fused maps and the head."""
+
+    x_range_m: Range = Field((-54.0, 54.0), description="lower and upper x (m, model frame, right)")
+    y_range_m: Range = Field((-54.0, 54.0), description="lower and upper y (m, model frame, forward)")
+    z_range_m: Range = Field((-5.0, 3.0), description="lower and upper z (m, model frame, up)")
+    cell_m: Positive = Field(0.6, description="side of a BEV cell (m)")
+
+    def build(self) -> BEVGrid:
+        """The grid as the geometry floor knows it."""
+        return BEVGrid(self.x_range_m, self.y_range_m, self.z_range_m, self.cell_m)
+
+    @model_validator(mode="after")
+    def _whole_cells(self) -> "GridConfig":
+        for name, (lower, upper) in (("x", self.x_range_m), ("y", self.y_range_m)):
+            cells = (upper - lower) / self.cell_m
+            if upper <= lower or abs(cells - round(cells)) > 1e-6 or round(cells) % 4:
+                raise ValueError(
+                    f"the {name} range {lower} to {upper} m must hold a multiple of 4 whole cells of {self.cell_m} m "
+                    f"(the decoder halves the map twice), found {cells:.3f}"
+                )
+        return self
+
+
+class ImageConfig(Section):
+    """Network input images, and how training varies them."""
+
+    height_px: PositiveInt = Field(256, description="input height (px)", multiple_of=32)
+    width_px: PositiveInt = Field(704, description="input width (px)", multiple_of=32)
+    train_resize: Range = Field(
+        (0.38, 0.55), description="random resize factor of a 1600 px wide image (others in proportion)"
+    )
+    test_resize: Positive = Field(0.48, description="resize factor of a 1600 px wide image at test time")
+    rotation_deg: Range = Field((-5.4, 5.4), description="random image rotation (degrees)")
+    flip: bool = Field(True, description="random horizontal image flip while training")
+    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="RGB mean (0 to 1)")
+    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="RGB deviation (0 to 1)")
+
+
+class LidarConfig(Section):
+    """LiDAR points before voxelisation."""
+
+    sweeps: PositiveInt = Field(10, description="sweeps a sample, the key frame included")
+    min_distance_m: float = Field(1.0, ge=0, description="points of earlier sweeps nearer than this in x and y are dropped (m)")
+    random_sweeps: bool = Field(
+        True, description="draw the earlier sweeps at random while training (always the nearest at test time)"
+    )
+
+
+class RadarConfig(Section):
+    """Radar points before the pillars."""
+
+    sweeps: PositiveInt = Field(6, description="sweeps a radar, the key frame included")
+
+
+class BEVAugmentationConfig(Section):
+    """Random BEV transform of a training sample; the same for every sensor and the boxes."""
+
+    rotation_deg: Range = Field((0.0, 0.0), description="rotation about z (degrees)")
+    scale: Range = Field((0.9, 1.1), description="uniform scale")
+    translation_std_m: float = Field(0.5, ge=0, description="deviation of the translation in x, y and z (m)")
+    flip_x: bool = Field(True, description="mirror x with probability 1/2")
+    flip_y: bool = Field(True, description="mirror y with probability 1/2")
+
+
+class DataConfig(Section):
+    """Everything about samples that teacher and student must agree on."""
+
+    grid: GridConfig = Field(default_factory=GridConfig, description="detection area and BEV cells")
+    image: ImageConfig = Field(default_factory=ImageConfig, description="input images")
+    lidar: LidarConfig = Field(default_factory=LidarConfig, description="LiDAR points")
+    radar: RadarConfig = Field(default_factory=RadarConfig, description="radar points")
+    augment_student: BEVAugmentationConfig = Field(
+        default_factory=BEVAugmentationConfig, description="BEV augmentation of student training and distillation"
+    )
+    augment_teacher: BEVAugmentationConfig = Field(
+        default_factory=lambda: BEVAugmentationConfig(rotation_deg=(-45.0, 45.0)),
+        description="BEV augmentation of teacher training",
+    )
+    augment_images: bool = Field(True, description="vary the images while training")
+    class_balanced: bool = Field(True, description="class-balanced resampling of the training samples (CBGS)")
+    released_radar_augmentation: bool = Field(
+        False, description="quirk `radar_columns`: augment columns 3 and 4 as velocity, as the released code does"
+    )
+    train_fraction: Fraction = Field(1.0, gt=0, description="fraction of the training samples of an epoch to use")

@@ -1,0 +1,75 @@
+"""Section ``distill``: the four losses and the teacher targets."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from crkd_core.config.sections import Positive, PositiveInt, Range, Section
+
+LOSS_NAMES: tuple[str, ...] = ("csrd", "msfd", "reld", "respd")
+LossName = Literal["csrd", "msfd", "reld", "respd"]
+Reading = Literal["released", "paper"]
+
+
+class CSRDConfig(Section):
+    """Cross-stage radar distillation (section 3.3.1)."""
+
+    weight: float = Field(100.0, ge=0, description="weight in the total")
+
+
+class MSFDConfig(Section):
+    """Mask-scaling feature distillation (section 3.3.2)."""
+
+    camera_weight: float = Field(10.0, ge=0, description="weight of the gated camera maps' term")
+    fused_weight: float = Field(10.0, ge=0, description="weight of the fused maps' term")
+    reading: Reading = Field(
+        "released", description="released: mean of 1/2 (T - S)^2 over mask cells, over B again; paper: 1/(HW) sum |T - S|"
+    )
+    mask: Literal["rotated", "released"] = Field("rotated", description="exact rotated footprints, or the released rectangles")
+    range_steps_m: tuple[float, float] = Field((20.0, 30.0), description="ranges from which masks grow by 25% and by 50% (m)")
+    speed_steps_mps: tuple[float, float] = Field((0.3, 0.8), description="speeds along an axis from which it grows by 25% and by 50% (m/s)")
+    growth: tuple[float, float] = Field((0.25, 0.5), description="relative growth of a side at the two steps")
+    growth_limits_m: Range = Field((0.5, 4.0), description="smallest and largest growth of a side (m)")
+
+
+class RelDConfig(Section):
+    """Relation distillation (section 3.3.3)."""
+
+    weight: float = Field(0.25, ge=0, description="weight in the total")
+    scales: tuple[int, ...] = Field((32, 16, 8, 4), description="cells a side of the resampled maps")
+    affinity: Literal["dot", "cosine"] = Field("dot", description="dot (released) or cosine-normalised (paper) affinity")
+    adapter: bool = Field(True, description="student passes a 3x3 conv, ReLU, 1x1 conv per scale")
+
+
+class RespDConfig(Section):
+    """Response distillation (section 3.3.4)."""
+
+    weight: float = Field(1.0, ge=0, description="weight in the total")
+    task_weights: tuple[float, ...] = Field(
+        (2.0, 2.0, 2.0, 1.0, 2.0, 1.0), description="weight of each head task; dynamic classes count double"
+    )
+    positive_threshold: float = Field(0.3, gt=0, lt=1, description="teacher probability of a positive heatmap cell")
+    box_threshold: float = Field(0.1, gt=0, lt=1, description="summed teacher heatmap from which boxes are compared")
+    box_scale: float = Field(40.0, ge=0, description="factor of the regression term (released: 10 channels x 4)")
+
+
+class TargetsConfig(Section):
+    """Teacher targets on disk."""
+
+    views: PositiveInt = Field(4, description="augmented views kept of a sample; epochs cycle through them")
+    storage: Literal["fp32", "fp16"] = Field("fp16", description="precision of the stored tensors")
+    samples_per_shard: PositiveInt = Field(64, description="samples and views in one shard file")
+
+
+class DistillConfig(Section):
+    """Losses, their weights and the teacher targets."""
+
+    losses: tuple[LossName, ...] = Field(LOSS_NAMES, description="loss terms in the objective; empty: no distillation")
+    csrd: CSRDConfig = Field(default_factory=CSRDConfig, description="cross-stage radar distillation")
+    msfd: MSFDConfig = Field(default_factory=MSFDConfig, description="mask-scaling feature distillation")
+    reld: RelDConfig = Field(default_factory=RelDConfig, description="relation distillation")
+    respd: RespDConfig = Field(default_factory=RespDConfig, description="response distillation")
+    targets: TargetsConfig = Field(default_factory=TargetsConfig, description="teacher targets")
+    released_quirks: tuple[Literal["teacher_train_mode", "radar_columns", "mask"], ...] = Field(
+        (), description="mistakes of the published runs to repeat for comparison"
+    )

@@ -1,0 +1,144 @@
+"""Sections ``teacher`` and ``student``: one detector each, of any modality set."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from crkd_core.config.sections import Positive, PositiveInt, Range, Section
+
+Modality = Literal["camera", "lidar", "radar"]
+
+
+class ResNetConfig(Section):
+    """Residual image backbone; the defaults are ResNet-50."""
+
+    kind: Literal["resnet"] = Field("resnet", description="kind of backbone")
+    block: Literal["basic", "bottleneck"] = Field("bottleneck", description="residual block")
+    depths: tuple[int, int, int, int] = Field((3, 4, 6, 3), description="blocks of each stage")
+    width: PositiveInt = Field(64, description="channels of the stem; stage i has width * 2^i (x 4 for bottlenecks)")
+
+
+class CameraNeckConfig(Section):
+    """Feature pyramid that merges the backbone's stages at 1/8 of the input size."""
+
+    kind: Literal["second_fpn", "lss_fpn"] = Field("second_fpn", description="SECOND-style (all to 1/8, concatenated) or LSS-style")
+    channels: PositiveInt = Field(512, description="channels of the output map")
+
+
+class ViewTransformConfig(Section):
+    """Lift-splat view transform from image features to BEV."""
+
+    kind: Literal["lss", "depth_lss"] = Field("lss", description="plain LSS, or LSS with a sparse LiDAR depth image")
+    depth_range_m: Range = Field((1.0, 60.0), description="lower edges of the first and (exclusive) last depth bin (m)")
+    depth_step_m: Positive = Field(1.0, description="length of a depth bin (m)")
+    z_range_m: Range = Field((-10.0, 10.0), description="heights that are pooled (m)")
+    channels: PositiveInt = Field(80, description="channels of the camera BEV map")
+    downsample: Literal[1, 2] = Field(1, description="2: pool at half the cell size, then a stride-2 convolution")
+
+
+class CameraBranchConfig(Section):
+    """Images to a camera BEV map."""
+
+    backbone: ResNetConfig = Field(default_factory=ResNetConfig, description="image backbone")
+    neck: CameraNeckConfig = Field(default_factory=CameraNeckConfig, description="feature pyramid")
+    view_transform: ViewTransformConfig = Field(default_factory=ViewTransformConfig, description="image to BEV")
+
+
+class LidarBranchConfig(Section):
+    """LiDAR points to a BEV map: voxels and a sparse 3D encoder of stride 8 in x and y."""
+
+    voxel_m: tuple[Positive, Positive, Positive] = Field((0.075, 0.075, 0.2), description="voxel size in x, y, z (m)")
+    max_points: PositiveInt = Field(10, description="points kept of a voxel, first come first served")
+    max_voxels_train: PositiveInt = Field(120000, description="voxels kept of a sample while training")
+    max_voxels_test: PositiveInt = Field(160000, description="voxels kept of a sample at test time")
+    stem_channels: PositiveInt = Field(16, description="channels of the first sparse convolution")
+    stage_channels: tuple[tuple[int, ...], ...] = Field(
+        ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
+        description="per stage: channels of each layer; the last of every stage but the final one is the stride-2 convolution",
+    )
+    out_channels: PositiveInt = Field(128, description="channels of the last convolution; the map has this times the heights left")
+
+
+class RadarBranchConfig(Section):
+    """Radar points to a BEV map: pillars on the BEV grid, a pillar net, optional calibration."""
+
+    max_points: PositiveInt = Field(20, description="points kept of a pillar, first come first served")
+    max_pillars_train: PositiveInt = Field(30000, description="pillars kept of a sample while training")
+    max_pillars_test: PositiveInt = Field(60000, description="pillars kept of a sample at test time")
+    channels: tuple[int, ...] = Field((256, 256, 256, 256), description="channels of the pillar net's layers")
+    calibration: bool = Field(
+        False, description="three dilated convolutions after the scatter and the radar activation (distilled student)"
+    )
+    padding: Literal["released", "masked"] = Field(
+        "released", description="empty point slots take part in maximum and batch norm as in the released code, or not"
+    )
+
+
+class FuserConfig(Section):
+    """How the modality maps become one."""
+
+    kind: Literal["gated", "conv"] = Field("gated", description="gated (CRKD) or plain convolution (BEVFusion)")
+    channels: PositiveInt = Field(256, description="channels of the fused map")
+
+
+class DecoderConfig(Section):
+    """Residual BEV decoder and its pyramid."""
+
+    channels: tuple[int, int, int] = Field((128, 256, 512), description="channels of the three stages (strides 2, 2, 1)")
+    blocks: PositiveInt = Field(2, description="basic blocks of each stage")
+    out_channels: PositiveInt = Field(256, description="channels of the decoded map")
+
+
+class NMSConfig(Section):
+    """Selecting boxes from a head's peaks."""
+
+    score_threshold: float = Field(0.1, ge=0, le=1, description="detections below this score are dropped")
+    max_candidates: PositiveInt = Field(500, description="highest cells kept of a task before suppression")
+    max_detections: PositiveInt = Field(83, description="detections kept of a task")
+    centre_limit_m: Positive = Field(61.2, description="centres beyond +- this in x or y are dropped (m)")
+    height_limit_m: Positive = Field(10.0, description="centres beyond +- this in z are dropped (m)")
+    rotated_iou: float = Field(0.2, ge=0, le=1, description="rotated NMS: overlap above which the lower score goes")
+    circle_classes: dict[str, Positive] = Field(
+        {"car": 4.0, "barrier": 1.0},
+        description="tasks that use circle NMS, by first class: threshold on the *squared* centre distance (m^2)",
+    )
+    size_factors: dict[str, Positive] = Field(
+        {"pedestrian": 2.5, "traffic_cone": 4.0}, description="factor on width and length for rotated NMS, by class"
+    )
+
+
+class HeadConfig(Section):
+    """CenterPoint head and its detection loss."""
+
+    shared_channels: PositiveInt = Field(64, description="channels of the shared and the per-map convolutions")
+    heatmap_bias: float = Field(-2.19, description="initial bias of the heatmap logits (the released code never applies it)")
+    gaussian_overlap: float = Field(0.1, gt=0, lt=1, description="overlap that sets the Gaussian radius")
+    min_radius_cells: PositiveInt = Field(2, description="smallest Gaussian radius (cells)")
+    max_objects: PositiveInt = Field(500, description="objects supervised of a task and sample")
+    box_loss_weight: Positive = Field(0.25, description="weight of the L1 term against the heatmap term")
+    velocity_weight: float = Field(1.0, ge=0, description="weight of velocity within the L1 term (teacher 0.2, student 1.0)")
+    nms: NMSConfig = Field(default_factory=NMSConfig, description="selection of detections")
+
+
+class DetectorConfig(Section):
+    """One detector; teacher and student differ only in what stands here."""
+
+    modalities: tuple[Modality, ...] = Field(description="sensors used: camera, lidar, radar")
+    camera: CameraBranchConfig = Field(default_factory=CameraBranchConfig, description="camera branch")
+    lidar: LidarBranchConfig = Field(default_factory=LidarBranchConfig, description="LiDAR branch")
+    radar: RadarBranchConfig = Field(default_factory=RadarBranchConfig, description="radar branch")
+    fuser: FuserConfig = Field(default_factory=FuserConfig, description="fusion of two modality maps")
+    decoder: DecoderConfig = Field(default_factory=DecoderConfig, description="BEV decoder")
+    head: HeadConfig = Field(default_factory=HeadConfig, description="detection head")
+
+    @model_validator(mode="after")
+    def _known_modality_sets(self) -> "DetectorConfig":
+        chosen = set(self.modalities)
+        if len(chosen) != len(self.modalities) or not chosen or {"lidar", "radar"} <= chosen:
+            raise ValueError(
+                "modalities must be one of camera, lidar, radar, or camera with lidar or radar, "
+                f"found {', '.join(self.modalities) or 'none'}"
+            )
+        if self.camera.view_transform.kind == "depth_lss" and "camera" in chosen and "lidar" not in chosen:
+            raise ValueError("the view transform depth_lss needs lidar among the modalities; use lss")
+        return self

@@ -1,0 +1,36 @@
+"""The whole configuration."""
+
+from pydantic import Field, model_validator
+
+from crkd_core.config.data import DataConfig
+from crkd_core.config.distill import DistillConfig
+from crkd_core.config.models import DetectorConfig
+from crkd_core.config.sections import Section
+from crkd_core.config.train import TrainConfig
+
+
+class Config(Section):
+    """A preset, a file and overrides, resolved; written into every run."""
+
+    data: DataConfig = Field(default_factory=DataConfig, description="samples, grid, augmentation")
+    teacher: DetectorConfig = Field(description="the LiDAR-camera teacher")
+    student: DetectorConfig = Field(description="the camera-radar student")
+    distill: DistillConfig = Field(default_factory=DistillConfig, description="losses and teacher targets")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="optimiser, schedule, loader")
+
+    @model_validator(mode="after")
+    def _comparable_maps(self) -> "Config":
+        teacher, student = self.teacher, self.student
+        if "msfd" in self.distill.losses or "reld" in self.distill.losses:
+            if teacher.fuser.channels != student.fuser.channels:
+                raise ValueError(
+                    "msfd and reld compare fused maps, so teacher.fuser.channels and student.fuser.channels must be equal, "
+                    f"found {teacher.fuser.channels} and {student.fuser.channels}"
+                )
+            both_cameras = "camera" in teacher.modalities and "camera" in student.modalities
+            if both_cameras and teacher.camera.view_transform.channels != student.camera.view_transform.channels:
+                raise ValueError(
+                    "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be equal, found "
+                    f"{teacher.camera.view_transform.channels} and {student.camera.view_transform.channels}"
+                )
+        return self

@@ -1,0 +1,41 @@
+"""Section ``train``: optimiser, schedule and loader of the three training runs."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from crkd_core.config.sections import Fraction, Positive, PositiveInt, Section
+
+
+class RunConfig(Section):
+    """What differs between the teacher's, the plain student's and the distillation run."""
+
+    epochs: PositiveInt = Field(20, description="passes over the training samples")
+    learning_rate: Positive = Field(2e-4, description="peak learning rate of AdamW")
+    batch_size: PositiveInt = Field(4, description="samples a step and process")
+    backbone_multiplier: Positive = Field(1.0, description="factor on the image backbone's learning rate")
+
+
+class TrainConfig(Section):
+    """Training settings shared by all runs."""
+
+    teacher: RunConfig = Field(
+        default_factory=lambda: RunConfig(backbone_multiplier=0.1), description="`crkd train-teacher`"
+    )
+    student: RunConfig = Field(default_factory=RunConfig, description="the plain student (`crkd distill --losses none`)")
+    distill: RunConfig = Field(
+        default_factory=lambda: RunConfig(learning_rate=1e-4, batch_size=2),
+        description="`crkd distill` and its equal-epoch control",
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay (none on position tables)")
+    warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up")
+    warmup_ratio: Fraction = Field(1 / 3, description="first learning rate as a fraction of the peak")
+    final_ratio: Fraction = Field(1e-3, description="last learning rate of the cosine as a fraction of the peak")
+    gradient_clip: Positive = Field(35.0, description="largest gradient norm")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="autocast type; auto: bf16 where the GPU has it, else fp16 on a GPU, fp32 on a CPU"
+    )
+    checkpoint_every_epochs: PositiveInt = Field(1, description="epochs between checkpoints")
+    checkpoint_every_minutes: Positive = Field(10.0, description="minutes between checkpoints within an epoch")
+    workers: int = Field(4, ge=0, description="loader processes of each training process")
+    seed: int = Field(0, ge=0, description="seed of initialisation, augmentation and sampling")

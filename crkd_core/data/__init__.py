@@ -1,0 +1,1 @@
+"""Samples as tensors: a dataset over the prepared tables, augmentation, collation, sampling."""

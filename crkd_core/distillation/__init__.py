@@ -1,0 +1,1 @@
+"""The four losses, the objective that sums them, and the teacher targets they compare with."""

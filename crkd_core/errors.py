@@ -1,0 +1,57 @@
+"""What can go wrong, as exceptions whose text is one sentence a user can act on.
+
+Every message says what was wrong, what was expected, what was found and what to do. The command line turns a
+:class:`CrkdError` into a panel and the exit code below, without a traceback.
+"""
+
+
+class CrkdError(Exception):
+    """Base of every error this project raises on purpose; ``exit_code`` is the exit status of the command."""
+
+    exit_code = 1
+
+
+class UsageError(CrkdError):
+    """The request itself cannot be carried out: a wrong option, name or combination."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A configuration value is unknown, of the wrong type, or does not fit the others."""
+
+
+class DatasetError(CrkdError):
+    """The nuScenes folder or one of its files is missing, damaged or not what it should be."""
+
+    exit_code = 3
+
+
+class ArtifactError(CrkdError):
+    """A workspace artifact is missing, stale, damaged or made for something else."""
+
+    exit_code = 4
+
+
+class MissingArtifactError(ArtifactError):
+    """A stage was asked to run before its input exists."""
+
+
+class StaleArtifactError(ArtifactError):
+    """An artifact was made from inputs or settings that have changed since."""
+
+
+class DamagedArtifactError(ArtifactError):
+    """A file of an artifact is missing, truncated or has other bytes than its manifest says."""
+
+
+class WriteError(CrkdError):
+    """Something could not be written (a full disk, no permission); what was there before is untouched."""
+
+    exit_code = 5
+
+
+class TrainingError(CrkdError):
+    """Training cannot go on, for instance because the loss is no longer finite."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""From head maps to detections, result files and scores."""

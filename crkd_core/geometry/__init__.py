@@ -1,0 +1,1 @@
+"""Boxes, rigid transforms, the BEV grid and the sensor inputs: the vocabulary every other floor speaks."""

@@ -1,0 +1,1 @@
+"""Reading raw nuScenes: tables, sensor files, classes, splits."""

@@ -1,0 +1,1 @@
+"""The stages: one function each, `stage(request, workspace, progress) -> result`."""

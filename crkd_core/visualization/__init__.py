@@ -1,0 +1,1 @@
+"""Pictures of what the sensors saw and the detectors found."""
