@@ -1,0 +1,28 @@
+"""Parquet tables of an artifact."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crkd_core.artifacts.atomic import atomic_path
+from crkd_core.artifacts.workspace import Artifact
+
+
+def write_table(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
+    """Write a table, whole or not at all; equal tables give equal bytes."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=row_group_size)
+
+
+def read_table(artifact: Artifact, relative: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table of a finished artifact.
+
+    Raises:
+        DamagedArtifactError: it is missing or not readable as Parquet, or lacks a column.
+    """
+    try:
+        return pq.read_table(artifact.file(relative), columns=list(columns) if columns is not None else None)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise artifact.damaged(relative, f"it cannot be read as Parquet: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,341 @@
+"""The workspace: finding finished artifacts, and writing new ones so that nothing is lost or half-written."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_json, write_text
+from crkd_core.artifacts.manifest import (
+    MANIFEST_NAME,
+    InputRef,
+    Manifest,
+    fingerprint_of,
+    read_manifest,
+    record_file,
+)
+from crkd_core.errors import (
+    ArtifactError,
+    DamagedArtifactError,
+    MissingArtifactError,
+    StaleArtifactError,
+    UsageError,
+)
+
+_REQUEST_NAME = "request.json"
+_VERIFIED_NAME = ".verified.json"
+_LOCK_NAME = ".lock"
+_UNLISTED = {MANIFEST_NAME, _REQUEST_NAME, _VERIFIED_NAME, _LOCK_NAME}
+_PARTIAL = ".partial"
+_REPLACED = ".replaced"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One finished artifact on disk."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def stage(self) -> str:
+        return self.manifest.stage
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def label(self) -> str:
+        """How messages call it: ``stage/name``."""
+        return f"{self.stage}/{self.name}"
+
+    def reference(self) -> InputRef:
+        """How a manifest names this artifact as an input."""
+        return InputRef(stage=self.stage, name=self.name, digest=self.manifest.digest)
+
+    def file(self, relative: str) -> Path:
+        """Path of one of its files."""
+        return self.path / relative
+
+    def damaged(self, relative: str, problem: str) -> DamagedArtifactError:
+        """The error to raise when a file cannot be used."""
+        return DamagedArtifactError(
+            f"{self.path / relative} is damaged ({problem}); make it again with: {self.manifest.command} --force"
+        )
+
+    def verify(self, thorough: bool = False) -> None:
+        """Check that every file is there with the recorded size and checksum.
+
+        A file whose size and modification time are those of its last successful check is not read again,
+        unless `thorough`.
+
+        Raises:
+            DamagedArtifactError: naming the first file that is not what the manifest says.
+        """
+        stamp_path = self.path / _VERIFIED_NAME
+        stamps: dict[str, Any] = {}
+        if stamp_path.exists() and not thorough:
+            try:
+                stamps = json.loads(stamp_path.read_text(encoding="utf-8"))
+            except (ValueError, OSError):
+                stamps = {}
+        fresh: dict[str, Any] = {}
+        for relative, record in self.manifest.files.items():
+            try:
+                status = (self.path / relative).stat()
+            except OSError:
+                raise self.damaged(relative, "the file is missing") from None
+            if status.st_size != record.size:
+                raise self.damaged(relative, f"expected {record.size} bytes, found {status.st_size}")
+            fresh[relative] = [status.st_mtime_ns, status.st_size, record.sha256]
+            if stamps.get(relative) != fresh[relative] and record_file(self.path / relative).sha256 != record.sha256:
+                raise self.damaged(relative, "its checksum differs from the manifest")
+        if fresh != stamps:
+            try:
+                write_json(stamp_path, fresh)
+            except ArtifactError:
+                pass
+            except OSError:
+                pass
+
+
+@dataclass
+class ArtifactWriter:
+    """An artifact under construction in a folder beside its final place."""
+
+    workspace: "Workspace"
+    stage: str
+    name: str
+    path: Path
+    command: str
+    settings: dict[str, Any]
+    inputs: dict[str, InputRef]
+    resumed: bool
+    finished: Artifact | None = None
+    _protected: set[str] = field(default_factory=set)
+
+    def finish(self, facts: dict[str, Any] | None = None) -> Artifact:
+        """Record every file, write the manifest and move the folder to its place, replacing an older one at once."""
+        for leftover in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
+            leftover.unlink()
+        files = {
+            str(path.relative_to(self.path)): record_file(path)
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and path.name not in _UNLISTED
+        }
+        manifest = Manifest(
+            stage=self.stage,
+            name=self.name,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            command=self.command,
+            settings=self.settings,
+            inputs=self.inputs,
+            facts=facts or {},
+            files=files,
+        )
+        write_text(self.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+        final = self.workspace.folder(self.stage, self.name)
+        with explain_write_errors(final):
+            (self.path / _REQUEST_NAME).unlink(missing_ok=True)
+            (self.path / _LOCK_NAME).unlink(missing_ok=True)
+            replaced = final.with_name(final.name + _REPLACED)
+            if final.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.replace(final, replaced)
+            os.replace(self.path, final)
+            shutil.rmtree(replaced, ignore_errors=True)
+        self.finished = Artifact(final, manifest)
+        return self.finished
+
+
+class Workspace:
+    """One folder of artifacts: ``<root>/<stage>/<name>/``.
+
+    A folder with a manifest is finished; ``<name>.partial`` beside it is under construction and never read by
+    another stage.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, stage: str, name: str) -> Path:
+        """Where an artifact lives (or will live)."""
+        if not name or name.startswith(".") or "/" in name or name.endswith((_PARTIAL, _REPLACED)):
+            raise UsageError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'.")
+        return self.root / stage / name
+
+    def artifacts(self, stage: str) -> list[Artifact]:
+        """Finished artifacts of a stage, oldest first."""
+        self._recover(stage)
+        found = []
+        for path in sorted((self.root / stage).glob("*")) if (self.root / stage).is_dir() else []:
+            if path.is_dir() and not path.name.endswith((_PARTIAL, _REPLACED)):
+                manifest = read_manifest(path)
+                if manifest is not None:
+                    found.append(Artifact(path, manifest))
+        return sorted(found, key=lambda artifact: artifact.manifest.created)
+
+    def partial_names(self, stage: str) -> list[str]:
+        """Names of unfinished runs of a stage."""
+        return sorted(p.name.removesuffix(_PARTIAL) for p in (self.root / stage).glob(f"*{_PARTIAL}") if p.is_dir())
+
+    def find(self, stage: str, name: str | None = None, *, needed_for: str, make: str) -> Artifact:
+        """The named, or the latest, finished artifact of a stage, verified and not stale.
+
+        Args:
+            needed_for: what needs it, for the message.
+            make: the command that makes it, for the message.
+
+        Raises:
+            MissingArtifactError: there is none.
+            DamagedArtifactError: a file is not what the manifest says.
+            StaleArtifactError: an artifact it was made from has been remade since.
+        """
+        found = self.artifacts(stage)
+        if name is not None:
+            found = [artifact for artifact in found if artifact.name == name]
+        if not found:
+            wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
+            partial = " (an unfinished one is there; the same command continues it)" if self.partial_names(stage) else ""
+            raise MissingArtifactError(
+                f"{needed_for} needs {wanted}, and {self.root} has none{partial}; make it with: {make}"
+            )
+        artifact = found[-1]
+        artifact.verify()
+        problem = self.staleness(artifact)
+        if problem:
+            raise StaleArtifactError(f"{artifact.label} is stale: {problem}; make it again with: {artifact.manifest.command} --force")
+        return artifact
+
+    def staleness(self, artifact: Artifact) -> str | None:
+        """Why an artifact no longer matches what it was made from; None where it does.
+
+        An input that was deleted does not make it stale: what was made from it is still what it was.
+        """
+        for role, ref in artifact.manifest.inputs.items():
+            manifest = read_manifest(self.folder(ref.stage, ref.name))
+            if manifest is not None and manifest.digest != ref.digest:
+                return f"its {role} {ref.stage}/{ref.name} has been remade since"
+            if manifest is not None:
+                deeper = self.staleness(Artifact(self.folder(ref.stage, ref.name), manifest))
+                if deeper:
+                    return f"its {role} {ref.stage}/{ref.name} is stale ({deeper})"
+        return None
+
+    @contextmanager
+    def write(
+        self,
+        stage: str,
+        name: str,
+        *,
+        command: str,
+        settings: dict[str, Any],
+        inputs: dict[str, InputRef] | None = None,
+        force: bool = False,
+        resume: bool = True,
+        replace: bool = False,
+    ) -> Iterator[ArtifactWriter]:
+        """Open an artifact for writing; :attr:`ArtifactWriter.finished` is set where an equal one exists already.
+
+        What an earlier, killed run with the same settings and inputs left is kept (`resume`) for the stage to continue
+        from. When the block ends without :meth:`ArtifactWriter.finish`, the unfinished folder stays for the next run.
+
+        Args:
+            force: make it anew whatever exists.
+            replace: a finished artifact of other settings or inputs may be replaced without `force` (for what is
+                cheap to make again).
+
+        Raises:
+            StaleArtifactError: a finished or unfinished artifact of other settings is in the way.
+            WriteError: the folder cannot be written.
+            UsageError: another process is writing it.
+        """
+        inputs = inputs or {}
+        self._recover(stage)
+        final = self.folder(stage, name)
+        fingerprint = fingerprint_of(stage, settings, inputs)
+        partial = final.with_name(final.name + _PARTIAL)
+        writer = ArtifactWriter(self, stage, name, partial, command, settings, inputs, resumed=False)
+        existing = read_manifest(final) if not force else None
+        if existing is not None and not force:
+            if existing.fingerprint == fingerprint:
+                artifact = Artifact(final, existing)
+                artifact.verify()
+                writer.finished = artifact
+                yield writer
+                return
+            if not replace:
+                raise StaleArtifactError(
+                    f"{stage}/{name} exists and was made with other {_difference(existing, settings, inputs)}; "
+                    "choose another --name, or replace it with --force."
+                )
+        with explain_write_errors(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+        with _locked(partial):
+            writer.resumed = self._prepare_partial(writer, fingerprint, discard=force or not resume, replace=replace)
+            yield writer
+
+    def _prepare_partial(self, writer: ArtifactWriter, fingerprint: str, discard: bool, replace: bool) -> bool:
+        request_path = writer.path / _REQUEST_NAME
+        left = None
+        if request_path.exists():
+            try:
+                left = json.loads(request_path.read_text(encoding="utf-8")).get("fingerprint")
+            except ValueError:
+                left = "unreadable"
+        if left == fingerprint and not discard:
+            return True
+        if left is not None and not discard and not replace:
+            raise StaleArtifactError(
+                f"an unfinished {writer.stage}/{writer.name} with other settings or inputs is in {writer.path}; "
+                "continue it with its own settings, choose another --name, or discard it with --force."
+            )
+        with explain_write_errors(writer.path):
+            for path in writer.path.iterdir():
+                if path.name != _LOCK_NAME:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_json(request_path, {"fingerprint": fingerprint, "command": writer.command, "settings": writer.settings})
+        return False
+
+    def _recover(self, stage: str) -> None:
+        # A kill between the two renames of `finish` leaves the old folder aside: put it back.
+        for replaced in (self.root / stage).glob(f"*{_REPLACED}") if (self.root / stage).is_dir() else []:
+            final = replaced.with_name(replaced.name.removesuffix(_REPLACED))
+            if not final.exists():
+                os.replace(replaced, final)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: no advisory locks
+        yield
+        return
+    with (folder / _LOCK_NAME).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is writing {folder}; wait for it, or choose another --name.") from None
+        yield
+
+
+def _difference(existing: Manifest, settings: dict[str, Any], inputs: dict[str, InputRef]) -> str:
+    changed = list(_changes(existing.settings, settings))
+    changed += [f"{role} (remade)" for role, ref in inputs.items() if existing.inputs.get(role) != ref]
+    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+    return f"settings or inputs: {shown}" if shown else "settings"
+
+
+def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif json.dumps(old, default=str) != json.dumps(new, default=str):
+        yield f"{path} ({old} -> {new})"
