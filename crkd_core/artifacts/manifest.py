@@ -11,6 +11,7 @@ from crkd_core.errors import DamagedArtifactError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+LOG_FOLDER = "logs/"
 
 
 class InputRef(BaseModel):
@@ -64,8 +65,9 @@ class Manifest(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Digest of the contents: fingerprint and file checksums."""
-        return digest_of([self.fingerprint, {path: record.sha256 for path, record in sorted(self.files.items())}])
+        """Digest of the contents: fingerprint and file checksums, logs (which hold times) left out."""
+        contents = {p: record.sha256 for p, record in sorted(self.files.items()) if not p.startswith(LOG_FOLDER)}
+        return digest_of([self.fingerprint, contents])
 
 
 def digest_of(value: Any) -> str:

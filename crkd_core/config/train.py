@@ -30,6 +30,9 @@ class TrainConfig(Section):
     weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay (none on position tables)")
     warmup_steps: int = Field(500, ge=0, description="steps of linear warm-up")
     warmup_ratio: Fraction = Field(1 / 3, description="first learning rate as a fraction of the peak")
+    cosine: Literal["step", "epoch"] = Field(
+        "step", description="follow the cosine at every step, or once an epoch as the released code does"
+    )
     final_ratio: Fraction = Field(1e-3, description="last learning rate of the cosine as a fraction of the peak")
     gradient_clip: Positive = Field(35.0, description="largest gradient norm")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -1,0 +1,55 @@
+"""Checkpoints of a run under way: one safetensors file, replaced whole, no pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from crkd_core.artifacts.shards import write_tensors
+from crkd_core.errors import DamagedArtifactError
+
+CHECKPOINT_NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Where a run stands: `step` optimiser steps are done; the gradient scaler's state for fp16."""
+
+    step: int
+    scaler: dict
+
+
+def write_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: TrainingState) -> None:
+    """Write weights, buffers, optimiser moments and the position of a run."""
+    tensors = {f"model/{name}": tensor for name, tensor in module.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    write_tensors(path, tensors, metadata={"step": str(state.step), "scaler": json.dumps(state.scaler)})
+
+
+def read_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState:
+    """Restore a run into `module` and `optimizer`.
+
+    Raises:
+        DamagedArtifactError: the file cannot be read or belongs to another model.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata()
+        module.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/")
+                moments.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        return TrainingState(step=int(metadata["step"]), scaler=json.loads(metadata["scaler"]))
+    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DamagedArtifactError(
+            f"the checkpoint {path} cannot be used ({str(error).splitlines()[0]}); start the run afresh with --no-resume."
+        ) from None

@@ -1,0 +1,87 @@
+"""What one training step computes: a batch to named, weighted loss terms."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from crkd_core.config.distill import DistillConfig
+from crkd_core.config.models import HeadConfig
+from crkd_core.data.samples import Batch
+from crkd_core.distillation.objective import DistillationObjective
+from crkd_core.distillation.targets import SampleTargets, TeacherTargets, build_targets, collate_targets
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.detection_loss import detection_loss
+from crkd_core.models.detector import Detector
+from crkd_core.models.head_targets import build_head_targets
+from crkd_core.models.outputs import HeadOutput
+
+TargetSource = Callable[[Batch], TeacherTargets]
+
+
+class DetectionStep(nn.Module):
+    """The detection loss alone: teacher, plain student and the equal-epoch control."""
+
+    def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid) -> None:
+        super().__init__()
+        self.detector = detector
+        self._head = head
+        self._grid = grid
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.detection_terms(self.detector(batch.inputs).head, batch)
+
+    def detection_terms(self, head: HeadOutput, batch: Batch) -> dict[str, Tensor]:
+        """Heatmap and box terms against the ground truth."""
+        targets = build_head_targets(batch.boxes, batch.labels, self._grid, self._head)
+        return detection_loss(head, targets, self._head)
+
+
+class DistillationStep(DetectionStep):
+    """The detection loss plus the distillation terms (paper, section 3.3): L = L_det + sum of weighted L_kd."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        head: HeadConfig,
+        grid: BEVGrid,
+        objective: DistillationObjective,
+        teacher_targets: TargetSource,
+    ) -> None:
+        super().__init__(detector, head, grid)
+        self.objective = objective
+        self._teacher_targets = teacher_targets
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        targets = self._teacher_targets(batch)
+        output = self.detector(batch.inputs)
+        return self.detection_terms(output.head, batch) | self.objective(output, targets)
+
+
+class FrozenTeacher:
+    """A teacher that cannot change: evaluation mode, no gradients, not a submodule of what is trained.
+
+    It is a plain object on purpose: a submodule would follow ``train()`` of its parent, as in the released code, whose
+    teacher therefore normalises by batch statistics and drifts. `train_mode` repeats that for comparison.
+    """
+
+    def __init__(self, detector: Detector, grid: BEVGrid, config: DistillConfig, train_mode: bool = False) -> None:
+        self._detector = detector.requires_grad_(False).train(train_mode)
+        self._grid = grid
+        self._config = config
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> TeacherTargets:
+        return build_targets(self._detector(batch.inputs), batch.boxes, self._grid, self._config)
+
+
+class StoredTargets:
+    """Teacher targets that the loader read from the cache."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def __call__(self, batch: Batch) -> TeacherTargets:
+        if batch.targets is None:
+            raise ValueError("the batch carries no stored teacher targets; give the dataset its target shards")
+        return collate_targets([SampleTargets.from_tensors(item) for item in batch.targets]).to(self._device)
