@@ -1,0 +1,211 @@
+"""Sparse 3D convolution in plain torch, for the LiDAR encoder.
+
+A sparse tensor has features at a few *sites* of a grid. A convolution is a *rulebook*: for every kernel offset, which
+input sites contribute to which output sites. Features are gathered by it, multiplied with the offset's weight
+matrix and added up. Convolutions are cross-correlations, as torch's dense ones: output site ``o`` takes input site ``i``
+through offset ``k`` where ``i = o * stride - padding + k``. Weights are ``[kx, ky, kz, in, out]``.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from crkd_core.ops.voxelize import flat_voxel_index
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """For every kernel offset the pairs (source row, target row); within one offset no row occurs twice."""
+
+    sources: tuple[Tensor, ...]
+    targets: tuple[Tensor, ...]
+    outputs: int
+
+
+@dataclass(frozen=True)
+class SparseSites:
+    """The active sites of a grid, shared by all layers of one resolution, which therefore share a rulebook.
+
+    Attributes:
+        coordinates: (N, 4) sample, x, y, z; unique and sorted.
+        spatial_shape: cells along x, y, z.
+        batch_size: number of samples.
+    """
+
+    coordinates: Tensor
+    spatial_shape: Triple
+    batch_size: int
+    _rulebooks: dict[Triple, Rulebook] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def keys(self) -> Tensor:
+        """(N,) flat index of every site, ascending."""
+        return flat_voxel_index(self.coordinates, self.spatial_shape)
+
+    def submanifold_rulebook(self, kernel: Triple) -> Rulebook:
+        """Rulebook whose outputs are the inputs' own sites; made once for a kernel size and kept."""
+        if kernel not in self._rulebooks:
+            self._rulebooks[kernel] = self._make_submanifold_rulebook(kernel)
+        return self._rulebooks[kernel]
+
+    def _make_submanifold_rulebook(self, kernel: Triple) -> Rulebook:
+        keys = self.keys
+        offsets = _kernel_offsets(kernel, keys.device) - torch.tensor([k // 2 for k in kernel], device=keys.device)
+        neighbours = self.coordinates[None, :, 1:] + offsets[:, None]
+        valid = _inside(neighbours, self.spatial_shape)
+        samples = self.coordinates[None, :, :1].expand(len(offsets), -1, -1)
+        wanted = flat_voxel_index(torch.cat([samples, neighbours], dim=2).flatten(0, 1), self.spatial_shape)
+        found = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
+        valid &= (keys[found] == wanted).view_as(valid) if len(keys) else valid
+        offset, target = torch.nonzero(valid, as_tuple=True)
+        return _rulebook(offset, found.view_as(valid)[valid], target, len(offsets), len(keys))
+
+    def downsampled(self, kernel: Triple, stride: Triple, padding: Triple) -> tuple["SparseSites", Rulebook]:
+        """The sites a strided convolution reaches, and the rulebook that leads there."""
+        device = self.coordinates.device
+        shape = output_shape(self.spatial_shape, kernel, stride, padding)
+        offsets = _kernel_offsets(kernel, device)
+        steps = torch.tensor(stride, device=device)
+        scaled = self.coordinates[None, :, 1:] + torch.tensor(padding, device=device) - offsets[:, None]
+        reached = torch.div(scaled, steps, rounding_mode="floor")
+        valid = (scaled == reached * steps).all(dim=-1) & _inside(reached, shape)
+        offset, source = torch.nonzero(valid, as_tuple=True)
+        sample = self.coordinates[source, 0]
+        keys, target = torch.unique(
+            flat_voxel_index(torch.cat([sample[:, None], reached[valid]], dim=1), shape), return_inverse=True
+        )
+        sites = SparseSites(_coordinates(keys, shape), shape, self.batch_size)
+        return sites, _rulebook(offset, source, target, len(offsets), len(keys))
+
+
+@dataclass(frozen=True)
+class SparseTensor:
+    """Features (N, C) at the sites of a grid."""
+
+    features: Tensor
+    sites: SparseSites
+
+    @staticmethod
+    def build(
+        features: Float[Tensor, "n c"], coordinates: Int[Tensor, "n 4"], spatial_shape: Triple, batch_size: int
+    ) -> "SparseTensor":
+        """From features at unique sites (sample, x, y, z) in any order."""
+        order = torch.argsort(flat_voxel_index(coordinates, spatial_shape))
+        return SparseTensor(features[order], SparseSites(coordinates[order], spatial_shape, batch_size))
+
+    def with_features(self, features: Tensor) -> "SparseTensor":
+        """Other features at the same sites."""
+        return SparseTensor(features, self.sites)
+
+    def dense(self) -> Float[Tensor, "b c x y z"]:
+        """The dense tensor, zero where there is no site."""
+        sites = self.sites
+        cells = torch.zeros(
+            (sites.batch_size * math.prod(sites.spatial_shape), self.features.shape[1]),
+            dtype=self.features.dtype,
+            device=self.features.device,
+        )
+        cells = cells.index_copy(0, sites.keys, self.features)
+        return cells.view(sites.batch_size, *sites.spatial_shape, -1).permute(0, 4, 1, 2, 3)
+
+
+class SubmanifoldConv3d(nn.Module):
+    """Convolution of odd kernel size whose output sites are its input sites; without bias."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: Triple = (3, 3, 3)) -> None:
+        super().__init__()
+        self.kernel = kernel
+        self.weight = _kernel_weight(kernel, in_channels, out_channels)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        return x.with_features(_convolve(x.features, self.weight, x.sites.submanifold_rulebook(self.kernel)))
+
+
+class SparseConv3d(nn.Module):
+    """Convolution whose output sites are all that any input site reaches; without bias."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: Triple = (3, 3, 3),
+        stride: Triple = (2, 2, 2),
+        padding: Triple = (1, 1, 1),
+    ) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        self.weight = _kernel_weight(kernel, in_channels, out_channels)
+
+    def forward(self, x: SparseTensor) -> SparseTensor:
+        sites, rulebook = x.sites.downsampled(self.kernel, self.stride, self.padding)
+        return SparseTensor(_convolve(x.features, self.weight, rulebook), sites)
+
+
+def output_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Triple:
+    """Cells along x, y, z after a convolution."""
+    x, y, z = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(shape, kernel, stride, padding, strict=True))
+    return x, y, z
+
+
+class _GatherMatmulScatter(torch.autograd.Function):
+    """One convolution by its rulebook; keeps only its inputs for the backward pass, not the gathered copies.
+
+    Within one kernel offset no row is added to twice, so that the sums have the same order in every run.
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(features, weight)
+        ctx.rulebook = rulebook
+        out = features.new_zeros((rulebook.outputs, weight.shape[2]))
+        for matrix, source, target in zip(weight, rulebook.sources, rulebook.targets, strict=True):
+            if len(source):
+                out.index_add_(0, target, features[source] @ matrix)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+        features, weight = ctx.saved_tensors
+        to_features, to_weight = torch.zeros_like(features), torch.zeros_like(weight)
+        for k, (source, target) in enumerate(zip(ctx.rulebook.sources, ctx.rulebook.targets, strict=True)):
+            if len(source):
+                part = grad[target]
+                to_features.index_add_(0, source, part @ weight[k].T)
+                to_weight[k] = features[source].T @ part
+        return to_features, to_weight, None
+
+
+def _convolve(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:
+    with torch.autocast(features.device.type, enabled=False):
+        return _GatherMatmulScatter.apply(features.float(), weight.float().flatten(0, 2), rulebook)
+
+
+def _kernel_weight(kernel: Triple, in_channels: int, out_channels: int) -> nn.Parameter:
+    bound = math.sqrt(6 / (math.prod(kernel) * in_channels))
+    return nn.Parameter(torch.empty(*kernel, in_channels, out_channels).uniform_(-bound, bound))
+
+
+def _kernel_offsets(kernel: Triple, device: torch.device) -> Tensor:
+    return torch.tensor(list(itertools.product(*(range(k) for k in kernel))), device=device)
+
+
+def _inside(coordinates: Tensor, shape: Triple) -> Tensor:
+    return ((coordinates >= 0) & (coordinates < torch.tensor(shape, device=coordinates.device))).all(dim=-1)
+
+
+def _coordinates(keys: Tensor, shape: Triple) -> Tensor:
+    z = keys % shape[2]
+    y = keys // shape[2] % shape[1]
+    x = keys // (shape[2] * shape[1]) % shape[0]
+    return torch.stack([keys // math.prod(shape), x, y, z], dim=1)
+
+
+def _rulebook(offset: Tensor, source: Tensor, target: Tensor, offsets: int, outputs: int) -> Rulebook:
+    sizes = torch.bincount(offset, minlength=offsets).tolist()
+    return Rulebook(source.split(sizes), target.split(sizes), outputs)

@@ -1,0 +1,94 @@
+"""What can be chosen about the simulated world."""
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from crkd_core.errors import ConfigError
+
+OFFICIAL_SCENES = {"mini": (8, 2), "trainval": (700, 150)}
+"""Number of official nuScenes scenes (train, val) that each kind can borrow names from."""
+
+SIMULATOR_REVISION = 1
+"""Raised whenever the same configuration starts to give other bytes."""
+
+
+class SimulationConfig(BaseModel):
+    """Size, sensors and seed of a simulated data set. The same values always give the same bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["mini", "trainval"] = Field(
+        "mini",
+        description="Which official split names the scenes borrow: v1.0-sim-mini or v1.0-sim-trainval.",
+    )
+    train_scenes: int = Field(
+        8, ge=0, description="Scenes of the training split (mini: at most 8, trainval: 700)."
+    )
+    val_scenes: int = Field(
+        2, ge=0, description="Scenes of the validation split (mini: at most 2, trainval: 150)."
+    )
+    samples_per_scene: int = Field(40, ge=1, le=80, description="Key frames per scene, two per second.")
+    image_width: int = Field(
+        1600, ge=64, le=1600, description="Image width in pixels; focal lengths scale with it."
+    )
+    image_height: int = Field(900, ge=36, le=900, description="Image height in pixels.")
+    jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the images, in percent.")
+    lidar_azimuth_steps: int = Field(
+        1084, ge=36, le=2168, description="Firings of the 32 LiDAR beams per revolution."
+    )
+    lidar_sweeps_per_key_frame: int = Field(
+        9,
+        ge=0,
+        le=9,
+        description="LiDAR sweeps (20 Hz) kept right before each key frame but the first; 9 is all.",
+    )
+    radar_sweeps_per_key_frame: int = Field(
+        6,
+        ge=0,
+        le=6,
+        description="Sweeps of each radar (13 Hz) kept right before each key frame but the first; 6 is all.",
+    )
+    camera_sweeps_per_key_frame: int = Field(
+        5,
+        ge=0,
+        le=5,
+        description="Sweeps of each camera (12 Hz) kept right before each key frame but the first; 5 is all.",
+    )
+    density: float = Field(
+        1.0,
+        ge=0.2,
+        le=2.0,
+        description="Objects relative to the default of about 30 to 45 annotated boxes a key frame.",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of the whole world; every scene draws from its own stream."
+    )
+
+    @model_validator(mode="after")
+    def _check_scenes(self) -> "SimulationConfig":
+        for split, wanted, most in zip(
+            ("train_scenes", "val_scenes"),
+            (self.train_scenes, self.val_scenes),
+            OFFICIAL_SCENES[self.kind],
+            strict=True,
+        ):
+            if wanted > most:
+                raise ConfigError(
+                    f"{split} = {wanted} is too many: kind '{self.kind}' has {most} official scene names to give; "
+                    f"ask for at most {most}" + (", or use kind 'trainval'." if self.kind == "mini" else ".")
+                )
+        if self.train_scenes + self.val_scenes == 0:
+            raise ConfigError("train_scenes and val_scenes are both 0: ask for at least one scene.")
+        return self
+
+    @property
+    def version(self) -> str:
+        """Name of the table folder, which the devkit checks the split names against."""
+        return f"v1.0-sim-{self.kind}"
+
+    def digest(self) -> str:
+        """Hex digest that is equal exactly when the written bytes are."""
+        text = f"{SIMULATOR_REVISION}:{self.model_dump_json()}"
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,172 @@
+"""Solid shapes: every object is a few convex six-faced parts, with painted patches on their faces.
+
+The LiDAR meets the parts (as sets of half-spaces), the cameras draw the faces and patches, so both see the same thing.
+Object frame: x to the front, y to the left, z up, origin on the ground below the middle.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Colour = tuple[float, float, float]
+"""Red, green, blue, 0 to 255."""
+
+# Corners 0..3 are the bottom, counter-clockwise from front left; 4..7 the top, in the same order.
+_FACES = {
+    "front": (3, 0, 4, 7),
+    "left": (0, 1, 5, 4),
+    "back": (1, 2, 6, 5),
+    "right": (2, 3, 7, 6),
+    "top": (4, 5, 6, 7),
+    "bottom": (0, 3, 2, 1),
+}
+_UNIT = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Arrays of one object: P parts, F faces, V polygon vertices (each face has its own)."""
+
+    corners: Array  # (P, 8, 3)
+    normals: Array  # (P, 6, 3) outward
+    offsets: Array  # (P, 6): inside is normal . x <= offset
+    reflectivity: Array  # (P,) 0..1 at the LiDAR's wavelength
+    vertices: Array  # (V, 3)
+    face_sizes: NDArray[np.int64]  # (F,) vertices of each face
+    face_normals: Array  # (F, 3)
+    face_colours: Array  # (F, 3)
+    face_parts: NDArray[np.int64]  # (F,)
+    face_glow: Array  # (F,) 0: lit by the scene, 1: shines by itself
+    face_solid: NDArray[np.bool_]  # (F,) False for painted patches
+
+    @property
+    def low(self) -> Array:
+        """(3,) lowest coordinates."""
+        return self.corners.min(axis=(0, 1))
+
+    @property
+    def high(self) -> Array:
+        """(3,) highest coordinates."""
+        return self.corners.max(axis=(0, 1))
+
+
+@dataclass
+class ShapeBuilder:
+    """Collects parts and patches; :meth:`build` gives the arrays."""
+
+    _corners: list[Array] = field(default_factory=list)
+    _reflectivity: list[float] = field(default_factory=list)
+    _faces: list[tuple[Array, Colour, int, float, bool]] = field(default_factory=list)
+
+    def box(
+        self,
+        low: tuple[float, float, float],
+        high: tuple[float, float, float],
+        colour: Colour,
+        *,
+        top_x: tuple[float, float] = (0.0, 0.0),
+        top_y: float = 0.0,
+        reflectivity: float = 0.3,
+        skip: tuple[str, ...] = (),
+    ) -> int:
+        """Add a part between two corners; returns its index.
+
+        Args:
+            low, high: Opposite corners in metres, object frame.
+            colour: Paint of all faces.
+            top_x: How far the top edge moves inward at the back and at the front, in metres (sloped screens).
+            top_y: How far both top side edges move inward, in metres.
+            reflectivity: 0 to 1, for the LiDAR.
+            skip: Faces that are never seen and need not be drawn.
+        """
+        centre = (np.array(low) + high) / 2
+        size = np.array(high) - low
+        corners = np.zeros((8, 3))
+        corners[:4, :2] = corners[4:, :2] = centre[:2] + _UNIT * size[:2]
+        corners[:4, 2], corners[4:, 2] = low[2], high[2]
+        corners[[4, 7], 0] -= top_x[1]
+        corners[[5, 6], 0] += top_x[0]
+        corners[[4, 5], 1] -= top_y
+        corners[[6, 7], 1] += top_y
+        self._corners.append(corners)
+        self._reflectivity.append(reflectivity)
+        part = len(self._corners) - 1
+        for name, index in _FACES.items():
+            if name not in skip and name != "bottom":
+                self._faces.append((corners[list(index)], colour, part, 0.0, True))
+        return part
+
+    def patch(
+        self,
+        part: int,
+        face: str,
+        rectangle: tuple[float, float, float, float],
+        colour: Colour,
+        *,
+        glow: float = 0.0,
+    ) -> None:
+        """Paint a rectangle (left, bottom, right, top as fractions, seen from outside) on a face of a part."""
+        a, b, c, d = self._corners[part][list(_FACES[face])]
+        left, bottom, right, top = rectangle
+
+        def at(u: float, v: float) -> Array:
+            return (a * (1 - u) + b * u) * (1 - v) + (d * (1 - u) + c * u) * v
+
+        polygon = np.stack([at(left, bottom), at(right, bottom), at(right, top), at(left, top)])
+        self._faces.append((polygon, colour, part, glow, False))
+
+    def wheel(self, x: float, y: float, radius: float, width: float, hub: Colour = (150, 150, 155)) -> None:
+        """Add a wheel standing on the ground, axle along y, centred at (x, y)."""
+        low, high = (x - radius, y - width / 2, 0.0), (x + radius, y + width / 2, 2 * radius)
+        tyre: Colour = (26, 26, 28)
+        part = self.box(low, high, tyre, reflectivity=0.08, skip=("left", "right", "top", "front", "back"))
+        angles = np.arange(12) * np.pi / 6
+        for side in (1, -1):
+            for scale, colour in ((1.0, tyre), (0.55, hub)):
+                disc = np.stack(
+                    [
+                        x + radius * scale * np.cos(angles),
+                        np.full(12, y + side * width / 2),
+                        radius + radius * scale * np.sin(angles * side),
+                    ],
+                    axis=1,
+                )
+                self._faces.append((disc[::-1], colour, part, 0.0, scale == 1.0))
+        for begin, end in ((-0.87, 0.5), (0.87, 0.5)):
+            tread = np.array(
+                [
+                    [x + radius * begin, y - width / 2, radius * (1 - end)],
+                    [x + radius * begin, y + width / 2, radius * (1 - end)],
+                    [x + radius * begin, y + width / 2, radius * (1 + end)],
+                    [x + radius * begin, y - width / 2, radius * (1 + end)],
+                ]
+            )
+            self._faces.append((tread if begin > 0 else tread[::-1], tyre, part, 0.0, True))
+
+    def build(self) -> Shape:
+        """The arrays of everything added so far."""
+        corners = np.stack(self._corners)
+        quads = corners[:, [list(index) for index in _FACES.values()]]
+        normals = _polygon_normals(quads.reshape(-1, 4, 3)).reshape(-1, 6, 3)
+        offsets = (normals * quads[:, :, 0]).sum(axis=-1)
+        return Shape(
+            corners=corners,
+            normals=normals,
+            offsets=offsets,
+            reflectivity=np.array(self._reflectivity),
+            vertices=np.concatenate([face[0] for face in self._faces]),
+            face_sizes=np.array([len(face[0]) for face in self._faces]),
+            face_normals=np.concatenate([_polygon_normals(face[0][None]) for face in self._faces]),
+            face_colours=np.array([face[1] for face in self._faces], dtype=float),
+            face_parts=np.array([face[2] for face in self._faces]),
+            face_glow=np.array([face[3] for face in self._faces]),
+            face_solid=np.array([face[4] for face in self._faces]),
+        )
+
+
+def _polygon_normals(polygons: Array) -> Array:
+    """Unit normals of (N, K, 3) planar polygons, pointing to where their vertices run counter-clockwise."""
+    normal = np.cross(polygons[:, 1] - polygons[:, 0], polygons[:, 2] - polygons[:, 0])
+    return normal / np.linalg.norm(normal, axis=-1, keepdims=True)
