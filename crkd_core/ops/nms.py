@@ -8,7 +8,10 @@ from crkd_core.ops.rotated_iou import rotated_iou
 
 
 def circle_nms(
-    centres: Float[Tensor, "n 2"], scores: Float[Tensor, "n"], squared_distance_m2: float, max_kept: int | None = None
+    centres: Float[Tensor, "n 2"],
+    scores: Float[Tensor, "n"],
+    squared_distance_m2: float,
+    max_kept: int | None = None,
 ) -> Int[Tensor, "k"]:
     """Indices of the boxes kept, best first: a box goes if a better kept one is near.
 

@@ -56,7 +56,9 @@ class SparseSites:
 
     def _make_submanifold_rulebook(self, kernel: Triple) -> Rulebook:
         keys = self.keys
-        offsets = _kernel_offsets(kernel, keys.device) - torch.tensor([k // 2 for k in kernel], device=keys.device)
+        offsets = _kernel_offsets(kernel, keys.device) - torch.tensor(
+            [k // 2 for k in kernel], device=keys.device
+        )
         neighbours = self.coordinates[None, :, 1:] + offsets[:, None]
         valid = _inside(neighbours, self.spatial_shape)
         samples = self.coordinates[None, :, :1].expand(len(offsets), -1, -1)
@@ -93,7 +95,10 @@ class SparseTensor:
 
     @staticmethod
     def build(
-        features: Float[Tensor, "n c"], coordinates: Int[Tensor, "n 4"], spatial_shape: Triple, batch_size: int
+        features: Float[Tensor, "n c"],
+        coordinates: Int[Tensor, "n 4"],
+        spatial_shape: Triple,
+        batch_size: int,
     ) -> "SparseTensor":
         """From features at unique sites (sample, x, y, z) in any order."""
         order = torch.argsort(flat_voxel_index(coordinates, spatial_shape))

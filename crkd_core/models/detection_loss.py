@@ -1,0 +1,60 @@
+"""The detection loss: Gaussian focal loss on the heatmaps and L1 on the boxes at object centres.
+
+Reduction, per task over the whole batch: the focal term is a sum over cells and classes divided by the number of peaks (at least 1), the
+box term a weighted sum over objects divided by their number. Computed in float32 also under autocast.
+
+Source: CenterPoint; Gaussian focal loss: CornerNet with alpha 2, gamma 4.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.models import HeadConfig
+from crkd_core.models.head_targets import HeadTargets, TaskTargets
+from crkd_core.models.outputs import HeadOutput
+
+_PROBABILITY_MARGIN = 1e-4
+_VELOCITY = slice(8, 10)
+
+
+def detection_loss(head: HeadOutput, targets: HeadTargets, config: HeadConfig) -> dict[str, Tensor]:
+    """Two terms per task, ``heatmap/<first class>`` and ``box/<first class>``; their plain sum is the detection loss."""
+    terms = {}
+    with torch.autocast(targets.tasks[0].heatmap.device.type, enabled=False):
+        for classes, output, target in zip(HEAD_TASKS, head.tasks, targets.tasks, strict=True):
+            terms[f"heatmap/{classes[0]}"] = gaussian_focal_loss(output.heatmap_logits, target.heatmap)
+            box = box_loss(output.regression, target, config.velocity_weight)
+            terms[f"box/{classes[0]}"] = config.box_loss_weight * box
+    return terms
+
+
+def gaussian_focal_loss(
+    logits: Float[Tensor, "b k x y"], target: Float[Tensor, "b k x y"]
+) -> Float[Tensor, ""]:
+    """Sum over all cells and classes divided by the number of peaks (cells with target 1), at least 1.
+
+    Probabilities are kept 1e-4 from 0 and 1; beyond that a cell has no gradient.
+    """
+    probability = logits.float().sigmoid().clamp(_PROBABILITY_MARGIN, 1 - _PROBABILITY_MARGIN)
+    peaks = target == 1
+    at_peaks = -probability.log() * (1 - probability) ** 2
+    elsewhere = -(1 - probability).log() * probability**2 * (1 - target) ** 4
+    return torch.where(peaks, at_peaks, elsewhere).sum() / peaks.sum().clamp(min=1)
+
+
+def box_loss(
+    regression: Float[Tensor, "b c x y"], target: TaskTargets, velocity_weight: float
+) -> Float[Tensor, ""]:
+    """Weighted L1 at the objects' cells, summed and divided by the number of objects.
+
+    Targets that are not finite (unknown velocities, the logarithm of a zero height) are left out.
+    """
+    rows = target.cells[:, None].expand(-1, regression.shape[1], -1)
+    predicted = regression.float().flatten(2).gather(2, rows).transpose(1, 2)
+    known = target.boxes.isfinite() & target.valid[..., None]
+    error = (predicted - torch.where(known, target.boxes, 0.0)).abs()
+    weights = torch.ones(error.shape[-1], device=error.device)
+    weights[_VELOCITY] = velocity_weight
+    return torch.where(known, error * weights, 0.0).sum() / (target.valid.sum() + 1e-4)

@@ -1,0 +1,148 @@
+"""What the head should say for given boxes: Gaussian peaks on the heatmaps and one regression row for each object.
+
+Source: CenterPoint; the radius formula is CornerNet's in the variant that CenterPoint's published models were trained with (all three
+roots are ``(b + sqrt) / 2``, without the division by ``2 a``). A centre belongs to a cell by floor; the released code truncates and so
+supervises centres just below the lower border in cell 0.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
+from crkd_core.config.models import HeadConfig
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
+
+
+@dataclass(frozen=True)
+class TaskTargets:
+    """Targets of one head task with K classes for B samples and up to M objects each.
+
+    Attributes:
+        heatmap: (B, K, X, Y) in [0, 1], 1 at the cell of each object's centre.
+        cells: (B, M) flat cell ``x * ny + y`` of each object.
+        boxes: (B, M, 10) regression values in the order of :attr:`TaskOutput.regression`; velocity NaN where unknown.
+        valid: (B, M) whether the slot holds an object on the grid.
+    """
+
+    heatmap: Tensor
+    cells: Tensor
+    boxes: Tensor
+    valid: Tensor
+
+
+@dataclass(frozen=True)
+class HeadTargets:
+    """One :class:`TaskTargets` per head task, in the order of ``HEAD_TASKS``."""
+
+    tasks: tuple[TaskTargets, ...]
+
+
+@torch.no_grad()
+def build_head_targets(
+    boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid, config: HeadConfig
+) -> HeadTargets:
+    """Targets of a batch.
+
+    Args:
+        boxes: objects of each sample in the model frame.
+        labels: (M,) index into ``DETECTION_CLASSES`` of each object; others, such as -1, are ignored.
+        grid: the head's grid.
+        config: radius, and the number of objects supervised of a task and sample; later objects are left out.
+    """
+    samples = [
+        [_task_targets(b.tensor.float(), sample_labels, classes, grid, config) for classes in HEAD_TASKS]
+        for b, sample_labels in zip(boxes, labels, strict=True)
+    ]
+    return HeadTargets(tuple(_stack(parts) for parts in zip(*samples, strict=True)))
+
+
+def _stack(parts: tuple[TaskTargets, ...]) -> TaskTargets:
+    return TaskTargets(
+        torch.stack([part.heatmap for part in parts]),
+        torch.stack([part.cells for part in parts]),
+        torch.stack([part.boxes for part in parts]),
+        torch.stack([part.valid for part in parts]),
+    )
+
+
+def _task_targets(
+    boxes: Tensor, labels: Tensor, classes: tuple[str, ...], grid: BEVGrid, config: HeadConfig
+) -> TaskTargets:
+    """Targets of one sample and task. Objects stand class by class; one that is off the grid leaves its slot empty."""
+    indices = [DETECTION_CLASSES.index(name) for name in classes]
+    rows = [torch.nonzero(labels == index).flatten() for index in indices]
+    chosen = torch.cat(rows)[: config.max_objects]
+    channel = torch.cat([torch.full_like(row, k) for k, row in enumerate(rows)])[: config.max_objects]
+    objects = boxes[chosen]
+
+    xy = grid.to_cells(objects[:, :2])
+    cells, inside = grid.locate(objects[:, :2])
+    valid = inside & (objects[:, 3] > 0) & (objects[:, 4] > 0)
+    radius = gaussian_radius(
+        objects[:, 4:5] / grid.cell_m, objects[:, 3:4] / grid.cell_m, config.gaussian_overlap
+    )
+    radius = radius.flatten().nan_to_num().int().clamp(min=config.min_radius_cells)
+    peaks = torch.cat([channel[:, None], cells], dim=1)[valid]
+    heatmap = draw_gaussians(peaks, radius[valid], (len(classes), *grid.shape))
+
+    slots = config.max_objects
+    flat = boxes.new_zeros(slots, dtype=torch.long)
+    flat[: len(objects)] = torch.where(valid, grid.flatten(cells), 0)
+    mask = boxes.new_zeros(slots, dtype=torch.bool)
+    mask[: len(objects)] = valid
+    target = boxes.new_zeros((slots, 10))
+    target[: len(objects)] = torch.where(valid[:, None], encode_boxes(objects, xy - cells), 0.0)
+    return TaskTargets(heatmap, flat, target, mask)
+
+
+def encode_boxes(boxes: Float[Tensor, "m 9"], offset_cells: Float[Tensor, "m 2"]) -> Float[Tensor, "m 10"]:
+    """Regression values of boxes whose centres lie `offset_cells` from the lower corner of their cells.
+
+    Rotation is sine and cosine of the *released* yaw ``-yaw - pi / 2``, see :class:`TaskOutput`.
+    """
+    yaw = boxes[:, 6:7]
+    return torch.cat(
+        [offset_cells, boxes[:, 2:3], boxes[:, 3:6].log(), -yaw.cos(), -yaw.sin(), boxes[:, 7:9]], dim=1
+    )
+
+
+def gaussian_radius(
+    length_cells: Float[Tensor, "*n"], width_cells: Float[Tensor, "*n"], overlap: float
+) -> Float[Tensor, "*n"]:
+    """How far a centre may move before the box overlaps its true place by less than `overlap`, as published (in cells)."""
+    total, area = length_cells + width_cells, length_cells * width_cells
+    outside = (total + (total**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
+    inside = (2 * total + (4 * total**2 - 16 * area * (1 - overlap)).sqrt()) / 2
+    b = -2 * overlap * total
+    across = (b + (b**2 + 16 * overlap * area * (1 - overlap)).sqrt()) / 2
+    return torch.minimum(torch.minimum(outside, inside), across)
+
+
+def draw_gaussians(
+    peaks: Int[Tensor, "m 3"], radius_cells: Int[Tensor, "m"], shape: tuple[int, int, int]
+) -> Float[Tensor, "k x y"]:
+    """Maps with a Gaussian window around each peak; where windows meet the higher value counts.
+
+    Args:
+        peaks: channel, x and y cell of each peak.
+        radius_cells: half size of the square window; the deviation is ``(2 radius + 1) / 6``.
+        shape: channels, cells along x, cells along y.
+    """
+    heatmap = torch.zeros(math.prod(shape), device=peaks.device)
+    if not len(peaks):
+        return heatmap.view(shape)
+    reach = int(radius_cells.max())
+    steps = torch.arange(-reach, reach + 1, device=peaks.device)
+    step = torch.cartesian_prod(steps, steps)
+    cells = peaks[:, None, 1:] + step
+    sigma = (2 * radius_cells.double() + 1) / 6
+    values = torch.exp(-step.square().sum(dim=1) / (2 * sigma[:, None] ** 2)).float()
+    inside = (step.abs() <= radius_cells[:, None, None]).all(dim=2) & (cells >= 0).all(dim=2)
+    inside &= (cells[..., 0] < shape[1]) & (cells[..., 1] < shape[2])
+    index = (peaks[:, :1] * shape[1] + cells[..., 0]) * shape[2] + cells[..., 1]
+    return heatmap.scatter_reduce(0, index[inside], values[inside], reduce="amax").view(shape)

@@ -1,0 +1,61 @@
+"""Small building blocks that several parts of a detector share."""
+
+import torch
+from torch import Tensor, nn
+
+# Normalisation over points, pillars, voxels and the SECOND-style pyramid; other layers have torch's default. The published
+# weights depend on both.
+POINT_NORM_EPS = 1e-3
+POINT_NORM_MOMENTUM = 0.01
+
+
+class PointNorm(nn.BatchNorm1d):
+    """Batch normalisation of a list of feature vectors, which may be short.
+
+    Fewer than two vectors have no statistics: they are normalised by the running ones, so that a sample without points does
+    not stop a training run.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) < 2:
+            return nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
+            )
+        return super().forward(x)
+
+
+def conv_norm_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    bias: bool = False,
+) -> nn.Sequential:
+    """Convolution that keeps the size (up to its stride), batch norm, ReLU."""
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        padding=dilation * (kernel - 1) // 2,
+        dilation=dilation,
+        bias=bias,
+    )
+    return norm_relu(conv, nn.BatchNorm2d(out_channels))
+
+
+def norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.Module) -> nn.Sequential:
+    """A convolution, initialised for the ReLU that follows it, its norm and the ReLU."""
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return nn.Sequential(conv, norm, nn.ReLU(inplace=True))
+
+
+def upsample_to(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
+    """Bilinear resampling to a height and width."""
+    return nn.functional.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)

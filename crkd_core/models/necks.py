@@ -1,0 +1,68 @@
+"""Feature pyramids that merge an image backbone's stages into one map at 1/8 of the input size."""
+
+import torch
+from torch import Tensor, nn
+
+from crkd_core.config.models import CameraNeckConfig
+from crkd_core.errors import ConfigError
+from crkd_core.models.layers import (
+    POINT_NORM_EPS,
+    POINT_NORM_MOMENTUM,
+    conv_norm_relu,
+    norm_relu,
+    upsample_to,
+)
+
+
+class SecondFPN(nn.Module):
+    """Brings the stages at 1/4, 1/8, 1/16 and 1/32 to 1/8, each with a quarter of the channels, and concatenates them."""
+
+    def __init__(self, in_channels: tuple[int, int, int, int], out_channels: int) -> None:
+        super().__init__()
+        if out_channels % 4:
+            raise ConfigError(
+                f"camera.neck.channels of a second_fpn must be a multiple of 4, found {out_channels}: it joins four stages"
+            )
+        width = out_channels // 4
+        finest, same, coarse, coarsest = in_channels
+        convs = (
+            nn.Conv2d(finest, width, 2, stride=2, bias=False),
+            nn.ConvTranspose2d(same, width, 1, bias=False),
+            nn.ConvTranspose2d(coarse, width, 2, stride=2, bias=False),
+            nn.ConvTranspose2d(coarsest, width, 4, stride=4, bias=False),
+        )
+        self.branches = nn.ModuleList(
+            norm_relu(conv, nn.BatchNorm2d(width, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM))
+            for conv in convs
+        )
+
+    def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
+        return torch.cat([branch(stage) for branch, stage in zip(self.branches, stages, strict=True)], dim=1)
+
+
+class LSSFPN(nn.Module):
+    """Adds the coarser stages to the finer ones, top down, from 1/32 over 1/16 to 1/8; the finest stage, 1/4, is not used."""
+
+    def __init__(self, in_channels: tuple[int, int, int], out_channels: int) -> None:
+        super().__init__()
+        fine, middle, coarse = in_channels
+        self.lateral_middle = conv_norm_relu(middle + coarse, out_channels, kernel=1)
+        self.smooth_middle = conv_norm_relu(out_channels, out_channels)
+        self.lateral_fine = conv_norm_relu(fine + out_channels, out_channels, kernel=1)
+        self.smooth_fine = conv_norm_relu(out_channels, out_channels)
+
+    def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
+        fine, middle, coarse = stages[-3:]
+        coarse = upsample_to(coarse, middle.shape[2:], align_corners=False)
+        middle = self.smooth_middle(self.lateral_middle(torch.cat([middle, coarse], dim=1)))
+        middle = upsample_to(middle, fine.shape[2:], align_corners=False)
+        return self.smooth_fine(self.lateral_fine(torch.cat([fine, middle], dim=1)))
+
+
+def build_neck(config: CameraNeckConfig, in_channels: tuple[int, ...]) -> SecondFPN | LSSFPN:
+    """The configured pyramid on a backbone's stages, finest first."""
+    if config.kind == "second_fpn":
+        finest, same, coarse, coarsest = in_channels
+        return SecondFPN((finest, same, coarse, coarsest), config.channels)
+    fine, middle, coarse = in_channels[-3:]
+    return LSSFPN((fine, middle, coarse), config.channels)

@@ -1,0 +1,107 @@
+"""The radar branch: points to pillars, a pillar net, a BEV map, and its calibration by distillation.
+
+Source: PointPillars (Lang et al. 2019) with the released code's radar inputs; calibration and radar activation: CRKD section
+3.3.1 (CSRD). Quirk kept because the published weights depend on it: empty point slots take part in the maximum
+and in batch norm (`padding: masked` leaves them out).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crkd_core.config.models import RadarBranchConfig
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.geometry.sensors import RADAR_FEATURES
+from crkd_core.models.layers import PointNorm, conv_norm_relu
+from crkd_core.ops.voxelize import VoxelGrid, Voxels, voxelize_batch
+
+
+class PointLayer(nn.Module):
+    """Linear, batch norm and ReLU on every point."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels, bias=False)
+        nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
+        self.norm = PointNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.linear(x)).relu()
+
+
+class PillarNet(nn.Module):
+    """One feature vector a pillar: layers on its points, then the maximum over the pillar."""
+
+    def __init__(
+        self, in_channels: int, channels: tuple[int, ...], grid: BEVGrid, masked_padding: bool
+    ) -> None:
+        super().__init__()
+        self.grid = grid
+        self.masked_padding = masked_padding
+        widths = (in_channels + 2, *channels)
+        self.layers = nn.Sequential(*(PointLayer(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+
+    def forward(self, pillars: Voxels) -> Float[Tensor, "m c"]:
+        filled = pillars.filled
+        if self.masked_padding:
+            points = self.layers(self.point_features(pillars)[filled])
+            rows = torch.nonzero(filled)[:, :1].expand(-1, points.shape[1])
+            # After a ReLU zero is below every maximum.
+            empty = points.new_zeros((len(filled), points.shape[1]))
+            return empty.scatter_reduce(0, rows, points, reduce="amax", include_self=True)
+        slots = self.point_features(pillars) * filled[..., None]
+        return self.layers(slots.flatten(0, 1)).unflatten(0, filled.shape).amax(dim=1)
+
+    def point_features(self, pillars: Voxels) -> Float[Tensor, "m p f"]:
+        """Positions scaled to 0..1 over the grid, the other features as measured, then x and y from the pillar's centre (m)."""
+        ranges = torch.tensor(
+            (self.grid.x_range_m, self.grid.y_range_m, self.grid.z_range_m), device=pillars.features.device
+        )
+        position, measured = pillars.features[..., :3], pillars.features[..., 3:]
+        centre = self.grid.to_metres(pillars.coordinates[:, 1:3].float() + 0.5)
+        scaled = (position - ranges[:, 0]) / (ranges[:, 1] - ranges[:, 0])
+        return torch.cat([scaled, measured, position[..., :2] - centre[:, None]], dim=-1)
+
+
+class RadarBranch(nn.Module):
+    """Points to a BEV map on the detector's grid and, if calibrated, the radar activation."""
+
+    def __init__(self, config: RadarBranchConfig, grid: BEVGrid) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = grid
+        lower = (grid.x_range_m[0], grid.y_range_m[0], grid.z_range_m[0])
+        size = (grid.cell_m, grid.cell_m, grid.z_range_m[1] - grid.z_range_m[0])
+        self.voxel_grid = VoxelGrid(lower, size, (*grid.shape, 1), config.max_points)
+        self.pillar_net = PillarNet(RADAR_FEATURES, config.channels, grid, config.padding == "masked")
+        self.out_channels = config.channels[-1]
+        self.calibration: nn.Module | None = None
+        self.activation: nn.Module | None = None
+        if config.calibration:
+            self.calibration, self.activation = build_calibration(self.out_channels)
+
+    def forward(self, radar: list[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """BEV map [B, C, X, Y] and radar activation [B, 1, X, Y] (not negative), None without calibration."""
+        limit = self.config.max_pillars_train if self.training else self.config.max_pillars_test
+        pillars = voxelize_batch(radar, self.voxel_grid, limit)
+        bev = scatter_pillars(self.pillar_net(pillars), pillars, self.grid, len(radar))
+        if self.calibration is None or self.activation is None:
+            return bev, None
+        calibrated = self.calibration(bev)
+        return calibrated, self.activation(calibrated)
+
+
+def build_calibration(channels: int) -> tuple[nn.Sequential, nn.Sequential]:
+    """Three dilated convolutions after the scatter, and the head that reads the radar activation from their map."""
+    layers = (conv_norm_relu(channels, channels, dilation=2, bias=True) for _ in range(3))
+    return nn.Sequential(*layers), nn.Sequential(nn.Conv2d(channels, 1, 1, bias=False), nn.ReLU())
+
+
+def scatter_pillars(
+    features: Float[Tensor, "m c"], pillars: Voxels, grid: BEVGrid, batch_size: int
+) -> Float[Tensor, "b c x y"]:
+    """Pillar features on the BEV grid, zero where there is no pillar."""
+    nx, ny = grid.shape
+    index = grid.flatten(pillars.coordinates[:, 1:3]) + pillars.coordinates[:, 0] * (nx * ny)
+    cells = features.new_zeros((batch_size * nx * ny, features.shape[1])).index_copy(0, index, features)
+    return cells.view(batch_size, nx, ny, -1).permute(0, 3, 1, 2).contiguous()
