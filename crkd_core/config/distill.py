@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from crkd_core.config.sections import Positive, PositiveInt, Range, Section
+from crkd_core.config.sections import PositiveInt, Range, Section
 
 LOSS_NAMES: tuple[str, ...] = ("csrd", "msfd", "reld", "respd")
 LossName = Literal["csrd", "msfd", "reld", "respd"]
@@ -23,11 +23,18 @@ class MSFDConfig(Section):
     camera_weight: float = Field(10.0, ge=0, description="weight of the gated camera maps' term")
     fused_weight: float = Field(10.0, ge=0, description="weight of the fused maps' term")
     reading: Reading = Field(
-        "released", description="released: mean of 1/2 (T - S)^2 over mask cells, over B again; paper: 1/(B X Y) sum |T - S|"
+        "released",
+        description="released: mean of 1/2 (T - S)^2 over mask cells, over B again; paper: 1/(B X Y) sum |T - S|",
     )
-    mask: Literal["rotated", "released"] = Field("rotated", description="exact rotated footprints, or the released rectangles")
-    range_steps_m: tuple[float, float] = Field((20.0, 30.0), description="ranges from which masks grow by 25% and by 50% (m)")
-    speed_steps_mps: tuple[float, float] = Field((0.3, 0.8), description="speeds along an axis from which it grows by 25% and by 50% (m/s)")
+    mask: Literal["rotated", "released"] = Field(
+        "rotated", description="exact rotated footprints, or the released rectangles"
+    )
+    range_steps_m: tuple[float, float] = Field(
+        (20.0, 30.0), description="ranges from which masks grow by 25% and by 50% (m)"
+    )
+    speed_steps_mps: tuple[float, float] = Field(
+        (0.3, 0.8), description="speeds along an axis from which it grows by 25% and by 50% (m/s)"
+    )
     growth: tuple[float, float] = Field((0.25, 0.5), description="relative growth of a side at the two steps")
     growth_limits_m: Range = Field((0.5, 4.0), description="smallest and largest growth of a side (m)")
 
@@ -37,9 +44,12 @@ class RelDConfig(Section):
 
     weight: float = Field(0.25, ge=0, description="weight in the total")
     scales: tuple[int, ...] = Field((32, 16, 8, 4), description="cells a side of the resampled maps")
-    affinity: Literal["dot", "cosine"] = Field("dot", description="dot (released) or cosine-normalised (paper) affinity")
+    affinity: Literal["dot", "cosine"] = Field(
+        "dot", description="dot (released) or cosine-normalised (paper) affinity"
+    )
     reading: Reading = Field(
-        "released", description="released: the mean over the batch is divided by the batch size once more; paper: it is not"
+        "released",
+        description="released: the mean over the batch is divided by the batch size once more; paper: it is not",
     )
     adapter: bool = Field(True, description="student passes a 3x3 conv, ReLU, 1x1 conv per scale")
 

@@ -1,0 +1,147 @@
+"""The distillation objective: the loss terms of the four losses, weighted.
+
+``L_kd = 100 csrd + 10 msfd_camera + 10 msfd_fused + 0.25 reld + respd`` with the published weights; the trainer adds
+the detection loss.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from crkd_core.config.distill import DistillConfig
+from crkd_core.config.models import DetectorConfig
+from crkd_core.distillation.csrd import csrd_loss
+from crkd_core.distillation.msfd import msfd_loss
+from crkd_core.distillation.precision import full_precision
+from crkd_core.distillation.reld import RelationAdapter, reld_loss, resample
+from crkd_core.distillation.respd import respd_loss
+from crkd_core.distillation.targets import TeacherTargets, needed_terms
+from crkd_core.errors import ConfigError
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.outputs import DetectorOutput
+
+_T = TypeVar("_T")
+
+
+class DistillationObjective(nn.Module):
+    """Weighted loss terms between a student's output and teacher targets; build it with :func:`build_objective`.
+
+    Holds the adapters of RelD, which are trained with the student and not part of it.
+
+    Attributes:
+        terms: names of the terms with a weight above zero, in the order of the results.
+    """
+
+    def __init__(self, config: DistillConfig, grid: BEVGrid, fused_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.grid_shape = grid.shape
+        self.terms = needed_terms(config)
+        adapters = config.reld.scales if "reld" in self.terms and config.reld.adapter else ()
+        self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
+        self._loss_of: dict[str, Callable[[DetectorOutput, TeacherTargets], Tensor]] = {
+            "csrd": self._csrd,
+            "msfd_camera": self._msfd_camera,
+            "msfd_fused": self._msfd_fused,
+            "reld": self._reld,
+            "respd": self._respd,
+        }
+
+    def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
+        """The weighted terms by name; their sum is the distillation loss.
+
+        Always computed in float32, also under autocast and from half-precision maps. Gradients reach the student and
+        the adapters only.
+
+        Raises:
+            ConfigError: a term's map is missing in the student's output or in the targets, or their shapes differ.
+        """
+        found = tuple(student.features.fused.shape[2:])
+        if not found == self.grid_shape == targets.grid_shape:
+            raise ConfigError(
+                f"student, objective and teacher targets must share one BEV grid, found {found}, {self.grid_shape} and "
+                f"{targets.grid_shape} cells; extract the targets with the student's data section"
+            )
+        with full_precision(student.features.fused.device):
+            return {term: self._loss_of[term](student, targets) for term in self.terms}
+
+    def _csrd(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        activation = _from_student(student.features.radar_activation, "csrd", "a radar activation")
+        return self.config.csrd.weight * csrd_loss(activation, _from_targets(targets.objectness, "csrd"))
+
+    def _msfd_camera(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        camera = _from_student(student.features.gated_camera, "msfd_camera", "a camera map")
+        cells = _from_targets(targets.camera, "msfd_camera")
+        return self.config.msfd.camera_weight * msfd_loss(camera, cells, self.config.msfd.reading)
+
+    def _msfd_fused(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        cells = _from_targets(targets.fused, "msfd_fused")
+        return self.config.msfd.fused_weight * msfd_loss(student.features.fused, cells, self.config.msfd.reading)
+
+    def _reld(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        maps = resample(student.features.fused, self.config.reld.scales)
+        if self.config.reld.adapter:
+            maps = tuple(adapter(part) for adapter, part in zip(self.adapters, maps, strict=True))
+        relation = _from_targets(targets.relation, "reld")
+        return self.config.reld.weight * reld_loss(maps, relation, self.config.reld)
+
+    def _respd(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        response = _from_targets(targets.response, "respd")
+        return self.config.respd.weight * respd_loss(student.head, response, self.config.respd)
+
+
+def build_objective(
+    config: DistillConfig,
+    grid: BEVGrid,
+    fused_channels: int,
+    student: DetectorConfig | None = None,
+    teacher: DetectorConfig | None = None,
+) -> DistillationObjective:
+    """The objective of a configuration.
+
+    No term is dropped silently: a loss in `config.losses` with a weight above zero either can be computed or is refused
+    here (given the detectors' configurations) or in the first step. CSRD needs a student with a calibrated radar; MSFD
+    on camera maps needs a camera in both.
+
+    Args:
+        config: losses and weights.
+        grid: the student's BEV grid.
+        fused_channels: channels of the student's fused map, for RelD's adapters.
+        student, teacher: their configurations, to check the terms against their sensors.
+
+    Raises:
+        ConfigError: a term cannot be computed from the sensors of student and teacher.
+    """
+    terms = needed_terms(config)
+    if "csrd" in terms and student is not None and not ("radar" in student.modalities and student.radar.calibration):
+        raise ConfigError(
+            "csrd teaches the radar activation, which needs radar among student.modalities and "
+            f"student.radar.calibration, found {', '.join(student.modalities)} with calibration "
+            f"{student.radar.calibration}; set these, or take csrd out of distill.losses"
+        )
+    for name, detector in (("student", student), ("teacher", teacher)):
+        if "msfd_camera" in terms and detector is not None and "camera" not in detector.modalities:
+            raise ConfigError(
+                f"msfd compares camera maps, but {name}.modalities are {', '.join(detector.modalities)}; "
+                "set distill.msfd.camera_weight to 0"
+            )
+    return DistillationObjective(config, grid, fused_channels)
+
+
+def _from_student(value: _T | None, term: str, what: str) -> _T:
+    if value is None:
+        raise ConfigError(
+            f"the loss term {term} needs {what}, which this student does not have; add the branch to the student or "
+            "set the term's weight to 0"
+        )
+    return value
+
+
+def _from_targets(value: _T | None, term: str) -> _T:
+    if value is None:
+        raise ConfigError(
+            f"the teacher targets hold nothing for the loss term {term}, because they were made without it; extract them "
+            "again with this term in distill.losses and a weight above 0"
+        )
+    return value

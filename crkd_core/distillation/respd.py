@@ -1,0 +1,115 @@
+"""Response distillation (paper, section 3.3.4): the teacher's predictions as soft targets, per head task k.
+
+``L = sum over k of w_k (L_cls + L_box)``, dynamic classes counting double (w = 2, 2, 2, 1, 2, 1), with the student's
+and the teacher's clipped heatmap probabilities p and t, and ten regression channels r:
+
+- ``L_cls = sum over cells and classes of BCE(p, t) |p - t|^2 / max(#(t > 0.3), 1)``, the quality focal loss of beta 2;
+- ``L_box = 40 mean over D and channels of W smooth_l1(r_S, r_T)``, where ``W = sum over classes of t`` and D are the
+  cells with W > 0.1. If the whole batch has none, the threshold falls in steps of 0.01 until it has.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from crkd_core.config.distill import RespDConfig
+from crkd_core.distillation.cells import SparseCells, gather_cells
+from crkd_core.distillation.csrd import clipped_sigmoid
+from crkd_core.errors import ConfigError
+from crkd_core.models.outputs import HeadOutput, TaskOutput
+
+_FOCAL_BETA = 2
+_THRESHOLD_STEP = 0.01
+
+
+@dataclass(frozen=True)
+class TaskResponse:
+    """What the teacher predicts for one head task of K classes.
+
+    Attributes:
+        heatmap_prob: clipped probabilities.
+        boxes: the ten regression channels on every cell that the box term may compare, whichever samples share a batch:
+            the cells above the threshold that the sample alone would need. A batch's threshold is the highest
+            of its samples', so it selects among them.
+    """
+
+    heatmap_prob: Float[Tensor, "b k x y"]
+    boxes: SparseCells
+
+
+@dataclass(frozen=True)
+class TeacherResponse:
+    """One :class:`TaskResponse` per head task."""
+
+    tasks: tuple[TaskResponse, ...]
+
+
+def teacher_response(head: HeadOutput, config: RespDConfig) -> TeacherResponse:
+    """What :func:`respd_loss` needs of a teacher's output, without its gradient and in float32."""
+    return TeacherResponse(tuple(_task_response(task, config) for task in head.tasks))
+
+
+def _task_response(task: TaskOutput, config: RespDConfig) -> TaskResponse:
+    heatmap_prob = clipped_sigmoid(task.heatmap_logits.detach())
+    weight = heatmap_prob.sum(dim=1)
+    threshold = falling_threshold(weight.flatten(1).amax(dim=1), config.box_threshold)
+    chosen = weight > threshold[:, None, None]
+    return TaskResponse(heatmap_prob, SparseCells.select(task.regression, chosen))
+
+
+def falling_threshold(highest_weight: Float[Tensor, "*b"], start: float) -> Float[Tensor, "*b"]:
+    """The first of ``start, start - 0.01, ...`` that lies below the highest weight, which is positive."""
+    steps = torch.arange(int(start / _THRESHOLD_STEP) + 2, device=highest_weight.device)
+    thresholds = (start - _THRESHOLD_STEP * steps.double()).to(highest_weight.dtype)
+    below = thresholds < highest_weight[..., None]
+    return torch.where(below, thresholds, -torch.inf).amax(dim=-1)
+
+
+def respd_loss(student: HeadOutput, teacher: TeacherResponse, config: RespDConfig) -> Float[Tensor, ""]:
+    """Both terms of all tasks, weighted by `config.task_weights`.
+
+    Raises:
+        ConfigError: the number of tasks or weights, or the shape of their maps, differ.
+    """
+    if not len(student.tasks) == len(teacher.tasks) == len(config.task_weights):
+        raise ConfigError(
+            f"distill.respd.task_weights needs one weight per head task of student and teacher, found "
+            f"{len(config.task_weights)} weights for {len(student.tasks)} student and {len(teacher.tasks)} teacher tasks"
+        )
+    terms = [
+        weight * (heatmap_term(ours, theirs, config) + box_term(ours, theirs, config))
+        for ours, theirs, weight in zip(student.tasks, teacher.tasks, config.task_weights, strict=True)
+    ]
+    return torch.stack(terms).sum()
+
+
+def heatmap_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) -> Float[Tensor, ""]:
+    """Quality focal loss between the heatmaps of one task, per confident teacher cell.
+
+    Raises:
+        ConfigError: the heatmaps differ in shape.
+    """
+    p, t = clipped_sigmoid(student.heatmap_logits), teacher.heatmap_prob.detach()
+    if p.shape != t.shape:
+        raise ConfigError(
+            f"response distillation compares equal heatmaps, found {tuple(p.shape)} (batch, classes, x, y) in the "
+            f"student and {tuple(t.shape)} in the teacher targets; give both detectors the same grid and classes"
+        )
+    cross_entropy = -(t * p.log() + (1 - t) * (1 - p).log())
+    positives = (t > config.positive_threshold).sum().clamp(min=1)
+    return (cross_entropy * (p - t).abs().pow(_FOCAL_BETA)).sum() / positives
+
+
+def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) -> Float[Tensor, ""]:
+    """Smooth L1 between the regression channels of one task where the teacher sees objects; 0 without any cell."""
+    cells = teacher.boxes
+    predicted = cells.gather(student.regression)
+    if len(cells.indices) == 0:
+        return predicted.sum()
+    weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
+    chosen = weight > falling_threshold(weight.max(), config.box_threshold)
+    per_cell = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none").mean(dim=1)
+    return config.box_scale * (per_cell * weight * chosen).sum() / chosen.sum()
