@@ -1,0 +1,165 @@
+"""Bird's-eye-view panels: sensors and ground truth, and what a model made of them."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Circle, Polygon
+from numpy.typing import NDArray
+
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.visualization.matching import match_detections
+from crkd_core.visualization.palette import (
+    EGO,
+    FAINT_TEXT,
+    FALSE_ALARM,
+    FOUND,
+    GROUND_TRUTH,
+    MISSED,
+    PANEL,
+    RADAR,
+    RULES,
+    TEXT,
+    LineStyle,
+    class_colour,
+    score_alpha,
+)
+from crkd_core.visualization.scene import LabelledBoxes, ModelView, SceneView
+
+_RING_STEP_M = 20.0
+_MOVING_MPS = 0.5
+_ARROW_SECONDS = 1.0
+_LIDAR_HEIGHTS_M = (-2.0, 2.5)
+_EGO_OUTLINE_M = ((-0.95, -3.0), (0.95, -3.0), (0.95, 0.4), (0.0, 1.4), (-0.95, 0.4))
+_SENSOR_NAMES = {"camera": "camera", "lidar": "LiDAR", "radar": "radar"}
+
+
+def draw_truth_panel(axes: Axes, scene: SceneView) -> None:
+    """LiDAR and radar points with the annotated objects in class colours, and their velocities."""
+    _prepare(axes, scene.extent_m)
+    _draw_lidar(axes, scene.lidar, strength=1.0)
+    _draw_radar(axes, scene.radar)
+    _draw_boxes(axes, scene.truth, FOUND)
+    _draw_title(axes, "ground truth", f"{len(scene.truth)} objects")
+
+
+def draw_model_panel(axes: Axes, scene: SceneView, model: ModelView) -> None:
+    """A model's detections over the points of the sensors it sees.
+
+    Found objects are solid and filled, false alarms dashed, missed objects dotted in white; fainter means a lower
+    score. Found means the benchmark's matching at 2 m.
+    """
+    _prepare(axes, scene.extent_m)
+    if "lidar" in model.modalities:
+        _draw_lidar(axes, scene.lidar, strength=0.7)
+    if "radar" in model.modalities:
+        _draw_radar(axes, scene.radar)
+    matches = match_detections(model.detections, scene.truth)
+    _draw_outlines(axes, scene.truth.select(matches.missed), MISSED, GROUND_TRUTH)
+    _draw_boxes(axes, model.detections.select(~matches.found), FALSE_ALARM)
+    _draw_boxes(axes, model.detections.select(matches.found), FOUND)
+    found, missed, wrong = int(matches.found.sum()), int(matches.missed.sum()), int((~matches.found).sum())
+    counts = f"{found} of {found + missed} found   {wrong} false"
+    sensors = " + ".join(_SENSOR_NAMES.get(name, name) for name in model.modalities)
+    _draw_title(axes, model.name, counts, sensors)
+
+
+def _prepare(axes: Axes, extent_m: float) -> None:
+    axes.set_facecolor(PANEL)
+    axes.set_xlim(-extent_m, extent_m)
+    axes.set_ylim(-extent_m, extent_m)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_edgecolor(RULES)
+    for radius in np.arange(_RING_STEP_M, extent_m * 1.45, _RING_STEP_M):
+        axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=RULES, linewidth=0.7, zorder=1))
+        if radius < extent_m:
+            axes.text(
+                0, -radius, f"{radius:.0f} m", color=FAINT_TEXT, fontsize=7.5, ha="center", va="center", zorder=2,
+                bbox={"boxstyle": "square,pad=0.15", "facecolor": PANEL, "edgecolor": "none"},
+            )  # fmt: skip
+    axes.add_patch(Polygon(_EGO_OUTLINE_M, closed=True, facecolor=EGO, edgecolor="none", zorder=6))
+
+
+def _draw_title(axes: Axes, name: str, facts: str, sensors: str = "") -> None:
+    axes.text(0.0, 1.075, name, transform=axes.transAxes, color=TEXT, fontsize=14, fontweight="bold", va="baseline")
+    axes.text(0.0, 1.022, facts, transform=axes.transAxes, color=FAINT_TEXT, fontsize=10.5, va="baseline")
+    axes.text(1.0, 1.022, sensors, transform=axes.transAxes, color=FAINT_TEXT, fontsize=10.5, va="baseline", ha="right")
+
+
+def _draw_lidar(axes: Axes, points: NDArray[np.float32], strength: float) -> None:
+    if len(points) == 0:
+        return
+    low, high = _LIDAR_HEIGHTS_M
+    brightness = 0.32 + 0.45 * np.clip((points[:, 2] - low) / (high - low), 0, 1)
+    colours = np.stack([brightness * 0.93, brightness * 0.98, brightness, np.full_like(brightness, strength)], axis=-1)
+    axes.scatter(points[:, 0], points[:, 1], s=0.55, c=np.clip(colours, 0, 1), linewidths=0, zorder=2)
+
+
+def _draw_radar(axes: Axes, points: NDArray[np.float32]) -> None:
+    if len(points) == 0:
+        return
+    axes.scatter(points[:, 0], points[:, 1], s=7, c=RADAR, alpha=0.75, linewidths=0, zorder=3)
+    moving = points[np.hypot(points[:, 2], points[:, 3]) > _MOVING_MPS]
+    if len(moving):
+        axes.quiver(
+            moving[:, 0], moving[:, 1], moving[:, 2] * _ARROW_SECONDS, moving[:, 3] * _ARROW_SECONDS,
+            angles="xy", scale_units="xy", scale=1, color=RADAR, alpha=0.75, width=0.0028, headwidth=4, headlength=4.5,
+            headaxislength=4, zorder=3,
+        )  # fmt: skip
+
+
+def _draw_boxes(axes: Axes, shown: LabelledBoxes, style: LineStyle) -> None:
+    if len(shown) == 0:
+        return
+    colours = [
+        to_rgba(class_colour(int(label)), 1.0 if shown.scores is None else score_alpha(float(shown.scores[i])))
+        for i, label in enumerate(shown.labels)
+    ]
+    footprints = _footprints(shown.boxes)
+    if style.fill_alpha:
+        fills = [(*colour[:3], colour[3] * style.fill_alpha) for colour in colours]
+        axes.add_collection(PolyCollection(footprints, facecolors=fills, edgecolors="none", zorder=4), autolim=False)
+    _add_outlines(axes, footprints, colours, style)
+    marks = LineCollection(_heading_marks(shown.boxes), colors=colours, linewidths=style.width, zorder=5)
+    axes.add_collection(marks, autolim=False)
+    _draw_velocities(axes, shown.boxes, colours)
+
+
+def _draw_outlines(axes: Axes, shown: LabelledBoxes, style: LineStyle, colour: str) -> None:
+    _add_outlines(axes, _footprints(shown.boxes), [to_rgba(colour, 0.9)] * len(shown), style)
+
+
+def _add_outlines(axes: Axes, footprints: list[NDArray], colours: list, style: LineStyle) -> None:
+    if not footprints:
+        return
+    outlines = PolyCollection(footprints, facecolors="none", edgecolors=colours, linewidths=style.width, zorder=5)
+    outlines.set_linestyle([style.dashes])
+    axes.add_collection(outlines, autolim=False)
+
+
+def _draw_velocities(axes: Axes, boxes: Boxes3D, colours: list) -> None:
+    velocity = boxes.velocity.detach().cpu().double().numpy()
+    # NaN compares as not moving: an unknown velocity has no arrow.
+    moving = np.flatnonzero(np.hypot(velocity[:, 0], velocity[:, 1]) > _MOVING_MPS)
+    if len(moving) == 0:
+        return
+    start = boxes.centre[:, :2].detach().cpu().double().numpy()[moving]
+    step = velocity[moving] * _ARROW_SECONDS
+    axes.quiver(
+        start[:, 0], start[:, 1], step[:, 0], step[:, 1], angles="xy", scale_units="xy", scale=1,
+        color=[colours[i] for i in moving], width=0.004, headwidth=3.6, headlength=4, headaxislength=3.6, zorder=5,
+    )  # fmt: skip
+
+
+def _footprints(boxes: Boxes3D) -> list[NDArray]:
+    return list(boxes.bev_corners().detach().cpu().double().numpy())
+
+
+def _heading_marks(boxes: Boxes3D) -> list[NDArray]:
+    centres = boxes.centre[:, :2].detach().cpu().double().numpy()
+    corners = boxes.bev_corners().detach().cpu().double().numpy()
+    noses = corners[:, [0, 3]].mean(axis=1)
+    return list(np.stack([centres, noses], axis=1))
