@@ -1,0 +1,60 @@
+"""Finding prepared data for a stage, and checking that a configuration fits it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.data import DataConfig
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import ConfigError
+
+STAGE = "prepare"
+
+
+def open_prepared(
+    workspace: Workspace,
+    name: str | None,
+    nuscenes: Path | None,
+    data: DataConfig,
+    modalities: Sequence[str],
+    needed_for: str,
+) -> PreparedData:
+    """The prepared data that a stage works on.
+
+    Args:
+        name: name of the prepared data; None for the latest.
+        nuscenes: where the data set is now, if it moved since it was prepared.
+        modalities: sensors that the stage needs.
+        needed_for: the command, for messages.
+
+    Raises:
+        MissingArtifactError: nothing is prepared.
+        ConfigError: a sensor that the detector needs was missing when the data were prepared, or fewer sweeps were
+            prepared than the configuration uses.
+    """
+    artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
+    prepared = PreparedData(artifact, nuscenes)
+    check_fit(prepared, data, modalities)
+    return prepared
+
+
+def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str]) -> None:
+    """Refuse a configuration that asks for more than was prepared.
+
+    Raises:
+        ConfigError: naming what is asked for and what there is.
+    """
+    label, available = prepared.artifact.label, prepared.modalities
+    absent = [modality for modality in modalities if modality not in available]
+    if absent:
+        raise ConfigError(
+            f"the configuration needs {', '.join(modalities)}, and {label} has {', '.join(available)} only; choose other "
+            "modalities, or prepare a data set that has them."
+        )
+    for modality, wanted in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
+        found = prepared.sweeps[modality] if modality in modalities else wanted
+        if found < wanted:
+            raise ConfigError(
+                f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set it to at most "
+                f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
+            )

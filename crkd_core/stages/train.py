@@ -1,0 +1,78 @@
+"""Stage ``train-teacher``: the detector that the student will imitate."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.schema import Config
+from crkd_core.data.dataset import SampleDataset
+from crkd_core.models.detector import Detector
+from crkd_core.progress import Progress
+from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.runs import RunSpec, TrainResult, run_training
+from crkd_core.training.steps import DetectionStep
+
+STAGE = "train-teacher"
+
+
+@dataclass(frozen=True)
+class TrainTeacherRequest:
+    """What to train.
+
+    Attributes:
+        config: the resolved configuration; section ``teacher`` is built, ``train.teacher`` is its schedule.
+        name: name of the run.
+        prepared: name of the prepared data; None for the latest.
+        nuscenes: where the data set is now, if it moved since it was prepared.
+        force: train anew although a run of that name exists; `resume`: continue a killed run.
+    """
+
+    config: Config
+    name: str = "teacher"
+    prepared: str | None = None
+    nuscenes: Path | None = None
+    device: str = "auto"
+    force: bool = False
+    resume: bool = True
+
+
+def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
+    """Train the teacher on the training split with the detection loss (paper, section 3.1).
+
+    Returns None on every process but the first of a distributed run.
+
+    Raises:
+        MissingArtifactError: nothing is prepared.
+        ConfigError: the configuration does not fit the prepared data.
+        TrainingError: the loss is no longer finite.
+    """
+    config, detector = request.config, request.config.teacher
+    prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}")
+    dataset = SampleDataset(
+        prepared,
+        prepared.tokens("train"),
+        config.data,
+        detector.modalities,
+        bev=config.data.augment_teacher,
+        seed=config.train.seed,
+    )
+    spec = RunSpec(
+        stage=STAGE,
+        name=request.name,
+        role="teacher",
+        command=f"crkd {STAGE} --name {request.name}",
+        config=config,
+        detector=detector,
+        run=config.train.teacher,
+        inputs={"prepared": prepared.artifact.reference()},
+        options={},
+    )
+
+    def build_step(model: Detector, device: torch.device) -> DetectionStep:
+        return DetectionStep(model, detector.head, config.data.grid.build())
+
+    return run_training(
+        spec, build_step, dataset, workspace, progress, request.device, request.force, request.resume
+    )
