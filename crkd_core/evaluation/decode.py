@@ -1,7 +1,7 @@
 """From the head's maps to detections: the highest peaks, their boxes, and suppression of duplicates.
 
-Source: CenterPoint as the released code runs it: no maximum pooling of the heatmap; circle NMS (on the squared distance) for cars
-and barriers, rotated NMS for the other tasks, the classes of a task together.
+Source: CenterPoint as the released code runs it: no maximum pooling of the heatmap; circle NMS (on the squared
+distance) for cars and barriers, rotated NMS for the other tasks, the classes of a task together.
 """
 
 from dataclasses import dataclass
@@ -46,8 +46,7 @@ def decode_detections(
         bev_augmentation: ``augmented_from_lidar`` of each sample; if given, boxes are returned without it.
     """
     tasks = [
-        _decode_task(output, classes, grid, config)
-        for output, classes in zip(head.tasks, HEAD_TASKS, strict=True)
+        _decode_task(output, classes, grid, config) for output, classes in zip(head.tasks, HEAD_TASKS, strict=True)
     ]
     samples = []
     for index, parts in enumerate(zip(*tasks, strict=True)):
@@ -82,7 +81,7 @@ def _decode_task(
 def decode_peaks(
     output: TaskOutput, grid: BEVGrid, count: int
 ) -> tuple[Float[Tensor, "b n 9"], Float[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """Boxes, scores and class channels of the `count` highest cells of each sample, best first; fewer on a small grid."""
+    """Boxes, scores and class channels of each sample's `count` highest cells, best first; fewer on a small grid."""
     probability = output.heatmap_logits.float().sigmoid().flatten(1)
     cells = grid.shape[0] * grid.shape[1]
     scores, index = probability.topk(min(count, probability.shape[1]))

@@ -1,1 +1,1 @@
-"""The detectors: encoders, view transform, fuser, decoder and head; `detector.py` reads like the architecture figure."""
+"""The detectors: encoders, view transform, fuser, decoder and head; `detector.py` is the architecture figure."""

@@ -1,7 +1,8 @@
 """The detection loss: Gaussian focal loss on the heatmaps and L1 on the boxes at object centres.
 
-Reduction, per task over the whole batch: the focal term is a sum over cells and classes divided by the number of peaks (at least 1), the
-box term a weighted sum over objects divided by their number. Computed in float32 also under autocast.
+Reduction, per task over the whole batch: the focal term is a sum over cells and classes divided by the number of
+peaks (at least 1), the box term a weighted sum over objects divided by their number. Computed in float32 also under
+autocast.
 
 Source: CenterPoint; Gaussian focal loss: CornerNet with alpha 2, gamma 4.
 """
@@ -20,7 +21,7 @@ _VELOCITY = slice(8, 10)
 
 
 def detection_loss(head: HeadOutput, targets: HeadTargets, config: HeadConfig) -> dict[str, Tensor]:
-    """Two terms per task, ``heatmap/<first class>`` and ``box/<first class>``; their plain sum is the detection loss."""
+    """Two terms per task, ``heatmap/<first class>`` and ``box/<first class>``; their sum is the detection loss."""
     terms = {}
     with torch.autocast(targets.tasks[0].heatmap.device.type, enabled=False):
         for classes, output, target in zip(HEAD_TASKS, head.tasks, targets.tasks, strict=True):
@@ -30,9 +31,7 @@ def detection_loss(head: HeadOutput, targets: HeadTargets, config: HeadConfig) -
     return terms
 
 
-def gaussian_focal_loss(
-    logits: Float[Tensor, "b k x y"], target: Float[Tensor, "b k x y"]
-) -> Float[Tensor, ""]:
+def gaussian_focal_loss(logits: Float[Tensor, "b k x y"], target: Float[Tensor, "b k x y"]) -> Float[Tensor, ""]:
     """Sum over all cells and classes divided by the number of peaks (cells with target 1), at least 1.
 
     Probabilities are kept 1e-4 from 0 and 1; beyond that a cell has no gradient.
@@ -44,9 +43,7 @@ def gaussian_focal_loss(
     return torch.where(peaks, at_peaks, elsewhere).sum() / peaks.sum().clamp(min=1)
 
 
-def box_loss(
-    regression: Float[Tensor, "b c x y"], target: TaskTargets, velocity_weight: float
-) -> Float[Tensor, ""]:
+def box_loss(regression: Float[Tensor, "b c x y"], target: TaskTargets, velocity_weight: float) -> Float[Tensor, ""]:
     """Weighted L1 at the objects' cells, summed and divided by the number of objects.
 
     Targets that are not finite (unknown velocities, the logarithm of a zero height) are left out.

@@ -85,7 +85,5 @@ def build_detector(config: DetectorConfig, data: DataConfig) -> Detector:
 
 def _loaded(value: _T | None, what: str) -> _T:
     if value is None:
-        raise CrkdError(
-            f"the detector needs {what}, but the batch has none; load the modality in the data pipeline"
-        )
+        raise CrkdError(f"the detector needs {what}, but the batch has none; load the modality in the data pipeline")
     return value

@@ -38,9 +38,7 @@ class TaskHead(nn.Module):
 class CenterHead(nn.Module):
     """A shared convolution and one :class:`TaskHead` for each of ``HEAD_TASKS``."""
 
-    def __init__(
-        self, in_channels: int, shared_channels: int, map_channels: int, heatmap_bias: float
-    ) -> None:
+    def __init__(self, in_channels: int, shared_channels: int, map_channels: int, heatmap_bias: float) -> None:
         super().__init__()
         self.shared = conv_norm_relu(in_channels, shared_channels)
         self.tasks = nn.ModuleList(

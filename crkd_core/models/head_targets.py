@@ -1,8 +1,8 @@
 """What the head should say for given boxes: Gaussian peaks on the heatmaps and one regression row for each object.
 
-Source: CenterPoint; the radius formula is CornerNet's in the variant that CenterPoint's published models were trained with (all three
-roots are ``(b + sqrt) / 2``, without the division by ``2 a``). A centre belongs to a cell by floor; the released code truncates and so
-supervises centres just below the lower border in cell 0.
+Source: CenterPoint; the radius formula is CornerNet's in the variant that CenterPoint's published models were
+trained with (all three roots are ``(b + sqrt) / 2``, without the division by ``2 a``). A centre belongs to a cell
+by floor; the released code truncates and so supervises centres just below the lower border in cell 0.
 """
 
 import math
@@ -43,9 +43,7 @@ class HeadTargets:
 
 
 @torch.no_grad()
-def build_head_targets(
-    boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid, config: HeadConfig
-) -> HeadTargets:
+def build_head_targets(boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid, config: HeadConfig) -> HeadTargets:
     """Targets of a batch.
 
     Args:
@@ -83,9 +81,7 @@ def _task_targets(
     xy = grid.to_cells(objects[:, :2])
     cells, inside = grid.locate(objects[:, :2])
     valid = inside & (objects[:, 3] > 0) & (objects[:, 4] > 0)
-    radius = gaussian_radius(
-        objects[:, 4:5] / grid.cell_m, objects[:, 3:4] / grid.cell_m, config.gaussian_overlap
-    )
+    radius = gaussian_radius(objects[:, 4:5] / grid.cell_m, objects[:, 3:4] / grid.cell_m, config.gaussian_overlap)
     radius = radius.flatten().nan_to_num().int().clamp(min=config.min_radius_cells)
     peaks = torch.cat([channel[:, None], cells], dim=1)[valid]
     heatmap = draw_gaussians(peaks, radius[valid], (len(classes), *grid.shape))
@@ -106,15 +102,13 @@ def encode_boxes(boxes: Float[Tensor, "m 9"], offset_cells: Float[Tensor, "m 2"]
     Rotation is sine and cosine of the *released* yaw ``-yaw - pi / 2``, see :class:`TaskOutput`.
     """
     yaw = boxes[:, 6:7]
-    return torch.cat(
-        [offset_cells, boxes[:, 2:3], boxes[:, 3:6].log(), -yaw.cos(), -yaw.sin(), boxes[:, 7:9]], dim=1
-    )
+    return torch.cat([offset_cells, boxes[:, 2:3], boxes[:, 3:6].log(), -yaw.cos(), -yaw.sin(), boxes[:, 7:9]], dim=1)
 
 
 def gaussian_radius(
     length_cells: Float[Tensor, "*n"], width_cells: Float[Tensor, "*n"], overlap: float
 ) -> Float[Tensor, "*n"]:
-    """How far a centre may move before the box overlaps its true place by less than `overlap`, as published (in cells)."""
+    """How far (cells) a centre may move until the box overlaps its true place by less than `overlap`, as published."""
     total, area = length_cells + width_cells, length_cells * width_cells
     outside = (total + (total**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
     inside = (2 * total + (4 * total**2 - 16 * area * (1 - overlap)).sqrt()) / 2

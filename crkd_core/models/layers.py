@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-# Normalisation over points, pillars, voxels and the SECOND-style pyramid; other layers have torch's default. The published
-# weights depend on both.
+# Normalisation over points, pillars, voxels and the SECOND-style pyramid; other layers have torch's default. The
+# published weights depend on both.
 POINT_NORM_EPS = 1e-3
 POINT_NORM_MOMENTUM = 0.01
 
@@ -12,8 +12,8 @@ POINT_NORM_MOMENTUM = 0.01
 class PointNorm(nn.BatchNorm1d):
     """Batch normalisation of a list of feature vectors, which may be short.
 
-    Fewer than two vectors have no statistics: they are normalised by the running ones, so that a sample without points does
-    not stop a training run.
+    Fewer than two vectors have no statistics: they are normalised by the running ones, so that a sample without
+    points does not stop a training run.
     """
 
     def __init__(self, channels: int) -> None:

@@ -1,7 +1,7 @@
 """The LiDAR branch: points to voxels, a sparse 3D encoder, and the heights stacked into channels of a BEV map.
 
-Source: SECOND (Yan et al. 2018) as used by CenterPoint and BEVFusion. Points stay in float32: the released code rounds them to
-half precision before it voxelises.
+Source: SECOND (Yan et al. 2018) as used by CenterPoint and BEVFusion. Points stay in float32: the released code
+rounds them to half precision before it voxelises.
 """
 
 from torch import Tensor, nn
@@ -66,8 +66,8 @@ class SparseEncoder(nn.Module):
             blocks = layers if last else layers[:-1]
             if set(blocks) - {channels}:
                 raise ConfigError(
-                    f"lidar.stage_channels: the residual blocks of stage {index} must have the {channels} channels that enter "
-                    f"it, found {blocks}; only the last layer of a stage, its stride-2 convolution, may change the width"
+                    f"lidar.stage_channels: the residual blocks of stage {index} must have the {channels} channels "
+                    f"that enter it, found {blocks}; only a stage's last, strided layer may change them"
                 )
             stage: list[nn.Module] = [SparseBasicBlock(channels) for _ in blocks]
             if not last:
@@ -75,9 +75,7 @@ class SparseEncoder(nn.Module):
                 stage.append(SparseConvNorm(SparseConv3d(channels, layers[-1], padding=padding)))
                 channels, shape = layers[-1], output_shape(shape, (3, 3, 3), (2, 2, 2), padding)
             self.stages.append(nn.Sequential(*stage))
-        self.out = SparseConvNorm(
-            SparseConv3d(channels, config.out_channels, _OUT_KERNEL, _OUT_STRIDE, (0, 0, 0))
-        )
+        self.out = SparseConvNorm(SparseConv3d(channels, config.out_channels, _OUT_KERNEL, _OUT_STRIDE, (0, 0, 0)))
         heights = output_shape(shape, _OUT_KERNEL, _OUT_STRIDE, (0, 0, 0))[2]
         if heights < 1:
             raise ConfigError(
@@ -105,8 +103,9 @@ class LidarBranch(nn.Module):
         for size, axis in zip(config.voxel_m, "xy", strict=False):
             if abs(size * stride - grid.cell_m) > 1e-6:
                 raise ConfigError(
-                    f"lidar.voxel_m: the voxel size in {axis} times the encoder's stride {stride} must be the BEV cell size "
-                    f"of {grid.cell_m} m, found {size} m x {stride} = {size * stride:g} m; set it to {grid.cell_m / stride:g}"
+                    f"lidar.voxel_m: the voxel size in {axis} times the encoder's stride {stride} must be the BEV cell "
+                    f"size of {grid.cell_m} m, found {size} m x {stride} = {size * stride:g} m; "
+                    f"set it to {grid.cell_m / stride:g}"
                 )
         heights = round((grid.z_range_m[1] - grid.z_range_m[0]) / config.voxel_m[2])
         nx, ny = (cells * stride for cells in grid.shape)

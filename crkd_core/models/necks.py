@@ -15,13 +15,13 @@ from crkd_core.models.layers import (
 
 
 class SecondFPN(nn.Module):
-    """Brings the stages at 1/4, 1/8, 1/16 and 1/32 to 1/8, each with a quarter of the channels, and concatenates them."""
+    """Brings the stages at 1/4, 1/8, 1/16 and 1/32 to 1/8, a quarter of the channels each, concatenated."""
 
     def __init__(self, in_channels: tuple[int, int, int, int], out_channels: int) -> None:
         super().__init__()
         if out_channels % 4:
             raise ConfigError(
-                f"camera.neck.channels of a second_fpn must be a multiple of 4, found {out_channels}: it joins four stages"
+                f"camera.neck.channels of a second_fpn joins four stages and must be a multiple of 4, found {out_channels}"
             )
         width = out_channels // 4
         finest, same, coarse, coarsest = in_channels
@@ -32,8 +32,7 @@ class SecondFPN(nn.Module):
             nn.ConvTranspose2d(coarsest, width, 4, stride=4, bias=False),
         )
         self.branches = nn.ModuleList(
-            norm_relu(conv, nn.BatchNorm2d(width, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM))
-            for conv in convs
+            norm_relu(conv, nn.BatchNorm2d(width, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)) for conv in convs
         )
 
     def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
@@ -41,7 +40,7 @@ class SecondFPN(nn.Module):
 
 
 class LSSFPN(nn.Module):
-    """Adds the coarser stages to the finer ones, top down, from 1/32 over 1/16 to 1/8; the finest stage, 1/4, is not used."""
+    """Adds coarser stages to finer ones, top down, from 1/32 over 1/16 to 1/8; the finest stage, 1/4, is not used."""
 
     def __init__(self, in_channels: tuple[int, int, int], out_channels: int) -> None:
         super().__init__()

@@ -1,9 +1,11 @@
 """The radar branch: points to pillars, a pillar net, a BEV map, and its calibration by distillation.
 
-Source: PointPillars (Lang et al. 2019) with the released code's radar inputs; calibration and radar activation: CRKD section
-3.3.1 (CSRD). Quirk kept because the published weights depend on it: empty point slots take part in the maximum
-and in batch norm (`padding: masked` leaves them out).
+Source: PointPillars (Lang et al. 2019) with the released code's radar inputs; calibration and radar activation:
+CRKD section 3.3.1 (CSRD). Quirk kept because the published weights depend on it: empty point slots take part in the
+maximum and in batch norm (`padding: masked` leaves them out).
 """
+
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -32,14 +34,12 @@ class PointLayer(nn.Module):
 class PillarNet(nn.Module):
     """One feature vector a pillar: layers on its points, then the maximum over the pillar."""
 
-    def __init__(
-        self, in_channels: int, channels: tuple[int, ...], grid: BEVGrid, masked_padding: bool
-    ) -> None:
+    def __init__(self, in_channels: int, channels: tuple[int, ...], grid: BEVGrid, masked_padding: bool) -> None:
         super().__init__()
         self.grid = grid
         self.masked_padding = masked_padding
         widths = (in_channels + 2, *channels)
-        self.layers = nn.Sequential(*(PointLayer(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.layers = nn.Sequential(*(PointLayer(a, b) for a, b in pairwise(widths)))
 
     def forward(self, pillars: Voxels) -> Float[Tensor, "m c"]:
         filled = pillars.filled
@@ -53,7 +53,7 @@ class PillarNet(nn.Module):
         return self.layers(slots.flatten(0, 1)).unflatten(0, filled.shape).amax(dim=1)
 
     def point_features(self, pillars: Voxels) -> Float[Tensor, "m p f"]:
-        """Positions scaled to 0..1 over the grid, the other features as measured, then x and y from the pillar's centre (m)."""
+        """Positions scaled to 0..1 over the grid, other features as measured, x and y from the pillar's centre (m)."""
         ranges = torch.tensor(
             (self.grid.x_range_m, self.grid.y_range_m, self.grid.z_range_m), device=pillars.features.device
         )

@@ -1,6 +1,7 @@
 """Residual networks: the image backbone and the blocks of the BEV decoder.
 
-State-dict names and the position of the stride (on the 3x3 convolution) are torchvision's, so that its ImageNet weights load.
+State-dict names and the position of the stride (on the 3x3 convolution) are torchvision's, so that its ImageNet
+weights load.
 """
 
 import torch

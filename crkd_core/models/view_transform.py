@@ -1,13 +1,14 @@
 """Lift, splat: image features become a BEV map.
 
-Every pixel predicts how likely its ray ends in each depth bin; its feature, weighted so, is summed into the BEV cells its
-frustum points fall into. With ``depth_lss`` a sparse image of LiDAR depths helps to predict the depth.
+Every pixel predicts how likely its ray ends in each depth bin; its feature, weighted so, is summed into the BEV
+cells its frustum points fall into. With ``depth_lss`` a sparse image of LiDAR depths helps to predict the depth.
 
 Geometry is computed in float32 without matrix multiplications, which autocast and TF32 would round: at 60 m a
 half-precision coordinate is wrong by centimetres.
 
-Source: Philion and Fidler 2020 (LSS); Liu et al. 2023 (BEVFusion). Cells are found by floor: the released code truncates
-and so pools points up to one cell below the lower borders, which for z is everything down to z_lower - (z_upper - z_lower).
+Source: Philion and Fidler 2020 (LSS); Liu et al. 2023 (BEVFusion). Cells are found by floor: the released code
+truncates and so pools points up to one cell below the lower borders. Its only cell in z is 20 m high, so that its
+heights of -10 to 10 m really pool -30 to 10 m: with its weights, ``z_range_m`` must say so.
 """
 
 import torch
@@ -133,57 +134,43 @@ def lidar_depth_image(
 ) -> Float[Tensor, "b n 1 h w"]:
     """Depth (m) of the LiDAR point seen by each pixel of the input images, 0 where there is none.
 
-    The BEV augmentation is undone first. If several points fall into one pixel the last in point order counts, on every
-    device; points behind a camera do not.
+    The BEV augmentation is undone first. If several points fall into one pixel the last in point order counts, on
+    every device; points behind a camera do not.
     """
-    height, width = image_size_px
-    cameras = rig.intrinsics.shape[1]
+    projections = _projections(rig, bev_augmentation)
+    augmentations = rig.image_augmentation.float()
     images = [
-        _depth_images(points[:, :3].float(), *matrices, height, width)
-        for points, *matrices in zip(
-            lidar, *_projection(rig, bev_augmentation), rig.image_augmentation.float(), strict=True
-        )
+        _depth_images(points[:, :3].float(), projections[b], augmentations[b], image_size_px)
+        for b, points in enumerate(lidar)
     ]
-    return torch.stack(images).view(len(lidar), cameras, 1, height, width)
+    return torch.stack(images)[:, :, None]
 
 
-def _projection(rig: CameraRig, bev_augmentation: Tensor) -> tuple[Tensor]:
+def _projections(rig: CameraRig, bev_augmentation: Tensor) -> Tensor:
     """(B, N, 4, 4): augmented model frame to homogeneous source pixels times depth."""
     with torch.autocast(bev_augmentation.device.type, enabled=False):
-        camera_from_augmented = (
-            bev_augmentation.double()[:, None] @ rig.lidar_from_camera.double()
-        ).inverse()
-        projection = camera_from_augmented.clone()
-        projection[..., :3, :] = rig.intrinsics.double() @ camera_from_augmented[..., :3, :]
-    return (projection.float(),)
+        camera_from_augmented = (bev_augmentation.double()[:, None] @ rig.lidar_from_camera.double()).inverse()
+        projections = camera_from_augmented.clone()
+        projections[..., :3, :] = rig.intrinsics.double() @ camera_from_augmented[..., :3, :]
+    return projections.float()
 
 
-def _depth_images(
-    points: Tensor, projection: Tensor, image_augmentation: Tensor, height: int, width: int
-) -> Tensor:
-    """(N, H * W) of one sample."""
-    projected = _transform(projection, points)
+def _depth_images(points: Tensor, projections: Tensor, augmentations: Tensor, image_size_px: tuple[int, int]) -> Tensor:
+    """(N, H, W) of one sample."""
+    height, width = image_size_px
+    projected = _transform(projections, points)
     depth = projected[..., 2]
-    source = torch.cat(
-        [projected[..., :2] / depth.clamp(min=_NEAREST_DEPTH_M)[..., None], depth[..., None]], dim=-1
-    )
-    uv = _transform(image_augmentation, source)[..., :2]
-    seen = (
-        (depth > _NEAREST_DEPTH_M)
-        & (uv[..., 0] >= 0)
-        & (uv[..., 0] < width)
-        & (uv[..., 1] >= 0)
-        & (uv[..., 1] < height)
-    )
+    source = torch.cat([projected[..., :2] / depth.clamp(min=_NEAREST_DEPTH_M)[..., None], depth[..., None]], dim=-1)
+    u, v, _ = _transform(augmentations, source).unbind(dim=-1)
+    seen = (depth > _NEAREST_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
     camera, point = torch.nonzero(seen, as_tuple=True)
-    u, v = uv[seen].long().unbind(dim=-1)
-    pixel = (camera * height + v) * width + u
-    last = torch.full((len(projection) * height * width,), -1, device=points.device)
+    pixel = (camera * height + v[seen].long()) * width + u[seen].long()
+    last = torch.full((len(projections) * height * width,), -1, device=points.device)
     last = last.scatter_reduce(0, pixel, point, reduce="amax")
     hit = torch.nonzero(last >= 0).flatten()
     image = torch.zeros(last.shape, device=points.device)
     image[hit] = depth[hit // (height * width), last[hit]]
-    return image.view(len(projection), height * width)
+    return image.view(len(projections), height, width)
 
 
 def _transform(matrices: Tensor, points: Tensor) -> Tensor:

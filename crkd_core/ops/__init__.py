@@ -1,1 +1,1 @@
-"""Geometric operations that models and losses share: BEV pooling, voxels, sparse convolution, rotated overlap, suppression."""
+"""What models and losses compute with: BEV pooling, voxels, sparse convolution, rotated overlap, suppression."""

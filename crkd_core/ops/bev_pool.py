@@ -1,9 +1,9 @@
-"""Pooling of lifted image features into BEV cells: every pixel's feature, weighted by its depth probabilities, is summed
-into the cells its frustum points fall into.
+"""Pooling of lifted image features into BEV cells: every pixel's feature, weighted by its depth probabilities, is
+summed into the cells its frustum points fall into.
 
-The lifted tensor (images x depths x height x width x channels) would take gigabytes. It is never made: a cell is a bag
-of (pixel, weight) pairs and the sum over a bag is torch's `embedding_bag`, on the CPU and on GPUs, with gradients to
-features and probabilities. :func:`bev_pool_reference` is the same sum in the obvious way.
+The lifted tensor (images x depths x height x width x channels) would take gigabytes. It is never made: a cell is a
+bag of (pixel, weight) pairs and the sum over a bag is torch's `embedding_bag`, on the CPU and on GPUs, with
+gradients to features and probabilities. :func:`bev_pool_reference` is the same sum in the obvious way.
 """
 
 import torch
@@ -23,8 +23,8 @@ def bev_pool(
     Args:
         features: image features, one vector a pixel.
         depth_probability: how likely a pixel's ray ends in each depth bin.
-        cells: flat index of the cell each frustum point falls into, in [0, cell_count); negative: off the grid, dropped.
-        cell_count: number of cells, those of all samples of the batch together.
+        cells: flat index of the cell each frustum point falls into, in [0, cell_count); negative: off the grid,
+        dropped. cell_count: number of cells, those of all samples of the batch together.
     """
     images, depths, height, width = cells.shape
     rows = features.float().permute(0, 2, 3, 1).reshape(images * height * width, -1)

@@ -47,9 +47,9 @@ def rotated_nms(
 def greedy_keep(conflict: Bool[Tensor, "n n"]) -> Bool[Tensor, "n"]:
     """Which boxes a greedy pass over a list sorted by score keeps.
 
-    A box stays if no earlier *kept* box conflicts with it. That rule has exactly one solution, and repeating it for all boxes
-    at once settles at least one more box of every chain each time, so a few rounds of matrix operations replace the
-    loop over boxes and give the same result on every device.
+    A box stays if no earlier *kept* box conflicts with it. That rule has exactly one solution, and repeating it for
+    all boxes at once settles at least one more box of every chain each time, so a few rounds of matrix operations
+    replace the loop over boxes and give the same result on every device.
     """
     earlier = conflict.triu(diagonal=1)
     keep = torch.ones(len(conflict), dtype=torch.bool, device=conflict.device)

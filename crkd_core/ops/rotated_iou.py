@@ -1,8 +1,9 @@
 """Overlap of rotated rectangles seen from above.
 
-The intersection of two convex shapes is bounded by the parts of each outline that lie inside the other, so its area is
-the line integral ``1/2 * sum of cross(p, q)`` over those parts. Every edge is clipped against the four half-planes of the
-other rectangle; nothing is sorted and nothing depends on the data, so all pairs are computed at once.
+The intersection of two convex shapes is bounded by the parts of each outline that lie inside the other, so its area
+is the line integral ``1/2 * sum of cross(p, q)`` over those parts. Every edge is clipped against the four
+half-planes of the other rectangle; nothing is sorted and nothing depends on the data, so all pairs are computed at
+once.
 """
 
 import torch
@@ -18,7 +19,8 @@ def rotated_iou(first: Float[Tensor, "n 5"], second: Float[Tensor, "m 5"]) -> Fl
     """Intersection over union of all pairs of rectangles, in [0, 1].
 
     Args:
-        first, second: centre x, y (m), length, width (m), yaw (rad) counter-clockwise from +x to the length axis. Computed in
+        first, second: centre x, y (m), length, width (m), yaw (rad) counter-clockwise from +x to the length axis.
+        Computed in
             float64; a rectangle without area overlaps nothing.
     """
     a, b = first.double(), second.double()
@@ -53,8 +55,8 @@ def _corners(boxes: Tensor, origin: Tensor) -> Tensor:
 def _outline_inside(shape: Tensor, other: Tensor, least_depth: float) -> Tensor:
     """(P,) line integral over the parts of `shape`'s outline inside `other`.
 
-    An edge that runs along an edge of `other` in the same direction is inside if its depth is more than `least_depth`:
-    of two shapes that share an edge exactly one must count it.
+    An edge that runs along an edge of `other` in the same direction is inside if its depth is more than
+    `least_depth`: of two shapes that share an edge exactly one must count it.
     """
     start, end = shape, shape.roll(-1, dims=1)
     side_start, side_end = other, other.roll(-1, dims=1)

@@ -2,8 +2,8 @@
 
 A sparse tensor has features at a few *sites* of a grid. A convolution is a *rulebook*: for every kernel offset, which
 input sites contribute to which output sites. Features are gathered by it, multiplied with the offset's weight
-matrix and added up. Convolutions are cross-correlations, as torch's dense ones: output site ``o`` takes input site ``i``
-through offset ``k`` where ``i = o * stride - padding + k``. Weights are ``[kx, ky, kz, in, out]``.
+matrix and added up. Convolutions are cross-correlations, as torch's dense ones: output site ``o`` takes input site
+``i`` through offset ``k`` where ``i = o * stride - padding + k``. Weights are ``[kx, ky, kz, in, out]``.
 """
 
 import itertools
@@ -56,9 +56,7 @@ class SparseSites:
 
     def _make_submanifold_rulebook(self, kernel: Triple) -> Rulebook:
         keys = self.keys
-        offsets = _kernel_offsets(kernel, keys.device) - torch.tensor(
-            [k // 2 for k in kernel], device=keys.device
-        )
+        offsets = _kernel_offsets(kernel, keys.device) - torch.tensor([k // 2 for k in kernel], device=keys.device)
         neighbours = self.coordinates[None, :, 1:] + offsets[:, None]
         valid = _inside(neighbours, self.spatial_shape)
         samples = self.coordinates[None, :, :1].expand(len(offsets), -1, -1)

@@ -69,9 +69,7 @@ def voxelize(points: Float[Tensor, "p f"], grid: VoxelGrid, max_voxels: int, sam
     inside = ((cells >= 0) & (cells < shape)).all(dim=1)
     points, cells = points[inside], cells[inside]
 
-    keys, order = torch.sort(
-        (cells[:, 0] * grid.shape[1] + cells[:, 1]) * grid.shape[2] + cells[:, 2], stable=True
-    )
+    keys, order = torch.sort((cells[:, 0] * grid.shape[1] + cells[:, 1]) * grid.shape[2] + cells[:, 2], stable=True)
     _, voxel_of_sorted, sizes = torch.unique_consecutive(keys, return_inverse=True, return_counts=True)
     starts = sizes.cumsum(0) - sizes
     by_appearance = order[starts].argsort()

@@ -1,0 +1,110 @@
+"""The detection loss."""
+
+import math
+
+import pytest
+import torch
+from golden_cases import boxes_from_released, load_case, relative_error
+
+from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.models import HeadConfig
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.detection_loss import detection_loss, gaussian_focal_loss
+from crkd_core.models.head_targets import build_head_targets
+from crkd_core.models.outputs import HeadOutput, TaskOutput
+
+GRID = BEVGrid((-4.8, 4.8), (-4.8, 4.8), (-5.0, 3.0), 0.6)
+NAMES = ("heatmap_logits", "offset", "height", "log_size", "rotation", "velocity")
+
+
+@pytest.mark.parametrize(("name", "velocity_weight"), [("head_loss_student", 1.0), ("head_loss_teachercfg", 0.2)])
+def test_loss_agrees_with_published(name, velocity_weight):
+    case = load_case(name)
+    grid = BEVGrid((-7.2, 7.2), (-7.2, 7.2), (-5.0, 3.0), 0.6)
+    config = HeadConfig(velocity_weight=velocity_weight, max_objects=20)
+    boxes = [boxes_from_released(b) for b in case.list("in/boxes")]
+    head = case.head("in/", grad=True)
+    terms = detection_loss(head, build_head_targets(boxes, case.list("in/labels"), grid, config), config)
+    for index, classes in enumerate(HEAD_TASKS):
+        expected = case[f"out/heatmap/task{index}"]
+        assert float(terms[f"heatmap/{classes[0]}"]) == pytest.approx(float(expected), rel=1e-4)
+        expected = case[f"out/bbox/task{index}"]
+        assert float(terms[f"box/{classes[0]}"]) == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
+    sum(terms.values()).backward()
+    for ours, expected in zip(head.tasks, case.head("grad/").tasks, strict=True):
+        for field in NAMES:
+            assert relative_error(getattr(ours, field).grad, getattr(expected, field)) < 1e-3
+
+
+def random_head(batch: int, dtype: torch.dtype = torch.float32) -> HeadOutput:
+    nx, ny = GRID.shape
+    return HeadOutput(
+        tuple(
+            TaskOutput(*(torch.randn(batch, c, nx, ny, dtype=dtype).requires_grad_() for c in (len(k), 2, 1, 3, 2, 2)))
+            for k in HEAD_TASKS
+        )
+    )
+
+
+def car(vx: float = 1.0) -> tuple[list[Boxes3D], list[torch.Tensor]]:
+    return [Boxes3D(torch.tensor([[1.0, 2, -1, 2, 4, 1.5, 0.3, vx, 0.5]]))], [torch.tensor([0])]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_no_boxes_is_finite(dtype):
+    head, config = random_head(1, dtype), HeadConfig()
+    targets = build_head_targets([Boxes3D.empty()], [torch.zeros(0, dtype=torch.long)], GRID, config)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = detection_loss(head, targets, config)
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+    assert all(float(terms[f"box/{classes[0]}"].detach()) == 0 for classes in HEAD_TASKS)
+    sum(terms.values()).backward()
+    assert all(getattr(task, name).grad.isfinite().all() for task in head.tasks for name in NAMES)
+
+
+def test_unknown_velocity_teaches_no_velocity():
+    head, config = random_head(1), HeadConfig()
+    terms = detection_loss(head, build_head_targets(*car(float("nan")), GRID, config), config)
+    sum(terms.values()).backward()
+    gradient = head.tasks[0].velocity.grad
+    assert gradient.isfinite().all()
+    assert not gradient[:, 0].any()
+    assert gradient[:, 1].any()
+    assert all(term.isfinite() for term in terms.values())
+
+
+def test_right_boxes_cost_nothing_and_known_errors_what_they_should():
+    config = HeadConfig(velocity_weight=0.5)
+    targets = build_head_targets(*car(), GRID, config)
+    nx, ny = GRID.shape
+    row = targets.tasks[0].boxes[0, 0]
+    regression = row[None, :, None, None].expand(1, 10, nx, ny).clone()
+    parts = regression.split([2, 1, 3, 2, 2], dim=1)
+    right = TaskOutput(torch.zeros(1, 1, nx, ny), *parts)
+    wrong = TaskOutput(torch.zeros(1, 1, nx, ny), *(part + 0.1 for part in parts))
+    others = random_head(1).tasks[1:]
+    assert float(detection_loss(HeadOutput((right, *others)), targets, config)["box/car"]) == 0
+    # Eight channels of weight 1, two of weight 0.5.
+    expected = 0.25 * 0.1 * 9 / (1 + 1e-4)
+    assert float(detection_loss(HeadOutput((wrong, *others)), targets, config)["box/car"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_known_focal_value_and_gradient_direction():
+    target = torch.tensor([[[[1.0, 0.5]]]])
+    logits = torch.zeros(1, 1, 1, 2, requires_grad=True)
+    loss = gaussian_focal_loss(logits, target)
+    assert float(loss.detach()) == pytest.approx(math.log(2) * (0.25 + 0.25 * 0.5**4), rel=1e-6)
+    loss.backward()
+    assert logits.grad[..., 0] < 0 < logits.grad[..., 1]
+
+
+def test_inputs_are_not_changed():
+    head, config = random_head(1), HeadConfig()
+    targets = build_head_targets(*car(float("nan")), GRID, config)
+    before = [getattr(task, name).detach().clone() for task in head.tasks for name in NAMES]
+    boxes = targets.tasks[0].boxes.clone()
+    detection_loss(head, targets, config)
+    after = [getattr(task, name) for task in head.tasks for name in NAMES]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(boxes.nan_to_num(), targets.tasks[0].boxes.nan_to_num())

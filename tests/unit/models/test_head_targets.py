@@ -1,0 +1,114 @@
+"""Heatmaps and regression targets."""
+
+import math
+
+import pytest
+import torch
+from golden_cases import boxes_from_released, load_case, relative_error
+
+from crkd_core.config.models import HeadConfig
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.head_targets import build_head_targets, draw_gaussians, gaussian_radius
+
+GRID = BEVGrid((-9.6, 9.6), (-4.8, 4.8), (-5.0, 3.0), 0.6)
+
+
+def one_box(x: float, y: float, **values: float) -> Boxes3D:
+    columns = {"z": -1.0, "w": 2.0, "l": 4.0, "h": 1.5, "yaw": 0.3, "vx": 1.0, "vy": -2.0, **values}
+    return Boxes3D(torch.tensor([[x, y, *columns.values()]]))
+
+
+def test_radius_agrees_with_published():
+    case = load_case("gaussian")
+    length, width = case["in/length_width_cells"].unbind(1)
+    for overlap in (0.1, 0.5, 0.7):
+        assert relative_error(gaussian_radius(length, width, overlap), case[f"out/radius_overlap_{overlap}"]) < 1e-6
+    radius = gaussian_radius(length, width, 0.1).int().clamp(min=2)
+    assert torch.equal(radius.long(), case["out/radius_int_min2"])
+
+
+def test_gaussians_agree_with_published():
+    case = load_case("gaussian")
+    # Recorded maps are [row, column] and centres (column, row).
+    centres, radii = case["in/centers_xy"].long()[:, [1, 0]], case["in/radii"].long()
+    peaks = torch.nn.functional.pad(centres, (1, 0))
+    assert relative_error(draw_gaussians(peaks, radii, (1, 40, 40))[0], case["out/accumulated"]) < 1e-6
+    first = draw_gaussians(peaks[:10], radii[:10], (1, 30, 50))[0]
+    assert relative_error(first, case["out/accumulated_rect_30x50_first10"]) < 1e-6
+    for index, expected in enumerate(case["out/single_heatmaps_first12"]):
+        assert relative_error(draw_gaussians(peaks[index : index + 1], radii[index : index + 1], (1, 40, 40))[0], expected) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["head_targets", "head_targets_small_maxobj"])
+def test_targets_agree_with_published(name):
+    case = load_case(name)
+    settings = case.config["train_cfg"]
+    x0, y0, z0, x1, y1, z1 = settings["point_cloud_range"]
+    grid = BEVGrid((x0, x1), (y0, y1), (z0, z1), 0.6)
+    boxes = [boxes_from_released(b) for b in case.list("in/boxes")]
+    # The released code puts centres less than one cell below the border into cell 0; ours are off the grid.
+    below = [((grid.to_cells(b.centre[:, :2]) > -1) & (grid.to_cells(b.centre[:, :2]) < 0)).any(1) for b in boxes]
+    labels = [torch.where(off, -1, l) for off, l in zip(below, case.list("in/labels"), strict=True)]
+    moved = [Boxes3D(b.tensor.clone()) for b in boxes]
+    for b, off in zip(moved, below, strict=True):
+        b.tensor[off, :2] = 1000.0
+    targets = build_head_targets(moved, case.list("in/labels"), grid, HeadConfig(max_objects=settings["max_objs"]))
+    for index, task in enumerate(targets.tasks):
+        expected_valid = case[f"out/mask{index}"].bool()
+        truncated = expected_valid & ~task.valid
+        assert truncated.sum() <= sum(int(off.sum()) for off in below)
+        assert not (task.valid & ~expected_valid).any()
+        kept = ~truncated
+        assert torch.equal(task.cells[kept], case[f"out/ind{index}"][kept])
+        expected, finite = case[f"out/anno_box{index}"][kept], case[f"out/anno_box{index}"][kept].isfinite()
+        assert torch.equal(task.boxes[kept].isfinite(), finite)
+        assert relative_error(task.boxes[kept][finite], expected[finite]) < 1e-5
+        same = (task.heatmap - case[f"out/heatmap{index}"]).abs() < 1e-6
+        for sample, off in enumerate(below):
+            if off.any():
+                near = grid.to_cells(boxes[sample].centre[off, :2]).long().clamp(0)
+                for x, y in near.tolist():
+                    same[sample, :, max(x - 12, 0) : x + 13, max(y - 12, 0) : y + 13] = True
+        assert same.all()
+    assert any((l >= 0).any() for l in labels)
+
+
+def test_known_target():
+    boxes = [one_box(0.75, -0.15)]
+    task = build_head_targets(boxes, [torch.tensor([2])], GRID, HeadConfig()).tasks[1]
+    assert task.valid[0].nonzero().tolist() == [[0]]
+    assert task.cells[0, 0] == 17 * 16 + 7
+    assert task.heatmap[0, 1, 17, 7] == 1
+    assert not task.heatmap[0, 0].any()
+    expected = [0.25, 0.75, -1.0, math.log(2), math.log(4), math.log(1.5), -math.cos(0.3), -math.sin(0.3), 1, -2]
+    assert task.boxes[0, 0].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("x", "y", "on_grid"), [
+    (-9.6, -4.8, True), (-9.61, 0.0, False), (0.0, -4.81, False), (9.59, 4.79, True), (9.6, 0.0, False), (0.0, 4.8, False),
+])  # fmt: skip
+def test_grid_edges(x, y, on_grid):
+    task = build_head_targets([one_box(x, y)], [torch.tensor([0])], GRID, HeadConfig()).tasks[0]
+    assert bool(task.valid.any()) == on_grid
+    assert bool(task.heatmap.any()) == on_grid
+
+
+def test_objects_without_area_other_labels_and_no_boxes_leave_nothing():
+    flat = one_box(0.0, 0.0, w=0.0)
+    targets = build_head_targets(
+        [flat, one_box(0.0, 0.0), Boxes3D.empty()],
+        [torch.tensor([0]), torch.tensor([-1]), torch.zeros(0, dtype=torch.long)],
+        GRID,
+        HeadConfig(),
+    )
+    for task in targets.tasks:
+        assert not task.heatmap.any()
+        assert not task.valid.any()
+
+
+def test_objects_beyond_the_limit_are_left_out():
+    boxes = Boxes3D.cat([one_box(float(x), 0.0) for x in range(-8, 8, 4)])
+    targets = build_head_targets([boxes], [torch.zeros(4, dtype=torch.long)], GRID, HeadConfig(max_objects=2))
+    assert int((targets.tasks[0].heatmap == 1).sum()) == 2
+    assert targets.tasks[0].valid.all()
