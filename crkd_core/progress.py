@@ -6,9 +6,10 @@ tests and workers use :class:`SilentProgress`.
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Task(Protocol):
     """One piece of work that is under way."""
 
@@ -16,6 +17,7 @@ class Task(Protocol):
         """Report `steps` more units done; `fields` are short facts to show beside the bar (``loss="1.23"``)."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where stages report to."""
 
