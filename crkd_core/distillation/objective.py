@@ -40,13 +40,6 @@ class DistillationObjective(nn.Module):
         self.terms = needed_terms(config)
         adapters = config.reld.scales if "reld" in self.terms and config.reld.adapter else ()
         self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
-        self._loss_of: dict[str, Callable[[DetectorOutput, TeacherTargets], Tensor]] = {
-            "csrd": self._csrd,
-            "msfd_camera": self._msfd_camera,
-            "msfd_fused": self._msfd_fused,
-            "reld": self._reld,
-            "respd": self._respd,
-        }
 
     def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
         """The weighted terms by name; their sum is the distillation loss.
@@ -57,14 +50,23 @@ class DistillationObjective(nn.Module):
         Raises:
             ConfigError: a term's map is missing in the student's output or in the targets, or their shapes differ.
         """
-        found = tuple(student.features.fused.shape[2:])
-        if not found == self.grid_shape == targets.grid_shape:
+        fused = student.features.fused
+        found, expected = (fused.shape[0], *fused.shape[2:]), (targets.batch_size, *targets.grid_shape)
+        if found != expected or targets.grid_shape != self.grid_shape:
             raise ConfigError(
-                f"student, objective and teacher targets must share one BEV grid, found {found}, {self.grid_shape} and "
-                f"{targets.grid_shape} cells; extract the targets with the student's data section"
+                f"student and teacher targets must be of one batch on the objective's grid of {self.grid_shape} cells, "
+                f"found {found} (samples, x, y) in the student and {expected} in the targets; extract the targets with "
+                "the student's data section"
             )
-        with full_precision(student.features.fused.device):
-            return {term: self._loss_of[term](student, targets) for term in self.terms}
+        losses: dict[str, Callable[[DetectorOutput, TeacherTargets], Tensor]] = {
+            "csrd": self._csrd,
+            "msfd_camera": self._msfd_camera,
+            "msfd_fused": self._msfd_fused,
+            "reld": self._reld,
+            "respd": self._respd,
+        }
+        with full_precision(fused.device):
+            return {term: losses[term](student, targets) for term in self.terms}
 
     def _csrd(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         activation = _from_student(student.features.radar_activation, "csrd", "a radar activation")
@@ -141,7 +143,7 @@ def _from_student(value: _T | None, term: str, what: str) -> _T:
 def _from_targets(value: _T | None, term: str) -> _T:
     if value is None:
         raise ConfigError(
-            f"the teacher targets hold nothing for the loss term {term}, because they were made without it; extract them "
-            "again with this term in distill.losses and a weight above 0"
+            f"the teacher targets hold nothing for the loss term {term}, because they were made without it; "
+            "extract them again with this term in distill.losses and a weight above 0"
         )
     return value

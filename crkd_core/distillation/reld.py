@@ -62,7 +62,7 @@ def reld_loss(
     if student_sizes != teacher_sizes:
         raise ConfigError(
             f"relations are compared between maps of one batch and equal scales, found (batch, x, y) {student_sizes} "
-            f"in the student and {teacher_sizes} in the teacher targets; extract the targets with these distill.reld.scales"
+            f"in the student and {teacher_sizes} in the teacher targets; extract them with these distill.reld.scales"
         )
     cosine = config.affinity == "cosine"
     terms = [

@@ -76,8 +76,8 @@ def respd_loss(student: HeadOutput, teacher: TeacherResponse, config: RespDConfi
     """
     if not len(student.tasks) == len(teacher.tasks) == len(config.task_weights):
         raise ConfigError(
-            f"distill.respd.task_weights needs one weight per head task of student and teacher, found "
-            f"{len(config.task_weights)} weights for {len(student.tasks)} student and {len(teacher.tasks)} teacher tasks"
+            "distill.respd.task_weights needs one weight per head task of student and teacher, found "
+            f"{len(config.task_weights)} for {len(student.tasks)} student and {len(teacher.tasks)} teacher tasks"
         )
     terms = [
         weight * (heatmap_term(ours, theirs, config) + box_term(ours, theirs, config))

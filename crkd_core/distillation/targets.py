@@ -110,10 +110,11 @@ def _foreground_cells(
         )
     msfd = resolved_msfd(config)
     mask = torch.stack([foreground_mask(part.to(features.fused.device), grid, msfd) for part in boxes])
-    return tuple(
-        msfd_cells(bev_map, mask, msfd.reading) if term in terms and bev_map is not None else None
-        for term, bev_map in (("msfd_camera", features.gated_camera), ("msfd_fused", features.fused))
-    )  # type: ignore[return-value]
+    camera = features.gated_camera if "msfd_camera" in terms else None
+    return (
+        None if camera is None else msfd_cells(camera, mask, msfd.reading),
+        msfd_cells(features.fused, mask, msfd.reading) if "msfd_fused" in terms else None,
+    )
 
 
 def resolved_msfd(config: DistillConfig) -> MSFDConfig:
@@ -211,8 +212,8 @@ def collate_targets(samples: list[SampleTargets]) -> TeacherTargets:
     for index, kind in enumerate(kinds):
         if kind != kinds[0]:
             raise ConfigError(
-                f"teacher targets of one batch must come from one extraction, but sample {index} has the layout {kind} (grid, "
-                f"then shapes per loss) and sample 0 has {kinds[0]}; extract them again with one configuration"
+                f"teacher targets of one batch must come from one extraction, but sample {index} has the layout {kind} "
+                f"(grid, then shapes per loss) and sample 0 has {kinds[0]}; extract them again with one configuration"
             )
     return TeacherTargets(len(samples), kinds[0][0], *join([sample.targets.parts for sample in samples]))
 

@@ -1,0 +1,64 @@
+"""Cross-stage radar distillation."""
+
+import math
+
+import torch
+
+from crkd_core.distillation.csrd import csrd_loss, objectness
+from crkd_core.models.outputs import HeadOutput, TaskOutput
+
+
+def _head(*heatmaps: torch.Tensor) -> HeadOutput:
+    nothing = torch.zeros(heatmaps[0].shape[0], 2, *heatmaps[0].shape[2:])
+    return HeadOutput(
+        tuple(
+            TaskOutput(logits, nothing, nothing[:, :1], nothing.repeat(1, 2, 1, 1)[:, :3], nothing, nothing)
+            for logits in heatmaps
+        )
+    )
+
+
+def test_objectness_is_the_sigmoid_of_the_mean_logit_and_not_the_mean_probability():
+    two_classes = torch.tensor([4.0, -2.0]).reshape(1, 2, 1, 1)
+    one_class = torch.tensor([-20.0]).reshape(1, 1, 1, 1)
+    expected = (1 / (1 + math.exp(-1.0)) + 1e-4) / 2
+    assert math.isclose(objectness(_head(two_classes, one_class)).item(), expected, rel_tol=1e-6)
+
+
+def test_loss_is_the_mean_absolute_difference_and_zero_on_equal_input():
+    target = torch.rand(2, 3, 4)
+    assert csrd_loss(target[:, None].clone(), target) == 0
+    assert torch.isclose(csrd_loss(target[:, None] + 0.25, target), torch.tensor(0.25))
+
+
+def test_gradient_reaches_the_student_only_and_inputs_are_unchanged():
+    activation = torch.rand(1, 1, 3, 3, requires_grad=True)
+    logits = torch.randn(1, 2, 3, 3, requires_grad=True)
+    before = activation.detach().clone(), logits.detach().clone()
+    csrd_loss(activation, objectness(_head(logits))).backward()
+    assert activation.grad is not None
+    assert activation.grad.abs().min() > 0
+    assert logits.grad is None
+    assert torch.equal(activation, before[0])
+    assert torch.equal(logits, before[1])
+
+
+def test_half_precision_is_computed_in_float32():
+    logits = torch.full((1, 1, 2, 2), 30.0, dtype=torch.float16)
+    target = objectness(_head(logits))
+    assert target.dtype == torch.float32
+    assert torch.allclose(target, torch.tensor(1 - 1e-4), rtol=0, atol=1e-7)
+    loss = csrd_loss(torch.full((1, 1, 2, 2), 60000.0, dtype=torch.float16), target)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+
+
+def test_agrees_with_the_published_implementation(golden):
+    case = golden("kd_lr")
+    target = objectness(_head(*(case[f"in/teacher_heatmap{task}"] for task in range(6))))
+    activation = case["in/radar_activation"].requires_grad_()
+    loss = 100 * csrd_loss(activation, target)
+    loss.backward()
+    torch.testing.assert_close(target[:, None], case["out/target"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss, case["out/loss"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(activation.grad, case["grad/radar_activation"], rtol=1e-4, atol=1e-9)

@@ -1,0 +1,114 @@
+"""Mask-scaling feature distillation."""
+
+import math
+
+import pytest
+import torch
+
+from crkd_core.distillation.cells import SparseCells
+from crkd_core.distillation.msfd import msfd_cells, msfd_loss
+from crkd_core.errors import ConfigError
+
+READINGS = pytest.mark.parametrize("reading", ["released", "paper"])
+
+
+def _maps(seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (torch.randn(2, 3, 6, 5, generator=generator).to(dtype) for _ in range(2))
+    return student, teacher, torch.rand(2, 6, 5, generator=generator) > 0.5
+
+
+@READINGS
+def test_zero_on_equal_maps(reading):
+    student, _, mask = _maps()
+    assert msfd_loss(student, msfd_cells(student.clone(), mask, reading), reading) == 0
+
+
+def test_known_values_by_hand():
+    teacher = torch.zeros(2, 2, 2, 2)
+    teacher[0, :, 0, 1] = torch.tensor([1.0, 2.0])
+    teacher[1, :, 1, 1] = torch.tensor([0.0, 5.0])
+    student = teacher.clone()
+    student[0, :, 0, 1] += torch.tensor([3.0, 4.0])
+    mask = torch.zeros(2, 2, 2, dtype=torch.bool)
+    mask[0, 0, 1] = mask[1, 1, 1] = mask[1, 0, 0] = True
+    # One of three mask cells is zero in the teacher; 1/2 of the mean square is 6.25; two cells; two samples.
+    released = msfd_loss(student, msfd_cells(teacher, mask, "released"), "released")
+    assert math.isclose(released.item(), 6.25 / 2 / 2, rel_tol=1e-6)
+    paper = msfd_loss(student, msfd_cells(teacher, mask, "paper"), "paper")
+    assert math.isclose(paper.item(), 5.0 / (2 * 4), rel_tol=1e-6)
+
+
+@READINGS
+def test_cells_outside_the_mask_do_not_matter(reading):
+    student, teacher, mask = _maps()
+    cells = msfd_cells(teacher, mask, reading)
+    changed = torch.where(mask[:, None], student, student + 7.0)
+    assert torch.equal(msfd_loss(changed, cells, reading), msfd_loss(student, cells, reading))
+
+
+@READINGS
+def test_gradient_reaches_the_student_on_the_mask_only_and_inputs_are_unchanged(reading):
+    student, teacher, mask = _maps()
+    student.requires_grad_(), teacher.requires_grad_()
+    before = student.detach().clone(), teacher.detach().clone(), mask.clone()
+    msfd_loss(student, msfd_cells(teacher, mask, reading), reading).backward()
+    assert teacher.grad is None
+    assert torch.equal((student.grad != 0).any(dim=1), mask)
+    assert all(torch.equal(now, then) for now, then in zip((student, teacher, mask), before))
+
+
+@READINGS
+def test_an_empty_mask_gives_a_finite_zero_that_can_be_differentiated(reading):
+    student, teacher, mask = _maps()
+    student.requires_grad_()
+    loss = msfd_loss(student, msfd_cells(teacher, torch.zeros_like(mask), reading), reading)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(student.grad, torch.zeros_like(student))
+
+
+def test_the_paper_norm_has_a_finite_gradient_on_equal_maps():
+    student, _, mask = _maps()
+    cells = msfd_cells(student.clone(), mask, "paper")
+    msfd_loss(student.requires_grad_(), cells, "paper").backward()
+    assert student.grad.isfinite().all()
+
+
+@READINGS
+def test_half_precision_maps_do_not_overflow(reading):
+    student, teacher, mask = _maps(dtype=torch.float16)
+    loss = msfd_loss(student * 10000, msfd_cells(teacher * -10000, mask, reading), reading)
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+
+
+def test_other_channels_are_refused():
+    student, teacher, mask = _maps()
+    cells = msfd_cells(teacher, mask, "paper")
+    with pytest.raises(ConfigError, match=r"\(2, 3, 6, 5\).*\(2, 2, 6, 5\)"):
+        msfd_loss(student[:, :2], cells, "paper")
+
+
+def test_cells_survive_splitting_and_joining():
+    _, teacher, mask = _maps()
+    mask[0] = False
+    cells = SparseCells.select(teacher, mask)
+    parts = cells.split()
+    assert [len(part.indices) for part in parts] == [0, int(mask[1].sum())]
+    assert torch.equal(parts[1].gather(teacher[1:]), cells.features)
+    joined = SparseCells.collate(parts)
+    assert torch.equal(joined.indices, cells.indices)
+    assert torch.equal(joined.features, cells.features)
+    swapped = SparseCells.collate(parts[::-1])
+    assert torch.equal(swapped.gather(teacher.flip(0)), cells.features)
+
+
+def test_agrees_with_the_published_implementation(golden):
+    case = golden("kd_mask_feat_loss")
+    masks = golden("kd_gt_masks")["out/box_mask_scaled"].bool()
+    student = case["in/student"].requires_grad_()
+    loss = msfd_loss(student, msfd_cells(case["in/teacher"], masks, "released"), "released")
+    loss.backward()
+    torch.testing.assert_close(loss, case["out/loss"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(student.grad, case["grad/student"], rtol=1e-4, atol=1e-9)

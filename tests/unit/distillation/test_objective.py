@@ -1,0 +1,141 @@
+"""The weighted sum of the loss terms."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from crkd_core.config.distill import CSRDConfig, DistillConfig, MSFDConfig, RelDConfig
+from crkd_core.config.models import DetectorConfig, RadarBranchConfig
+from crkd_core.distillation.csrd import csrd_loss
+from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.targets import build_targets
+from crkd_core.errors import ConfigError
+from crkd_core.models.outputs import DetectorOutput
+
+CONFIG = DistillConfig(reld=RelDConfig(scales=(8, 4)))
+NO_ADAPTER = DistillConfig(reld=RelDConfig(scales=(8, 4), adapter=False))
+
+
+@pytest.fixture
+def targets(random_output, random_boxes, small_grid):
+    return build_targets(random_output(1), random_boxes(2), small_grid, CONFIG)
+
+
+def _without(output: DetectorOutput, name: str) -> DetectorOutput:
+    return dataclasses.replace(output, features=dataclasses.replace(output.features, **{name: None}))
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn(random_output, random_boxes, small_grid):
+    teacher = random_output(1)
+    targets = build_targets(teacher, random_boxes(2), small_grid, NO_ADAPTER)
+    features = dataclasses.replace(teacher.features, radar_activation=targets.objectness[:, None])
+    losses = build_objective(NO_ADAPTER, small_grid, 8)(DetectorOutput(features, teacher.head), targets)
+    assert list(losses) == ["csrd", "msfd_camera", "msfd_fused", "reld", "respd"]
+    assert all(loss == 0 for loss in losses.values())
+
+
+def test_terms_are_weighted_and_unweighted_ones_are_left_out(random_output, small_grid, targets):
+    student = random_output(5)
+    losses = build_objective(CONFIG, small_grid, 8)(student, targets)
+    plain = csrd_loss(student.features.radar_activation, targets.objectness)
+    torch.testing.assert_close(losses["csrd"], 100 * plain)
+    halved = CONFIG.model_copy(
+        update={"csrd": CSRDConfig(weight=50.0), "msfd": MSFDConfig(camera_weight=0.0), "losses": ("csrd", "msfd")}
+    )
+    again = build_objective(halved, small_grid, 8)(student, targets)
+    assert list(again) == ["csrd", "msfd_fused"]
+    torch.testing.assert_close(again["csrd"], losses["csrd"] / 2)
+    torch.testing.assert_close(again["msfd_fused"], losses["msfd_fused"])
+
+
+def test_an_objective_without_losses_is_empty(random_output, small_grid, targets):
+    objective = build_objective(DistillConfig(losses=()), small_grid, 8)
+    assert objective(random_output(5), targets) == {}
+    assert not list(objective.parameters())
+
+
+def test_gradient_reaches_student_and_adapters_but_not_the_teacher(random_output, random_boxes, small_grid, leaves):
+    teacher, student = random_output(1), random_output(5)
+    before = [leaf.detach().clone() for leaf in leaves(student)]
+    objective = build_objective(CONFIG, small_grid, 8)
+    losses = objective(student, build_targets(teacher, random_boxes(2), small_grid, CONFIG))
+    wanted = leaves(student) + list(objective.parameters())
+    assert len(list(objective.parameters())) == 2 * 4
+    assert all(grad.abs().sum() > 0 for grad in torch.autograd.grad(sum(losses.values()), wanted, retain_graph=True))
+    nothing = torch.autograd.grad(sum(losses.values()), leaves(teacher), allow_unused=True)
+    assert all(grad is None for grad in nothing)
+    assert all(torch.equal(now, then) for now, then in zip(leaves(student), before))
+
+
+def test_adapters_exist_only_for_a_relation_loss_that_uses_them(small_grid):
+    assert len(build_objective(CONFIG, small_grid, 8).adapters) == 2
+    assert len(build_objective(NO_ADAPTER, small_grid, 8).adapters) == 0
+    without = CONFIG.model_copy(update={"losses": ("csrd",)})
+    assert len(build_objective(without, small_grid, 8).adapters) == 0
+
+
+def test_relations_without_adapter_allow_teachers_of_another_width(random_output, small_grid, targets):
+    config = NO_ADAPTER.model_copy(update={"losses": ("reld",)})
+    student = random_output(5)
+    wider = dataclasses.replace(student.features, fused=student.features.fused.repeat(1, 2, 1, 1))
+    losses = build_objective(config, small_grid, 16)(DetectorOutput(wider, student.head), targets)
+    assert losses["reld"].isfinite()
+
+
+def test_autocast_and_half_precision_students_are_computed_in_float32(random_output, small_grid, targets):
+    objective = build_objective(CONFIG, small_grid, 8)
+    student = random_output(5, dtype=torch.bfloat16)
+    expected = objective(student, targets)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = objective(student, targets)
+    for name, loss in found.items():
+        assert loss.dtype == torch.float32 and torch.equal(loss, expected[name]), name
+    half = objective(random_output(5, dtype=torch.float16), targets)
+    full = objective(random_output(5), targets)
+    for name, loss in half.items():
+        torch.testing.assert_close(loss, full[name], rtol=5e-3, atol=0, msg=name)
+
+
+@pytest.mark.parametrize(("missing", "term"), [("radar_activation", "csrd"), ("gated_camera", "msfd_camera")])
+def test_a_student_without_a_term_s_map_is_refused(random_output, small_grid, targets, missing, term):
+    with pytest.raises(ConfigError, match=term):
+        build_objective(CONFIG, small_grid, 8)(_without(random_output(5), missing), targets)
+
+
+@pytest.mark.parametrize(
+    ("lost", "term"),
+    [
+        ("objectness", "csrd"), ("camera", "msfd_camera"), ("fused", "msfd_fused"), ("relation", "reld"),
+        ("response", "respd"),
+    ],
+)  # fmt: skip
+def test_targets_without_a_term_s_part_are_refused(random_output, small_grid, targets, lost, term):
+    with pytest.raises(ConfigError, match=f"loss term {term}.*extract"):
+        build_objective(CONFIG, small_grid, 8)(random_output(5), dataclasses.replace(targets, **{lost: None}))
+
+
+def test_another_batch_or_grid_is_refused(random_output, small_grid, targets):
+    with pytest.raises(ConfigError, match=r"\(2, 20, 16\)"):
+        build_objective(CONFIG, small_grid, 8)(random_output(5, batch=2), targets)
+    with pytest.raises(ConfigError, match=r"\(10, 8\)"):
+        build_objective(CONFIG, small_grid.with_cell(3.0), 8)(random_output(5), targets)
+
+
+def test_terms_that_sensors_cannot_give_are_refused_when_building(small_grid):
+    camera, lidar = DetectorConfig(modalities=("camera",)), DetectorConfig(modalities=("lidar",))
+    plain = DetectorConfig(modalities=("camera", "radar"))
+    calibrated = DetectorConfig(modalities=("camera", "radar"), radar=RadarBranchConfig(calibration=True))
+    for student in (camera, plain):
+        with pytest.raises(ConfigError, match=r"radar\.calibration"):
+            build_objective(CONFIG, small_grid, 8, student=student)
+    with pytest.raises(ConfigError, match=r"teacher\.modalities are lidar"):
+        build_objective(CONFIG, small_grid, 8, student=calibrated, teacher=lidar)
+    without_camera = CONFIG.model_copy(update={"msfd": MSFDConfig(camera_weight=0.0)})
+    objective = build_objective(without_camera, small_grid, 8, student=calibrated, teacher=lidar)
+    assert objective.terms == ("csrd", "msfd_fused", "reld", "respd")
+
+
+def test_the_state_holds_the_adapters_only(small_grid):
+    names = set(build_objective(CONFIG, small_grid, 8).state_dict())
+    assert names == {f"adapters.{i}.{layer}.{kind}" for i in (0, 1) for layer in (0, 2) for kind in ("weight", "bias")}

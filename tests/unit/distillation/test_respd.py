@@ -1,0 +1,208 @@
+"""Response distillation."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.distill import RespDConfig
+from crkd_core.distillation.respd import (
+    box_term,
+    falling_threshold,
+    heatmap_term,
+    respd_loss,
+    teacher_response,
+)
+from crkd_core.errors import ConfigError
+from crkd_core.models.outputs import HeadOutput, TaskOutput
+
+CONFIG = RespDConfig()
+FIELDS = {
+    "heatmap": "heatmap_logits",
+    "reg": "offset",
+    "height": "height",
+    "dim": "log_size",
+    "rot": "rotation",
+    "vel": "velocity",
+}
+
+
+def _task(probability: torch.Tensor, regression: float = 0.0) -> TaskOutput:
+    """A task [B, K, X, Y] with these probabilities and one value in all ten regression channels."""
+    maps = torch.full((probability.shape[0], 10, *probability.shape[2:]), regression).split([2, 1, 3, 2, 2], dim=1)
+    return TaskOutput(torch.logit(probability), *maps)
+
+
+def _with_leaf_maps(task: TaskOutput) -> TaskOutput:
+    return TaskOutput(
+        *(getattr(task, f.name).detach().clone().requires_grad_() for f in dataclasses.fields(TaskOutput))
+    )
+
+
+def test_zero_on_equal_outputs(random_output):
+    head = random_output(0).head
+    assert respd_loss(head, teacher_response(head, CONFIG), CONFIG) == 0
+
+
+def test_heatmap_term_by_hand():
+    teacher = teacher_response(HeadOutput((_task(torch.tensor([0.8, 0.4, 0.2]).reshape(1, 1, 3, 1)),)), CONFIG)
+    student = _task(torch.tensor([0.5, 0.4, 0.3]).reshape(1, 1, 3, 1))
+
+    def term(p: float, t: float) -> float:
+        return -(t * math.log(p) + (1 - t) * math.log(1 - p)) * (p - t) ** 2
+
+    # Two teacher cells lie above 0.3.
+    expected = (term(0.5, 0.8) + term(0.3, 0.2)) / 2
+    assert math.isclose(heatmap_term(student, teacher.tasks[0], CONFIG).item(), expected, rel_tol=1e-5)
+
+
+def test_box_term_by_hand():
+    probability = torch.tensor([[0.3, 0.05], [0.02, 0.4]]).T.reshape(1, 2, 2, 1).contiguous()
+    teacher = teacher_response(HeadOutput((_task(probability, 2.0),)), CONFIG)
+    student = _task(probability, 0.0)
+    # Summed probabilities 0.35 and 0.42 both count; smooth L1 of 2 is 1.5 in every channel; the mean of two cells.
+    assert probability.sum(dim=1).flatten().tolist() == pytest.approx([0.35, 0.42])
+    expected = 40 * 1.5 * (0.35 + 0.42) / 2
+    assert math.isclose(box_term(student, teacher.tasks[0], CONFIG).item(), expected, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("highest", "expected"), [(0.9, 0.1), (0.1001, 0.1), (0.0999, 0.09), (0.025, 0.02), (0.0101, 0.01), (1e-4, 0.0)]
+)
+def test_threshold_falls_until_something_lies_above_it(highest, expected):
+    assert falling_threshold(torch.tensor(highest), 0.1).item() == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("start", [0.005, 0.15, 0.3, 0.999])
+def test_threshold_always_ends_below_a_positive_weight(start):
+    weights = torch.tensor([1e-4, 0.003, 0.0149, 0.5, 2.0])
+    thresholds = falling_threshold(weights, start)
+    assert (thresholds < weights).all()
+    assert (thresholds <= start + 1e-6).all()
+
+
+def test_the_threshold_is_the_whole_batch_s():
+    cold, warm = torch.full((1, 1, 2, 2), 0.03), torch.full((1, 1, 2, 2), 0.06)
+    warm[0, 0, 0, 0] = 0.02
+    both = _task(torch.cat([cold, warm]), 1.0)
+    teacher = teacher_response(HeadOutput((both,)), CONFIG).tasks[0]
+    assert len(teacher.boxes.indices) == 4 + 3
+    student = _with_leaf_maps(_task(torch.cat([cold, warm]), 0.0))
+    loss = box_term(student, teacher, CONFIG)
+    loss.backward()
+    # Only the warm sample's three cells lie above the batch's threshold of 0.05.
+    assert math.isclose(loss.item(), 40 * 0.5 * 0.06, rel_tol=1e-5)
+    assert (student.height.grad != 0).sum() == 3
+    assert not student.height.grad[0].any()
+    alone = teacher_response(HeadOutput((_task(cold, 1.0),)), CONFIG).tasks[0]
+    assert math.isclose(box_term(_task(cold, 0.0), alone, CONFIG).item(), 40 * 0.5 * 0.03, rel_tol=1e-5)
+
+
+def test_dynamic_tasks_count_as_configured(random_output):
+    student, teacher = random_output(0).head, teacher_response(random_output(1).head, CONFIG)
+    parts = [
+        heatmap_term(ours, theirs, CONFIG) + box_term(ours, theirs, CONFIG)
+        for ours, theirs in zip(student.tasks, teacher.tasks)
+    ]
+    expected = sum(w * part for w, part in zip((2, 2, 2, 1, 2, 1), parts))
+    torch.testing.assert_close(respd_loss(student, teacher, CONFIG), expected)
+    uniform = RespDConfig(task_weights=(1.0,) * 6)
+    torch.testing.assert_close(respd_loss(student, teacher, uniform), sum(parts))
+
+
+def test_gradient_reaches_the_student_only_and_inputs_are_unchanged(random_output):
+    student, teacher = random_output(0), random_output(1)
+    before = [task.heatmap_logits.detach().clone() for task in student.head.tasks + teacher.head.tasks]
+    respd_loss(student.head, teacher_response(teacher.head, CONFIG), CONFIG).backward()
+    for ours, theirs in zip(student.head.tasks, teacher.head.tasks):
+        for field in dataclasses.fields(TaskOutput):
+            assert getattr(ours, field.name).grad.abs().sum() > 0
+            assert getattr(theirs, field.name).grad is None
+    after = [task.heatmap_logits for task in student.head.tasks + teacher.head.tasks]
+    assert all(torch.equal(now, then) for now, then in zip(after, before))
+
+
+def test_half_precision_and_saturated_logits_are_finite(random_output):
+    student, teacher = (random_output(seed, dtype=torch.float16).head for seed in (0, 1))
+    hot = dataclasses.replace(teacher.tasks[0], heatmap_logits=torch.full_like(teacher.tasks[0].heatmap_logits, 60.0))
+    cold = dataclasses.replace(student.tasks[0], heatmap_logits=torch.full_like(student.tasks[0].heatmap_logits, -60.0))
+    teacher, student = HeadOutput((hot, *teacher.tasks[1:])), HeadOutput((cold, *student.tasks[1:]))
+    loss = respd_loss(student, teacher_response(teacher, CONFIG), CONFIG)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert student.tasks[1].heatmap_logits.grad.isfinite().all()
+
+
+def test_another_number_of_tasks_or_classes_is_refused(random_output):
+    head = random_output(0).head
+    teacher = teacher_response(head, CONFIG)
+    with pytest.raises(ConfigError, match="task_weights"):
+        respd_loss(HeadOutput(head.tasks[:5]), teacher, CONFIG)
+    with pytest.raises(ConfigError, match="classes"):
+        respd_loss(HeadOutput(head.tasks[::-1]), teacher, CONFIG)
+
+
+def _golden_head(case, side: str, dtype: torch.dtype) -> HeadOutput:
+    return HeadOutput(
+        tuple(
+            TaskOutput(
+                **{
+                    field: case[f"in/{side}/task{index}/{name}"].to(dtype).float().requires_grad_()
+                    for name, field in FIELDS.items()
+                }
+            )
+            for index in range(len(HEAD_TASKS))
+        )
+    )
+
+
+def _assert_golden_values(case, student: HeadOutput, teacher: HeadOutput, rtol: float) -> None:
+    response = teacher_response(teacher, CONFIG)
+    for index, (ours, theirs) in enumerate(zip(student.tasks, response.tasks)):
+        weight = CONFIG.task_weights[index]
+        for name, term in (("heatmap", heatmap_term), ("bbox", box_term)):
+            found = weight * term(ours, theirs, CONFIG)
+            torch.testing.assert_close(found.detach(), case[f"out/{name}/task{index}/kd"], rtol=rtol, atol=0)
+
+
+def test_agrees_with_the_published_implementation(golden):
+    case = golden("head_loss_soft_a_alone")
+    student, teacher = (_golden_head(case, side, torch.float32) for side in ("student", "teacher"))
+    _assert_golden_values(case, student, teacher, rtol=1e-5)
+    respd_loss(student, teacher_response(teacher, CONFIG), CONFIG).backward()
+    for index, task in enumerate(student.tasks):
+        for name, field in FIELDS.items():
+            expected = case[f"grad/task{index}/{name}"]
+            peak = expected.abs().max().item()
+            torch.testing.assert_close(getattr(task, field).grad, expected, rtol=1e-3, atol=1e-6 * peak)
+
+
+def test_agrees_with_the_published_implementation_as_it_was_trained_in_half_precision(golden):
+    case = golden("head_loss_soft_c_after_loss_fp16")
+    student, teacher = (_golden_head(case, side, torch.float16) for side in ("student", "teacher"))
+    _assert_golden_values(case, student, teacher, rtol=2e-3)
+
+
+def test_agrees_with_the_double_sigmoid_of_its_float32_artefact_in_everything_else(golden):
+    """There the student's heatmaps are sigmoided twice, the teacher's once; fed so, ours gives the same numbers."""
+    case = golden("head_loss_soft_b_after_loss_fp32")
+    student, teacher = (_golden_head(case, side, torch.float32) for side in ("student", "teacher"))
+    twice = HeadOutput(
+        tuple(
+            dataclasses.replace(task, heatmap_logits=task.heatmap_logits.sigmoid().clamp(1e-4, 1 - 1e-4))
+            for task in student.tasks
+        )
+    )
+    _assert_golden_values(case, twice, teacher, rtol=1e-5)
+    _assert_golden_gradients(case, student, twice, teacher)
+
+
+def _assert_golden_gradients(case, leaves: HeadOutput, student: HeadOutput, teacher: HeadOutput) -> None:
+    respd_loss(student, teacher_response(teacher, CONFIG), CONFIG).backward()
+    for index, task in enumerate(leaves.tasks):
+        expected = case[f"grad_kd_only/task{index}/heatmap"]
+        peak = expected.abs().max().item()
+        torch.testing.assert_close(task.heatmap_logits.grad, expected, rtol=1e-3, atol=1e-5 * peak)

@@ -1,0 +1,218 @@
+"""Teacher targets: live, stored and collated."""
+
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from crkd_core.config.distill import DistillConfig, MSFDConfig, RelDConfig
+from crkd_core.distillation.masks import foreground_mask
+from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.targets import SampleTargets, build_targets, collate_targets, needed_terms, split_targets
+from crkd_core.errors import ConfigError, DamagedArtifactError
+
+CONFIG = DistillConfig(reld=RelDConfig(scales=(8, 4)))
+
+
+@pytest.fixture
+def targets(random_output, random_boxes, small_grid):
+    return build_targets(random_output(1), random_boxes(2), small_grid, CONFIG)
+
+
+def _through_disk(targets, storage):
+    files = [save(sample.tensors(storage)) for sample in split_targets(targets)]
+    return collate_targets([SampleTargets.from_tensors(load(file)) for file in files])
+
+
+def _flat(targets) -> dict[str, torch.Tensor]:
+    named = {}
+    for index, sample in enumerate(split_targets(targets)):
+        named |= {f"{index}.{name}": tensor for name, tensor in sample.tensors("fp32").items()}
+    return named
+
+
+def _gradients(random_output, leaves, grid, targets):
+    student = random_output(5)
+    torch.manual_seed(0)
+    objective = build_objective(CONFIG, grid, 8)
+    losses = objective(student, targets)
+    grads = torch.autograd.grad(sum(losses.values()), leaves(student) + list(objective.parameters()))
+    return losses, grads
+
+
+def test_stored_in_fp32_every_loss_and_gradient_equals_the_live_teacher_s(random_output, leaves, small_grid, targets):
+    live_losses, live_grads = _gradients(random_output, leaves, small_grid, targets)
+    losses, grads = _gradients(random_output, leaves, small_grid, _through_disk(targets, "fp32"))
+    assert list(losses) == ["csrd", "msfd_camera", "msfd_fused", "reld", "respd"]
+    for name, loss in losses.items():
+        assert loss > 0
+        torch.testing.assert_close(loss, live_losses[name], rtol=1e-6, atol=0, msg=name)
+    for ours, live in zip(grads, live_grads, strict=True):
+        assert live.abs().sum() > 0
+        torch.testing.assert_close(ours, live, rtol=1e-6, atol=1e-9)
+
+
+def test_stored_in_fp16_losses_and_gradients_stay_close(random_output, leaves, small_grid, targets):
+    live_losses, live_grads = _gradients(random_output, leaves, small_grid, targets)
+    losses, grads = _gradients(random_output, leaves, small_grid, _through_disk(targets, "fp16"))
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss, live_losses[name], rtol=2e-3, atol=0, msg=name)
+    for ours, live in zip(grads, live_grads, strict=True):
+        assert (ours - live).norm() < 5e-3 * live.norm()
+
+
+def test_samples_from_different_batches_join_to_the_batch_s_own_targets(
+    random_output, random_boxes, small_grid, leaves
+):
+    """Stored cells of a sample suffice whatever samples it meets, also for the batch-wide falling threshold."""
+    output, boxes = random_output(1), random_boxes(2)
+    whole = split_targets(build_targets(output, boxes, small_grid, CONFIG))
+    one_by_one = []
+    for sample in range(3):
+        alone = _slice(output, sample)
+        one_by_one += split_targets(build_targets(alone, boxes[sample : sample + 1], small_grid, CONFIG))
+    live, cached = (_gradients(random_output, leaves, small_grid, collate_targets(s)) for s in (whole, one_by_one))
+    for name, loss in live[0].items():
+        torch.testing.assert_close(cached[0][name], loss, rtol=1e-6, atol=0)
+    for ours, theirs in zip(cached[1], live[1], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+def _slice(value, sample: int):
+    if isinstance(value, torch.Tensor):
+        return value[sample : sample + 1]
+    if isinstance(value, tuple):
+        return tuple(_slice(item, sample) for item in value)
+    return dataclasses.replace(
+        value, **{f.name: _slice(getattr(value, f.name), sample) for f in dataclasses.fields(value)}
+    )
+
+
+def test_round_trip_is_exact_in_fp32_and_close_in_fp16(targets):
+    expected = _flat(targets)
+    exact, close = _flat(_through_disk(targets, "fp32")), _flat(_through_disk(targets, "fp16"))
+    assert exact.keys() == expected.keys() == close.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(exact[name], tensor), name
+        torch.testing.assert_close(close[name], tensor, rtol=5e-4, atol=1e-6, msg=name)
+
+
+def test_stored_tensors_are_compact(targets):
+    for sample in split_targets(targets):
+        for name, tensor in sample.tensors("fp16").items():
+            assert tensor.is_contiguous()
+            assert tensor.dtype == (torch.int32 if name.endswith(("indices", "shape")) else torch.float16), name
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes, name
+    mask_cells = targets.fused.features.shape[0]
+    assert 0 < mask_cells < 0.5 * targets.batch_size * targets.grid_shape[0] * targets.grid_shape[1]
+
+
+def test_values_beyond_half_precision_become_its_largest(random_output, random_boxes, small_grid):
+    output = random_output(1)
+    with torch.no_grad():
+        output.features.gated_camera.fill_(1e6)
+    stored = _through_disk(build_targets(output, random_boxes(2), small_grid, CONFIG), "fp16")
+    assert torch.equal(stored.camera.features, torch.full_like(stored.camera.features, 65504.0))
+
+
+def test_targets_have_no_gradient_and_leave_the_output_unchanged(random_output, random_boxes, small_grid, leaves):
+    output, boxes = random_output(1), random_boxes(2)
+    before = [leaf.detach().clone() for leaf in leaves(output)]
+    box_tensors = [part.tensor.clone() for part in boxes]
+    targets = build_targets(output, boxes, small_grid, CONFIG)
+    assert not any(tensor.requires_grad for tensor in _flat(targets).values())
+    assert all(torch.equal(now, then) for now, then in zip(leaves(output), before))
+    assert all(torch.equal(now.tensor.nan_to_num(), then.nan_to_num()) for now, then in zip(boxes, box_tensors))
+
+
+def test_half_precision_teachers_give_float32_targets(random_output, random_boxes, small_grid):
+    targets = build_targets(random_output(1, dtype=torch.float16), random_boxes(2), small_grid, CONFIG)
+    assert targets.objectness.dtype == targets.fused.features.dtype == torch.float32
+    assert all(tensor.isfinite().all() for tensor in _flat(targets).values())
+
+
+def test_only_what_the_chosen_losses_need_is_kept(random_output, random_boxes, small_grid):
+    def kept(**changes) -> set[str]:
+        config = CONFIG.model_copy(update=changes)
+        sample = split_targets(build_targets(random_output(1), random_boxes(2), small_grid, config))[0]
+        return {name.split(".")[0] + name.split(".")[1][:1] for name in sample.tensors("fp16") if "." in name}
+
+    assert kept(losses=("csrd",)) == {"csrdo"}
+    assert kept(losses=("msfd",)) == {"msfdc", "msfdf"}
+    assert kept(losses=("msfd",), msfd=MSFDConfig(camera_weight=0.0)) == {"msfdf"}
+    assert kept(losses=("reld",)) == {"reld0", "reld1"}
+    assert kept(losses=("respd",)) == {f"respd{task}" for task in range(6)}
+    assert kept(losses=()) == set()
+
+
+def test_terms_follow_losses_and_weights():
+    assert needed_terms(CONFIG) == ("csrd", "msfd_camera", "msfd_fused", "reld", "respd")
+    no_fused = CONFIG.model_copy(update={"msfd": MSFDConfig(fused_weight=0.0), "losses": ("respd", "msfd")})
+    assert needed_terms(no_fused) == ("msfd_camera", "respd")
+
+
+def test_the_quirk_and_the_option_give_the_same_released_masks(random_output, random_boxes, small_grid):
+    option = CONFIG.model_copy(update={"msfd": MSFDConfig(mask="released")})
+    quirk = CONFIG.model_copy(update={"released_quirks": ("mask",)})
+    boxes = random_boxes(2)
+    by_option, by_quirk, plain = (
+        build_targets(random_output(1), boxes, small_grid, c).camera.indices for c in (option, quirk, CONFIG)
+    )
+    assert torch.equal(by_option, by_quirk)
+    assert not torch.equal(by_option, plain)
+    mask = torch.stack([foreground_mask(part, small_grid, option.msfd) for part in boxes])
+    assert torch.equal(by_option, mask.flatten().nonzero().squeeze(1))
+
+
+def test_no_boxes_at_all_and_a_batch_of_one(random_output, random_boxes, small_grid, leaves):
+    empty = [random_boxes(2)[-1]]
+    assert len(empty[0]) == 0
+    teacher = build_targets(random_output(1, batch=1), empty, small_grid, CONFIG)
+    student = random_output(5, batch=1)
+    for targets in (teacher, _through_disk(teacher, "fp16")):
+        losses = build_objective(CONFIG, small_grid, 8)(student, targets)
+        assert losses["msfd_camera"] == 0
+        assert losses["msfd_fused"] == 0
+        grads = torch.autograd.grad(sum(losses.values()), leaves(student))
+        assert all(grad.isfinite().all() for grad in grads)
+
+
+def test_moving_keeps_everything(targets):
+    moved = targets.to("cpu")
+    assert moved.batch_size == targets.batch_size
+    assert moved.grid_shape == targets.grid_shape
+    expected = _flat(targets)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in _flat(moved).items())
+    assert targets.to("meta").response.tasks[5].boxes.features.device.type == "meta"
+
+
+def test_a_teacher_without_camera_or_on_another_grid_is_refused(random_output, random_boxes, small_grid):
+    output, boxes = random_output(1), random_boxes(2)
+    blind = dataclasses.replace(output, features=dataclasses.replace(output.features, gated_camera=None))
+    with pytest.raises(ConfigError, match=r"distill\.msfd\.camera_weight"):
+        build_targets(blind, boxes, small_grid, CONFIG)
+    with pytest.raises(ConfigError, match="grid"):
+        build_targets(output, boxes, small_grid.with_cell(0.75), CONFIG)
+    with pytest.raises(ConfigError, match=r"\(2, 20, 16\)"):
+        build_targets(output, boxes[:2], small_grid, CONFIG)
+
+
+def test_samples_of_different_extractions_do_not_mix(random_output, random_boxes, small_grid, targets):
+    other = CONFIG.model_copy(update={"reld": RelDConfig(scales=(8, 2))})
+    samples = split_targets(build_targets(random_output(1), random_boxes(2), small_grid, other))
+    with pytest.raises(ConfigError, match="sample 1"):
+        collate_targets([split_targets(targets)[0], samples[1]])
+    with pytest.raises(ConfigError, match="at least one"):
+        collate_targets([])
+
+
+def test_damaged_tensors_are_named(targets):
+    tensors = split_targets(targets)[0].tensors("fp16")
+    for missing in ("grid_shape", "msfd.fused.features", "respd.3.heatmap_prob"):
+        with pytest.raises(DamagedArtifactError, match=missing):
+            SampleTargets.from_tensors({name: value for name, value in tensors.items() if name != missing})
+    beyond = tensors["msfd.camera.indices"].clone()
+    beyond[-1] = 20 * 16
+    with pytest.raises(DamagedArtifactError, match=r"msfd\.camera\.indices"):
+        SampleTargets.from_tensors(tensors | {"msfd.camera.indices": beyond})
