@@ -1,0 +1,108 @@
+"""The Typer app and the entry point of the ``crkd`` command."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from crkd_cli.commands.demo import demo
+from crkd_cli.commands.distill import distill
+from crkd_cli.commands.evaluate import evaluate
+from crkd_cli.commands.extract_teacher import extract_teacher
+from crkd_cli.commands.prepare import prepare
+from crkd_cli.commands.presets import presets
+from crkd_cli.commands.simulate import simulate
+from crkd_cli.commands.status import status
+from crkd_cli.commands.train_teacher import train_teacher
+from crkd_cli.commands.visualize import visualize
+from crkd_cli.session import INTERRUPTED, Session, session_of
+
+
+class _Commands(TyperGroup):
+    """Commands whose errors become one message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with session_of(ctx).reporting_errors():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="crkd",
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+_STAGES = "The six stages, in order"
+_OTHERS = "Around them"
+for _function, _name in (
+    (prepare, "prepare"),
+    (train_teacher, "train-teacher"),
+    (extract_teacher, "extract-teacher"),
+    (distill, "distill"),
+    (evaluate, "evaluate"),
+    (visualize, "visualize"),
+):
+    app.command(_name, rich_help_panel=_STAGES)(_function)
+for _function, _name in (
+    (status, "status"),
+    (demo, "demo"),
+    (simulate, "simulate"),
+    (presets, "presets"),
+):
+    app.command(_name, rich_help_panel=_OTHERS)(_function)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from crkd_core import __version__
+
+        typer.echo(f"crkd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def crkd(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress; warnings and results only.")] = False,
+) -> None:
+    """Train 3D object detectors that see with cameras and radar and were taught by LiDAR.
+
+    Every stage reads and writes artifacts in one workspace folder, so that the next one needs no paths:
+    crkd status shows what is there and which command comes next.
+    """
+    session = session_of(context)
+    session.debug |= debug
+    session.quiet |= quiet
+    if not session.debug:
+        # What users should know comes through the stages' own warnings; the libraries' speak to programmers.
+        warnings.simplefilter("ignore")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``crkd`` and exit with its status.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+    """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    session = Session(typed)
+    try:
+        app(args=typed, prog_name="crkd", obj=session)
+    except KeyboardInterrupt:
+        session.report_interrupt()
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has left: nothing more to say, not even when Python flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

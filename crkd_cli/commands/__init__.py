@@ -1,0 +1,1 @@
+"""One file per command; each imports its stage inside its body, so that ``crkd --help`` stays quick."""

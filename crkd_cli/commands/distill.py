@@ -1,0 +1,116 @@
+"""``crkd distill``."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from crkd_cli import options
+from crkd_cli.session import session_of
+from crkd_core.errors import UsageError
+
+
+def complete_losses(incomplete: str) -> list[str]:
+    """Continuations of a comma-separated list of losses."""
+    chosen, _, started = incomplete.rpartition(",")
+    head = f"{chosen}," if chosen else ""
+    words = ["csrd", "msfd", "reld", "respd"] + ([] if chosen else ["none"])
+    return [head + word for word in words if word.startswith(started) and word not in chosen.split(",")]
+
+
+def parse_losses(text: str | None) -> tuple[str, ...] | None:
+    """Loss names from a comma-separated list; () for "none", None for None.
+
+    Raises:
+        UsageError: a name is no loss, or stands there twice.
+    """
+    from crkd_core.config.distill import LOSS_NAMES
+
+    if text is None:
+        return None
+    if text.strip() == "none":
+        return ()
+    names = tuple(part.strip() for part in text.split(","))
+    unknown = [name for name in names if name not in LOSS_NAMES]
+    if unknown:
+        raise UsageError(
+            f"--losses: there is no loss called {unknown[0]!r}; expected none, or a comma-separated list of "
+            f"{', '.join(LOSS_NAMES)}."
+        )
+    if len(set(names)) < len(names):
+        raise UsageError(f"--losses names a loss twice: {text}.")
+    return names
+
+
+def distill(
+    context: typer.Context,
+    workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
+    losses: Annotated[
+        str | None,
+        typer.Option(
+            "--losses",
+            metavar="none|NAME,...",
+            help="Losses to distil with (csrd, msfd, reld, respd), or none; those of the configuration.",
+            autocompletion=complete_losses,
+        ),
+    ] = None,
+    teacher: Annotated[
+        Literal["cache", "online"],
+        typer.Option("--teacher", help="Use extracted targets, or run the teacher in every step."),
+    ] = "cache",
+    targets: Annotated[
+        str | None,
+        typer.Option("--targets", help="Name of the targets; the latest.", autocompletion=options.complete_targets),
+    ] = None,
+    init: Annotated[
+        str,
+        typer.Option(
+            "--init",
+            metavar="auto|none|RUN",
+            help="Student run to start from; auto: the plain student if there is one.",
+            autocompletion=options.complete_student,
+        ),
+    ] = "auto",
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the run; after its losses.", show_default=False)
+    ] = None,
+    prepared: options.PreparedOption = None,
+    nuscenes: options.NuscenesOption = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
+    device: options.DeviceOption = "auto",
+    gpus: options.GpusOption = None,
+    processes: options.ProcessesOption = None,
+    force: options.ForceOption = False,
+    resume: options.ResumeOption = True,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+) -> None:
+    """Train the camera-radar student, taught by the teacher.
+
+    --losses none trains the same student without a teacher: the baseline, and the start of the distilled one.
+    """
+    session = session_of(context)
+    store = session.workspace(workspace)
+    names = parse_losses(losses)
+    resolved = session.config(store, preset, config, overrides)
+    from crkd_cli.relaunch import spread
+
+    device = spread(session, device, gpus, processes)
+    from crkd_cli.results import print_training
+    from crkd_core.stages.distill import DistillRequest, distill
+
+    request = DistillRequest(
+        config=resolved,
+        losses=names,
+        teacher=teacher,
+        targets=targets,
+        init=init,
+        name=name,
+        prepared=prepared,
+        nuscenes=nuscenes,
+        device=device,
+        force=force,
+        resume=resume,
+    )
+    print_training(distill(request, store, session.progress()))

@@ -1,0 +1,134 @@
+"""``crkd evaluate``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crkd_cli import console, options
+from crkd_cli.session import session_of
+from crkd_core.errors import DamagedArtifactError, StaleArtifactError, UsageError
+
+if TYPE_CHECKING:
+    from crkd_core.artifacts.workspace import Workspace
+    from crkd_core.progress import Progress
+    from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult
+
+
+def evaluate(
+    context: typer.Context,
+    workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Name of a trained model, may be repeated; the latest student.",
+            autocompletion=options.complete_model,
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every trained model of the workspace.")] = False,
+    split: Annotated[str, typer.Option("--split", help="Samples to score: train, val or test.")] = "val",
+    nuscenes: options.NuscenesOption = None,
+    batch_size: options.BatchSizeOption = 4,
+    workers: options.LoaderOption = 2,
+    device: options.DeviceOption = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    force: options.ForceOption = False,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+) -> None:
+    """Score detections with the official nuScenes metrics."""
+    if every and model:
+        raise UsageError("--all and --model exclude each other.")
+    session = session_of(context)
+    store = session.workspace(workspace)
+    names: list[str | None] = [*_all_models(store)] if every else [*model] if model else [None]
+    from crkd_core.stages.evaluate import EvaluateRequest
+
+    requests = [
+        EvaluateRequest(
+            model=name,
+            split=split,
+            nuscenes=nuscenes,
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            force=force,
+        )
+        for name in names
+    ]
+    results = evaluate_models(requests, store, session.progress(), skip_unusable=every)
+    if as_json:
+        found = [_to_json(result) for result in results]
+        console.print_lines(json.dumps({"split": split, "models": found}, indent=2))
+        return
+    print_scores(results)
+
+
+def _all_models(workspace: "Workspace") -> list[str]:
+    from crkd_core.stages.models import MODEL_STAGES
+
+    names = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
+    if not names:
+        raise UsageError(f"--all: {workspace.root} has no trained model; make one with: crkd train-teacher")
+    return names
+
+
+def evaluate_models(
+    requests: "list[EvaluateRequest]", workspace: "Workspace", progress: "Progress", skip_unusable: bool
+) -> "list[EvaluateResult]":
+    """Evaluate one model after the other; stale and damaged ones are skipped with a warning if `skip_unusable`."""
+    from crkd_core.stages.evaluate import evaluate
+
+    results = []
+    problem: StaleArtifactError | DamagedArtifactError | None = None
+    for request in requests:
+        try:
+            results.append(evaluate(request, workspace, progress))
+        except (StaleArtifactError, DamagedArtifactError) as error:
+            if not skip_unusable:
+                raise
+            problem = error
+            progress.warning(f"left out: {error}")
+    if not results and problem is not None:
+        raise problem
+    return results
+
+
+def print_scores(results: "list[EvaluateResult]", names: list[str] | None = None) -> None:
+    """One row per model, the classes of a single one, and where everything is.
+
+    Args:
+        names: what to call the models; their run names by default.
+    """
+    titles = names or [result.model for result in results]
+    table = console.make_table(["model", "mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"], numbers_from=1)
+    for title, result in zip(titles, results):
+        metrics = result.metrics
+        table.add_row(title, *(_number(value) for value in (metrics.mean_ap, metrics.nds, *metrics.errors)))
+    console.print_table(table)
+    if len(results) == 1:
+        _print_classes(results[0])
+    console.print_facts((title, result.artifact.path) for title, result in zip(titles, results))
+
+
+def _print_classes(result: "EvaluateResult") -> None:
+    table = console.make_table(["class", "AP", "ATE", "ASE", "AOE", "AVE", "AAE"], numbers_from=1)
+    for name, metrics in result.metrics.classes.items():
+        table.add_row(name, *(_number(value) for value in (metrics.ap, *metrics.errors)))
+    console.print_table(table)
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.4f}"
+
+
+def _to_json(result: "EvaluateResult") -> dict:
+    return {
+        "model": result.model,
+        "artifact": str(result.artifact.path),
+        "metrics": result.metrics.to_json(),
+    }

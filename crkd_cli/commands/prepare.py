@@ -1,0 +1,64 @@
+"""``crkd prepare``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crkd_cli import console, options
+from crkd_cli.session import session_of
+
+
+def prepare(
+    context: typer.Context,
+    nuscenes: Annotated[Path, typer.Option("--nuscenes", help="Folder of the data set.", show_default=False)],
+    workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="Table folder, such as v1.0-trainval; the only one there.", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the prepared data; after the version.", show_default=False)
+    ] = None,
+    allow_missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-missing",
+            metavar="MODALITY",
+            help="Go on without the files of camera, lidar or radar; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    radar_sweeps: Annotated[int, typer.Option("--radar-sweeps", min=1, help="Sweeps of each radar to aggregate.")] = 6,
+    lidar_sweeps: Annotated[int, typer.Option("--lidar-sweeps", min=1, help="LiDAR sweeps to list.")] = 10,
+    processes: options.WorkersOption = 1,
+    force: options.ForceOption = False,
+    resume: options.ResumeOption = True,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+) -> None:
+    """Check a nuScenes data set and write its tables and aggregated radar points."""
+    from crkd_core.stages.prepare import PrepareRequest, prepare
+
+    session = session_of(context)
+    request = PrepareRequest(
+        nuscenes=nuscenes,
+        version=version,
+        allow_missing=frozenset(allow_missing or ()),
+        radar_sweeps=radar_sweeps,
+        lidar_sweeps=lidar_sweeps,
+        name=name,
+        processes=processes,
+        force=force,
+        resume=resume,
+    )
+    result = prepare(request, session.workspace(workspace), session.progress())
+    samples = ", ".join(f"{count} {split}" for split, count in result.samples_per_split.items())
+    console.print_facts(
+        [
+            ("prepared", result.artifact.path),
+            ("version", result.version),
+            ("samples", samples),
+            ("annotations", result.annotations),
+        ]
+    )

@@ -1,0 +1,57 @@
+"""``crkd simulate``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from crkd_cli import console, options
+from crkd_cli.session import session_of
+
+
+def simulate(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the data set to.")] = Path("crkd-simulated"),
+    kind: Annotated[
+        Literal["mini", "trainval"], typer.Option("--kind", help="Whose scene names to borrow, and how many there are.")
+    ] = "mini",
+    scenes: Annotated[int, typer.Option("--scenes", min=0, help="Training scenes.")] = 8,
+    val_scenes: Annotated[int, typer.Option("--val-scenes", min=0, help="Validation scenes.")] = 2,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Key frames a scene, two a second.")] = 40,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the whole world.")] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Any other setting, such as image_width=800; may be repeated."
+        ),
+    ] = None,
+    processes: options.WorkersOption = 1,
+    force: options.ForceOption = False,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+) -> None:
+    """Write a simulated world as a nuScenes data set, for tests, demos and teaching.
+
+    The same settings always give the same bytes. The official devkit reads it too.
+    """
+    from crkd_cli.simulation import simulation_config
+
+    values = {
+        "kind": kind,
+        "train_scenes": scenes,
+        "val_scenes": val_scenes,
+        "samples_per_scene": samples,
+        "seed": seed,
+    }
+    world = simulation_config(values, overrides)
+    from crkd_core.stages.simulate import SimulateRequest, simulate
+
+    result = simulate(SimulateRequest(out, world, processes, force), session_of(context).progress())
+    console.print_facts(
+        [
+            ("data set", result.root),
+            ("version", result.version),
+            ("contents", f"{result.scenes} scenes, {result.samples} samples, {result.annotations} annotations"),
+            ("next", f"crkd prepare --nuscenes {result.root}"),
+        ]
+    )

@@ -1,0 +1,99 @@
+"""``crkd status``."""
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crkd_cli import console, options
+from crkd_cli.session import session_of
+
+if TYPE_CHECKING:
+    from crkd_core.stages.status import ArtifactStatus, WorkspaceStatus
+
+_COLOURS = {"finished": "green", "unfinished": "yellow", "running": "cyan", "stale": "red", "damaged": "red"}
+_NAMES = {"mean_ap": "mAP", "nds": "NDS"}
+_MOST_FACTS = 3
+
+
+def status(
+    context: typer.Context,
+    workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Read every file and compare its checksum; takes time.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: options.DebugOption = False,
+) -> None:
+    """Show what is in the workspace, what is stale or damaged and why, and the command to run next."""
+    from crkd_core.stages.status import workspace_status
+
+    found = workspace_status(session_of(context).workspace(workspace), thorough)
+    if as_json:
+        console.print_lines(json.dumps(_to_json(found), indent=2, default=str))
+        return
+    if found.artifacts:
+        _print_artifacts(found)
+    else:
+        console.print_lines(f"{found.root} is empty.")
+    console.print_lines(f"next: {found.next_command} ({found.next_reason})" if found.next_command else found.next_reason)
+
+
+def _print_artifacts(found: "WorkspaceStatus") -> None:
+    from rich.text import Text
+
+    table = console.make_table(["artifact", "state", "when", "size", "facts"])
+    for artifact in found.artifacts:
+        table.add_row(
+            artifact.label,
+            Text(artifact.state, style=_COLOURS[artifact.state]),
+            _local_time(artifact.when),
+            console.format_size(artifact.size_bytes),
+            _facts(artifact.facts),
+        )
+    console.print_table(table)
+    for artifact in found.artifacts:
+        if artifact.reason:
+            console.print_lines(f"{artifact.label} is {artifact.state}: {artifact.reason}")
+
+
+def _local_time(when: str) -> str:
+    return datetime.fromisoformat(when).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    parts = []
+    for name, value in facts.items():
+        shown = _NAMES.get(name, name.replace("_", " "))
+        if isinstance(value, bool) or value is None or (isinstance(value, str) and len(value) > 30):
+            continue
+        if isinstance(value, float):
+            parts.append(f"{shown} {value:.3g}")
+        elif isinstance(value, int | str):
+            parts.append(f"{shown} {value}")
+    return ", ".join(parts[:_MOST_FACTS])
+
+
+def _to_json(found: "WorkspaceStatus") -> dict[str, Any]:
+    return {
+        "workspace": str(found.root),
+        "artifacts": [_artifact_json(artifact) for artifact in found.artifacts],
+        "next": {"command": found.next_command, "reason": found.next_reason},
+    }
+
+
+def _artifact_json(artifact: "ArtifactStatus") -> dict[str, Any]:
+    return {
+        "stage": artifact.stage,
+        "name": artifact.name,
+        "state": artifact.state,
+        "reason": artifact.reason,
+        "when": artifact.when,
+        "size_bytes": artifact.size_bytes,
+        "command": artifact.command,
+        "path": str(artifact.path),
+        "facts": artifact.facts,
+        "inputs": {role: label for role, (label, _) in artifact.inputs.items()},
+        "digest": artifact.digest,
+    }

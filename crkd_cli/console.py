@@ -1,0 +1,124 @@
+"""What people see: results on stdout; progress, notes and errors on stderr, with colour only on a terminal."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from crkd_cli.progress import PlainProgress, QuietProgress, RichProgress
+from crkd_core.progress import Progress, SilentProgress
+
+_PLAIN_WIDTH = 100
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a stream is a screen that understands escape codes."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def stdout() -> Console:
+    """The console of results."""
+    return _console(sys.stdout)
+
+
+def stderr() -> Console:
+    """The console of everything else."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    if is_terminal(stream):
+        return Console(file=stream, highlight=False)
+    return Console(file=stream, force_terminal=False, no_color=True, highlight=False, width=_PLAIN_WIDTH, soft_wrap=False)
+
+
+def choose_progress(silent: bool = False, quiet: bool = False) -> Progress:
+    """Bars on a terminal, plain lines elsewhere; warnings only if `quiet`, nothing if `silent`."""
+    if silent:
+        return SilentProgress()
+    if quiet:
+        return QuietProgress(sys.stderr)
+    if is_terminal(sys.stderr):
+        return RichProgress(stderr())
+    return PlainProgress(sys.stderr)
+
+
+def show_error(message: str) -> None:
+    """One panel; one line where there is no terminal."""
+    _panel(message, "Error")
+
+
+def show_bug(error: Exception, command_line: str, hint: bool) -> None:
+    """An exception nobody meant to raise."""
+    text = str(error).strip().splitlines()
+    lines = [
+        f"This is a bug in crkd, not in what you did: {type(error).__name__}{': ' + text[0] if text else ''}",
+        f"Command: {command_line}",
+        "Please report it, with the output of the same command and --debug." if hint else "Please report it.",
+    ]
+    _panel("\n".join(lines), "Bug")
+
+
+def show_note(message: str) -> None:
+    """One line on stderr."""
+    if is_terminal(sys.stderr):
+        stderr().print(Text(message, style="yellow"))
+    else:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+
+
+def _panel(message: str, title: str) -> None:
+    if is_terminal(sys.stderr):
+        stderr().print(Panel(Text(message), title=title, title_align="left", border_style="red"))
+    else:
+        sys.stderr.write(f"{title.lower()}: {message}\n")
+        sys.stderr.flush()
+
+
+def print_lines(*lines: str) -> None:
+    """Results that must stay as they are: paths, YAML, JSON."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Name and value pairs, aligned; values are never cut."""
+    pairs = [(name, str(value)) for name, value in facts]
+    width = max((len(name) for name, _ in pairs), default=0)
+    print_lines(*(f"{name:<{width}}  {value}" for name, value in pairs))
+
+
+def make_table(columns: Sequence[str], title: str | None = None, numbers_from: int | None = None) -> Table:
+    """An empty table; the columns from `numbers_from` on are aligned to the right."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for index, name in enumerate(columns):
+        right = numbers_from is not None and index >= numbers_from
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+    return table
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout; no blanks at the ends of lines where scripts may read it."""
+    if is_terminal(sys.stdout):
+        stdout().print(table)
+        return
+    console = stdout()
+    with console.capture() as captured:
+        console.print(table)
+    print_lines(*(line.rstrip() for line in captured.get().strip("\n").splitlines()))
+
+
+def format_size(size: float) -> str:
+    """Bytes with a decimal unit: ``1.2 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

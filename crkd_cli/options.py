@@ -1,0 +1,148 @@
+"""Options that several commands share, declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crkd_cli.session import session_of
+
+DEFAULT_WORKSPACE = Path("crkd-workspace")
+
+_CONFIG_PANEL = "Configuration"
+_RUN_PANEL = "Running"
+_MACHINE_PANEL = "Machine"
+
+
+def complete_preset(incomplete: str) -> list[tuple[str, str]]:
+    """Names of presets, with what they are for."""
+    from crkd_core.config.loading import describe_preset, preset_names
+
+    return [(name, describe_preset(name)) for name in preset_names() if name.startswith(incomplete)]
+
+
+def complete_run(stage: str, context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the finished runs of a stage in the workspace being typed."""
+    root = Path(context.params.get("workspace") or DEFAULT_WORKSPACE)
+    runs = sorted((root / stage).glob("*/manifest.json"))
+    return [path.parent.name for path in runs if path.parent.name.startswith(incomplete)]
+
+
+def complete_teacher(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of trained teachers."""
+    return complete_run("train-teacher", ctx, incomplete)
+
+
+def complete_student(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of trained students, and what else ``--init`` takes."""
+    words = [word for word in ("auto", "none") if word.startswith(incomplete)]
+    return words + complete_run("distill", ctx, incomplete)
+
+
+def complete_model(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of trained models."""
+    return complete_run("train-teacher", ctx, incomplete) + complete_run("distill", ctx, incomplete)
+
+
+def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of extracted teacher targets."""
+    return complete_run("extract-teacher", ctx, incomplete)
+
+
+def complete_prepared(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of prepared data sets."""
+    return complete_run("prepare", ctx, incomplete)
+
+
+def _set_debug(context: typer.Context, value: bool) -> None:
+    if value:
+        session_of(context).debug = True
+
+
+def _set_quiet(context: typer.Context, value: bool) -> None:
+    if value:
+        session_of(context).quiet = True
+
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", envvar="CRKD_WORKSPACE", help="Folder of all artifacts.", show_default=True),
+]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="Configuration that comes with crkd (see: crkd presets).",
+        autocompletion=complete_preset,
+        rich_help_panel=_CONFIG_PANEL,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file on top of the preset.", rich_help_panel=_CONFIG_PANEL)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="SECTION.FIELD=VALUE",
+        help="Override one value; may be repeated, the last wins.",
+        rich_help_panel=_CONFIG_PANEL,
+    ),
+]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE_PANEL)
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option("--gpus", min=1, help="Number of GPUs of this machine to run on.", rich_help_panel=_MACHINE_PANEL),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", min=1, help="Number of CPU processes to run as, instead of GPUs.", rich_help_panel=_MACHINE_PANEL
+    ),
+]
+WorkersOption = Annotated[
+    int, typer.Option("--processes", min=1, help="Processes that work side by side.", rich_help_panel=_MACHINE_PANEL)
+]
+BatchSizeOption = Annotated[
+    int, typer.Option("--batch-size", min=1, help="Samples at a time.", rich_help_panel=_MACHINE_PANEL)
+]
+LoaderOption = Annotated[
+    int,
+    typer.Option("--workers", min=0, help="Processes that read sensor files.", rich_help_panel=_MACHINE_PANEL),
+]
+PreparedOption = Annotated[
+    str | None,
+    typer.Option("--prepared", help="Name of the prepared data set; the latest.", autocompletion=complete_prepared),
+]
+NuscenesOption = Annotated[
+    Path | None,
+    typer.Option("--nuscenes", help="Folder of the sensor files, if it has moved since crkd prepare."),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Make it again and replace what is there.", rich_help_panel=_RUN_PANEL)
+]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume", help="Continue what a stopped run left, or start over.", rich_help_panel=_RUN_PANEL
+    ),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No progress; warnings and results only.",
+        callback=_set_quiet,
+        expose_value=False,
+        rich_help_panel=_RUN_PANEL,
+    ),
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Show tracebacks.", callback=_set_debug, expose_value=False, rich_help_panel=_RUN_PANEL
+    ),
+]

@@ -1,0 +1,71 @@
+"""``--gpus N`` and ``--processes N``: the same command, in several processes."""
+
+import logging
+import os
+
+import typer
+
+from crkd_cli.session import INTERRUPTED, RELAUNCHED_VARIABLE, Session
+from crkd_core.errors import UsageError
+
+
+def spread(session: Session, device: str, gpus: int | None, processes: int | None) -> str:
+    """Check the machine options and, if several processes are asked for, run the command in them instead.
+
+    Call it once everything else that can be wrong was checked, so that errors are shown once. Returns the device for
+    this process's stage.
+
+    Raises:
+        UsageError: the options contradict each other, or there are not so many GPUs.
+        typer.Exit: the processes have done the work; carries their exit status.
+    """
+    from crkd_core.training.distributed import choose_device, under_launcher
+
+    device = _agreed_device(device, gpus, processes)
+    count = gpus or processes or 1
+    if count > 1 and not under_launcher():
+        raise typer.Exit(_run_in_processes(session, count))
+    choose_device(device)
+    return device
+
+
+def _agreed_device(device: str, gpus: int | None, processes: int | None) -> str:
+    import torch
+
+    if gpus is not None and processes is not None:
+        raise UsageError("--gpus and --processes exclude each other: --gpus N runs on N GPUs, --processes N on the CPU.")
+    if processes is not None and processes > 1:
+        if device not in ("auto", "cpu"):
+            raise UsageError(f"--processes {processes} runs on the CPU and does not go with --device {device}; use --gpus.")
+        return "cpu"
+    if gpus is None:
+        return device
+    if device != "auto" and not device.startswith("cuda"):
+        raise UsageError(f"--gpus {gpus} does not go with --device {device}; leave one of them out.")
+    available = torch.cuda.device_count()
+    if gpus > available:
+        raise UsageError(
+            f"--gpus {gpus} was asked for, but torch sees {available} GPU{'s' if available != 1 else ''} on this machine; "
+            + (f"use --gpus {available}." if available else "leave --gpus out, or use --processes N for CPU processes.")
+        )
+    return "cuda" if device == "auto" else device
+
+
+def _run_in_processes(session: Session, count: int) -> int:
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    from crkd_core.training.distributed import launch
+
+    # The processes report their errors themselves; the launcher would repeat each with a page of its own.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    os.environ[RELAUNCHED_VARIABLE] = "1"
+    try:
+        status = launch("crkd_cli", session.arguments, count)
+    except SignalException:
+        status = INTERRUPTED
+    finally:
+        del os.environ[RELAUNCHED_VARIABLE]
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status

@@ -1,0 +1,118 @@
+"""One invocation of ``crkd``: what was typed, where to report, and how errors become messages and exit codes."""
+
+import os
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from crkd_cli import console
+from crkd_core.errors import CrkdError
+from crkd_core.progress import Progress
+
+if TYPE_CHECKING:
+    from crkd_core.artifacts.workspace import Workspace
+    from crkd_core.config.schema import Config
+
+INTERRUPTED = 130
+RELAUNCHED_VARIABLE = "CRKD_RELAUNCHED"
+
+# Long enough for the launcher to end the others once the first process has reported an error all of them have.
+_OTHERS_WAIT_S = 4.0
+
+
+@dataclass
+class Session:
+    """What the commands of one invocation share.
+
+    Attributes:
+        arguments: the command line without the program's name.
+        debug: show tracebacks.
+        quiet: no progress, warnings only.
+    """
+
+    arguments: Sequence[str] = field(default_factory=list)
+    debug: bool = False
+    quiet: bool = False
+
+    @property
+    def rank(self) -> int:
+        """Number of this process among those of a launched run."""
+        return int(os.environ.get("RANK", "0"))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process reports."""
+        return self.rank == 0
+
+    @property
+    def command_line(self) -> str:
+        """What the user typed."""
+        return shlex.join(["crkd", *self.arguments])
+
+    def progress(self) -> Progress:
+        """Where the stage reports to: bars, plain lines, or (other processes, ``--quiet``) nowhere."""
+        return console.choose_progress(silent=not self.is_first, quiet=self.quiet)
+
+    def workspace(self, root: Path) -> "Workspace":
+        """The workspace of ``--workspace``."""
+        from crkd_core.artifacts.workspace import Workspace
+
+        return Workspace(root)
+
+    def config(
+        self, workspace: "Workspace", preset: str | None, file: Path | None, overrides: Sequence[str] | None
+    ) -> "Config":
+        """The configuration of ``--preset``, ``--config`` and ``--set``."""
+        from crkd_core.stages.configuration import resolve_config
+
+        return resolve_config(workspace, preset, file, overrides or ())
+
+    @contextmanager
+    def reporting_errors(self) -> Iterator[None]:
+        """Turn what goes wrong in the block into one message and :class:`typer.Exit` with the right status."""
+        try:
+            yield
+        except CrkdError as error:
+            self._report(lambda: console.show_error(str(error)))
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            if self.is_first and RELAUNCHED_VARIABLE not in os.environ:
+                self.report_interrupt()
+            raise typer.Exit(INTERRUPTED) from error
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if hasattr(error, "format_message"):  # the parser's own errors, which it shows itself
+                raise
+            self._report(lambda: console.show_bug(error, self.command_line, hint=not self.debug))
+            raise typer.Exit(1) from error
+
+    def report_interrupt(self) -> None:
+        """Say calmly that nothing is lost."""
+        if self.debug:
+            traceback.print_exc()
+        console.show_note(f"Stopped. What was finished is kept; the same command continues: {self.command_line}")
+
+    def _report(self, show) -> None:
+        if not self.is_first:
+            time.sleep(_OTHERS_WAIT_S)
+            sys.stderr.write(f"process {self.rank} of {os.environ.get('WORLD_SIZE', '?')}:\n")
+        if self.debug:
+            traceback.print_exc()
+        show()
+
+
+def session_of(context: typer.Context) -> Session:
+    """The session of a command."""
+    root = context.find_root()
+    if not isinstance(root.obj, Session):
+        root.obj = Session()
+    return root.obj
