@@ -13,13 +13,14 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
+from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.data.samples import Batch
 from crkd_core.distillation.targets import split_targets
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.progress import Progress, SilentProgress, Task
 from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.runs import build_loader, shared_writer
+from crkd_core.stages.runs import shared_writer
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
 from crkd_core.training.steps import FrozenTeacher
 from crkd_core.training.trained import load_trained, read_run_config
@@ -216,7 +217,7 @@ class _Extraction:
             for start in range(0, len(self.shards[number]), size)
         ]
         frozen = FrozenTeacher(load_trained(teacher, device).detector, self._config.data.grid.build(), self._config.distill)
-        for keys, batch in zip(batches, build_loader(self._dataset, batches, self._config.train.workers, device)):
+        for keys, batch in zip(batches, load_batches(self._dataset, batches, self._config.train.workers, device)):
             yield from self._items(frozen, keys, batch.to(device))
             task.advance(len(batch))
 

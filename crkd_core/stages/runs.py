@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
@@ -17,7 +16,8 @@ from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.config.train import RunConfig
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.samples import Batch, collate
+from crkd_core.data.loader import load_batches
+from crkd_core.data.samples import Batch
 from crkd_core.data.sampling import TrainingSampler
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import Progress, SilentProgress
@@ -203,15 +203,5 @@ class EpochBatches:
         )
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
-        return iter(build_loader(self._dataset, self._sampler(epoch, start), self._config.train.workers, self._processes.device))
-
-
-def build_loader(dataset: SampleDataset, batches: Any, workers: int, device: torch.device) -> DataLoader:
-    """A loader over lists of dataset keys."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=device.type == "cuda",
-    )
+        batches = self._sampler(epoch, start)
+        return load_batches(self._dataset, batches, self._config.train.workers, self._processes.device)

@@ -161,9 +161,9 @@ class Trainer:
         self._scaler.unscale_(self._optimizer)
         norm = clip_gradients(self._module.parameters(), plan.train.gradient_clip)
         self._update(norm, step)
-        values = {f"loss/{name}": float(term) for name, term in terms.items()}
+        values = {f"loss/{name}": float(term.detach()) for name, term in terms.items()}
         return values | {
-            "loss/total": float(total),
+            "loss/total": float(total.detach()),
             "gradient_norm": norm,
             "learning_rate": plan.run.learning_rate * factor,
         }

@@ -1,0 +1,54 @@
+"""Batches from loader processes, with errors that stay the one sentence they were."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from crkd_core.data.dataset import SampleDataset
+from crkd_core.data.samples import Batch, Sample, collate
+from crkd_core.errors import CrkdError
+
+Key = int | tuple[int, int]
+
+
+class _ErrorsAsValues(Dataset):
+    # torch wraps an exception of a loader process in its traceback's text; as a value it arrives unchanged.
+    def __init__(self, dataset: SampleDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, key: Key) -> Sample | CrkdError:
+        try:
+            return self._dataset[key]
+        except CrkdError as error:
+            return error
+
+
+def _collate(items: list[Sample | CrkdError]) -> Batch | CrkdError:
+    samples = []
+    for item in items:
+        if isinstance(item, CrkdError):
+            return item
+        samples.append(item)
+    return collate(samples)
+
+
+def load_batches(
+    dataset: SampleDataset, batches: Iterable[Sequence[Key]], workers: int, device: torch.device
+) -> Iterator[Batch]:
+    """Batches for lists of dataset keys, loaded by `workers` processes (0: by this one).
+
+    Raises:
+        CrkdError: what reading a sample raised.
+    """
+    loader: DataLoader = DataLoader(
+        _ErrorsAsValues(dataset),
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+    )
+    for batch in loader:
+        if isinstance(batch, CrkdError):
+            raise batch
+        yield batch
