@@ -30,7 +30,9 @@ SCHEMA = pa.schema(
         pa.field("label", pa.int8(), metadata={"doc": "index into the ten detection classes"}),
         pa.field("class_name", pa.string(), metadata={"doc": "detection class"}),
         pa.field("score", pa.float32(), metadata={"doc": "confidence, 0 to 1"}),
-        pa.field("box", pa.list_(pa.float32(), 9), metadata={"doc": "x y z w l h yaw vx vy, model frame (m, rad, m/s)"}),
+        pa.field(
+            "box", pa.list_(pa.float32(), 9), metadata={"doc": "x y z w l h yaw vx vy, model frame (m, rad, m/s)"}
+        ),
         pa.field("global_translation", pa.list_(pa.float64(), 3), metadata={"doc": "gravity centre, global frame (m)"}),
         pa.field("global_rotation", pa.list_(pa.float64(), 4), metadata={"doc": "quaternion w x y z, global frame"}),
         pa.field("global_velocity", pa.list_(pa.float64(), 2), metadata={"doc": "vx vy, global frame (m/s)"}),
@@ -125,9 +127,7 @@ def read_detections(artifact: Artifact) -> Detections:
     return Detections(table)
 
 
-def write_submission(
-    path: Path, detections: Detections, tokens: Sequence[str], modalities: Sequence[str]
-) -> None:
+def write_submission(path: Path, detections: Detections, tokens: Sequence[str], modalities: Sequence[str]) -> None:
     """Write the nuScenes result file: every sample of `tokens`, also those without detections.
 
     Args:
@@ -142,7 +142,9 @@ def write_submission(
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(f'{{"meta": {json.dumps(meta)},\n"results": {{')
         for index, token in enumerate(tokens):
-            stream.write(("," if index else "") + f"\n{json.dumps(token)}: {json.dumps(_result_boxes(detections, token))}")
+            stream.write(
+                ("," if index else "") + f"\n{json.dumps(token)}: {json.dumps(_result_boxes(detections, token))}"
+            )
         stream.write("\n}}\n")
 
 

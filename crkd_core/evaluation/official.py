@@ -29,9 +29,7 @@ _DEVKIT_ERRORS = {
 }
 
 
-def evaluate_official(
-    dataroot: Path, version: str, split: str, submission_path: Path, progress: Progress
-) -> Metrics:
+def evaluate_official(dataroot: Path, version: str, split: str, submission_path: Path, progress: Progress) -> Metrics:
     """Score a submission file with the devkit's ``DetectionEval`` and the configuration ``detection_cvpr_2019``.
 
     Args:

@@ -7,6 +7,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle, Polygon
 from numpy.typing import NDArray
 
+from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.visualization.matching import match_detections
 from crkd_core.visualization.palette import (
@@ -31,6 +32,7 @@ _MOVING_MPS = 0.5
 _ARROW_SECONDS = 1.0
 _LIDAR_HEIGHTS_M = (-2.0, 2.5)
 _EGO_OUTLINE_M = ((-0.95, -3.0), (0.95, -3.0), (0.95, 0.4), (0.0, 1.4), (-0.95, 0.4))
+_STATIC_LABELS = [DETECTION_CLASSES.index(name) for name in ("barrier", "traffic_cone")]
 _SENSOR_NAMES = {"camera": "camera", "lidar": "LiDAR", "radar": "radar"}
 
 
@@ -84,9 +86,17 @@ def _prepare(axes: Axes, extent_m: float) -> None:
 
 
 def _draw_title(axes: Axes, name: str, facts: str, sensors: str = "") -> None:
-    axes.text(0.0, 1.075, name, transform=axes.transAxes, color=TEXT, fontsize=14, fontweight="bold", va="baseline")
-    axes.text(0.0, 1.022, facts, transform=axes.transAxes, color=FAINT_TEXT, fontsize=10.5, va="baseline")
-    axes.text(1.0, 1.022, sensors, transform=axes.transAxes, color=FAINT_TEXT, fontsize=10.5, va="baseline", ha="right")
+    lines = (
+        (0.0, 31, name, {"color": TEXT, "fontsize": 14, "fontweight": "bold"}),
+        (0.0, 9, facts, {"color": FAINT_TEXT, "fontsize": 10.5}),
+        (1.0, 9, sensors, {"color": FAINT_TEXT, "fontsize": 10.5, "ha": "right"}),
+    )
+    for place, height_px, text, style in lines:
+        # Heights in points, so that the title sits equally above panels of every size.
+        axes.annotate(
+            text, (place, 1.0), (0, height_px * 0.72), xycoords="axes fraction", textcoords="offset points", va="baseline",
+            annotation_clip=False, **style,
+        )  # fmt: skip
 
 
 def _draw_lidar(axes: Axes, points: NDArray[np.float32], strength: float) -> None:
@@ -95,7 +105,7 @@ def _draw_lidar(axes: Axes, points: NDArray[np.float32], strength: float) -> Non
     low, high = _LIDAR_HEIGHTS_M
     brightness = 0.32 + 0.45 * np.clip((points[:, 2] - low) / (high - low), 0, 1)
     colours = np.stack([brightness * 0.93, brightness * 0.98, brightness, np.full_like(brightness, strength)], axis=-1)
-    axes.scatter(points[:, 0], points[:, 1], s=0.55, c=np.clip(colours, 0, 1), linewidths=0, zorder=2)
+    axes.scatter(points[:, 0], points[:, 1], s=0.8, c=np.clip(colours, 0, 1), linewidths=0, zorder=2)
 
 
 def _draw_radar(axes: Axes, points: NDArray[np.float32]) -> None:
@@ -125,7 +135,7 @@ def _draw_boxes(axes: Axes, shown: LabelledBoxes, style: LineStyle) -> None:
     _add_outlines(axes, footprints, colours, style)
     marks = LineCollection(_heading_marks(shown.boxes), colors=colours, linewidths=style.width, zorder=5)
     axes.add_collection(marks, autolim=False)
-    _draw_velocities(axes, shown.boxes, colours)
+    _draw_velocities(axes, shown, colours)
 
 
 def _draw_outlines(axes: Axes, shown: LabelledBoxes, style: LineStyle, colour: str) -> None:
@@ -140,13 +150,14 @@ def _add_outlines(axes: Axes, footprints: list[NDArray], colours: list, style: L
     axes.add_collection(outlines, autolim=False)
 
 
-def _draw_velocities(axes: Axes, boxes: Boxes3D, colours: list) -> None:
-    velocity = boxes.velocity.detach().cpu().double().numpy()
+def _draw_velocities(axes: Axes, shown: LabelledBoxes, colours: list) -> None:
+    velocity = shown.boxes.velocity.detach().cpu().double().numpy()
+    can_move = ~np.isin(shown.labels, _STATIC_LABELS)
     # NaN compares as not moving: an unknown velocity has no arrow.
-    moving = np.flatnonzero(np.hypot(velocity[:, 0], velocity[:, 1]) > _MOVING_MPS)
+    moving = np.flatnonzero(can_move & (np.hypot(velocity[:, 0], velocity[:, 1]) > _MOVING_MPS))
     if len(moving) == 0:
         return
-    start = boxes.centre[:, :2].detach().cpu().double().numpy()[moving]
+    start = shown.boxes.centre[:, :2].detach().cpu().double().numpy()[moving]
     step = velocity[moving] * _ARROW_SECONDS
     axes.quiver(
         start[:, 0], start[:, 1], step[:, 0], step[:, 1], angles="xy", scale_units="xy", scale=1,

@@ -101,7 +101,7 @@ def _draw_header(figure: Figure, scene: SceneView, height_px: int) -> None:
     figure.text(left, 1 - 46 / height_px, scene.scene, color=TEXT, fontsize=22, fontweight="bold", va="baseline")
     figure.text(left, 1 - 74 / height_px, condition, color=FAINT_TEXT, fontsize=13, va="baseline")
     right = 1 - left
-    shown = f"cameras: {scene.models[-1].name}" if scene.models else "cameras: ground truth"
+    shown = f"in the images: {scene.models[-1].name}" if scene.models else "in the images: ground truth"
     figure.text(right, 1 - 46 / height_px, f"sample {scene.token}", color=FAINT_TEXT, fontsize=12, ha="right")
     if scene.cameras:
         figure.text(right, 1 - 74 / height_px, shown, color=FAINT_TEXT, fontsize=13, ha="right")
@@ -109,14 +109,17 @@ def _draw_header(figure: Figure, scene: SceneView, height_px: int) -> None:
 
 def _draw_legend(figure: Figure, with_models: bool, height_px: int) -> None:
     classes = [
-        Patch(facecolor=colour, edgecolor="none", label=name.replace("_", " ")) for name, colour in CLASS_COLOURS.items()
+        Patch(facecolor=colour, edgecolor="none", label=name.replace("_", " "))
+        for name, colour in CLASS_COLOURS.items()
     ]
     styles: list[Line2D] = []
     if with_models:
         styles = [
             Line2D([], [], color=TEXT, linewidth=2, linestyle=FOUND.dashes, label="found (within 2 m)"),  # type: ignore[arg-type]
             Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_ALARM.dashes, label="false alarm"),  # type: ignore[arg-type]
-            Line2D([], [], color=GROUND_TRUTH, linewidth=1.6, linestyle=MISSED.dashes, label="annotated, not found"),  # type: ignore[arg-type]
+            Line2D(
+                [], [], color=GROUND_TRUTH, linewidth=1.6, linestyle=MISSED.dashes, label="annotated (BEV: not found)"
+            ),  # type: ignore[arg-type]
         ]
     styles += [
         Line2D([], [], color="#a9b1bd", marker=".", markersize=3, linewidth=0, label="LiDAR"),

@@ -21,9 +21,7 @@ class Matches:
     missed: NDArray[np.bool_]
 
 
-def match_detections(
-    detections: LabelledBoxes, truth: LabelledBoxes, distance_m: float = MATCH_DISTANCE_M
-) -> Matches:
+def match_detections(detections: LabelledBoxes, truth: LabelledBoxes, distance_m: float = MATCH_DISTANCE_M) -> Matches:
     """Give each detection, highest score first, the nearest free object of its class within `distance_m` in BEV."""
     found = np.zeros(len(detections), dtype=bool)
     missed = np.ones(len(truth), dtype=bool)

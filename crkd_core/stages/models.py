@@ -1,0 +1,49 @@
+"""Finding a trained model by name, whichever stage made it."""
+
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.errors import MissingArtifactError
+
+MODEL_STAGES: tuple[str, ...] = ("train-teacher", "distill")
+_MAKE = "crkd train-teacher, or crkd distill"
+
+
+def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artifact:
+    """A trained model, verified and not stale.
+
+    Args:
+        name: name of its run, or ``stage/name`` where a teacher and a student share one; None for the latest student,
+            or the latest teacher where there is no student.
+        needed_for: the command, for messages.
+
+    Raises:
+        MissingArtifactError: there is none of that name; the message lists those that exist.
+        StaleArtifactError, DamagedArtifactError: it cannot be used.
+    """
+    if name is None:
+        stage = next((stage for stage in reversed(MODEL_STAGES) if workspace.artifacts(stage)), None)
+        if stage is None:
+            raise MissingArtifactError(
+                f"{needed_for} needs a trained model, and {workspace.root} has none; make one with: {_MAKE}"
+            )
+        return workspace.find(stage, needed_for=needed_for, make=_MAKE)
+    wanted_stage, _, run = name.rpartition("/")
+    holders = [
+        stage
+        for stage in MODEL_STAGES
+        if wanted_stage in ("", stage) and any(artifact.name == run for artifact in workspace.artifacts(stage))
+    ]
+    if len(holders) == 1:
+        return workspace.find(holders[0], run, needed_for=needed_for, make=f"crkd {holders[0]} --name {run}")
+    if holders:
+        both = " and ".join(f"{stage}/{run}" for stage in holders)
+        raise MissingArtifactError(f"{needed_for}: {run!r} may mean {both}; name one of them in full.")
+    known = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
+    unfinished = [f"{stage}/{run}" for stage in MODEL_STAGES if run in workspace.partial_names(stage)]
+    if unfinished:
+        raise MissingArtifactError(
+            f"{needed_for} needs {unfinished[0]}, which is not finished; the command that began it continues it."
+        )
+    raise MissingArtifactError(
+        f"{needed_for}: no trained model is named {name!r} in {workspace.root}; there is "
+        f"{', '.join(known) if known else 'none yet'}; make one with: {_MAKE}"
+    )
