@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
@@ -109,6 +110,17 @@ class GoldenCase:
                 for t in range(6)
             )
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TruncatingGrid(BEVGrid):
+    """A grid as the released code reads it: one cell more below the lower borders falls into cell 0."""
+
+    def locate(self, xy_m):
+        cells = self.to_cells(xy_m).long()
+        nx, ny = self.shape
+        inside = (cells >= 0) & (cells < torch.tensor((nx, ny)))
+        return cells, inside.all(-1)
 
 
 def load_case(name: str) -> GoldenCase:

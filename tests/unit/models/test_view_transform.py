@@ -1,10 +1,8 @@
 """Lift, splat: geometry, depth image, pooling."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
-from golden_cases import GoldenCase, load_case, load_published, relative_error
+from golden_cases import GoldenCase, TruncatingGrid, load_case, load_published, relative_error
 
 from crkd_core.config.models import ViewTransformConfig
 from crkd_core.geometry.grid import BEVGrid
@@ -12,16 +10,6 @@ from crkd_core.geometry.sensors import CameraRig
 from crkd_core.models.view_transform import ViewTransform, frustum_points, lidar_depth_image
 
 GRID = BEVGrid((-54.0, 54.0), (-54.0, 54.0), (-5.0, 3.0), 1.2)
-
-
-@dataclass(frozen=True)
-class TruncatingGrid(BEVGrid):
-    """The released code's reading: one cell more below the lower borders falls into cell 0."""
-
-    def locate(self, xy_m):
-        cells = self.to_cells(xy_m).long()
-        nx, ny = self.shape
-        return cells, (cells >= 0).all(-1) & (cells[..., 0] < nx) & (cells[..., 1] < ny)
 
 
 def published_transform(case: GoldenCase, **config) -> ViewTransform:
