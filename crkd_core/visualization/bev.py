@@ -1,5 +1,7 @@
 """Bird's-eye-view panels: sensors and ground truth, and what a model made of them."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
@@ -86,7 +88,7 @@ def _prepare(axes: Axes, extent_m: float) -> None:
 
 
 def _draw_title(axes: Axes, name: str, facts: str, sensors: str = "") -> None:
-    lines = (
+    lines: tuple[tuple[float, int, str, dict[str, Any]], ...] = (
         (0.0, 31, name, {"color": TEXT, "fontsize": 14, "fontweight": "bold"}),
         (0.0, 9, facts, {"color": FAINT_TEXT, "fontsize": 10.5}),
         (1.0, 9, sensors, {"color": FAINT_TEXT, "fontsize": 10.5, "ha": "right"}),
@@ -94,8 +96,8 @@ def _draw_title(axes: Axes, name: str, facts: str, sensors: str = "") -> None:
     for place, height_px, text, style in lines:
         # Heights in points, so that the title sits equally above panels of every size.
         axes.annotate(
-            text, (place, 1.0), (0, height_px * 0.72), xycoords="axes fraction", textcoords="offset points", va="baseline",
-            annotation_clip=False, **style,
+            text, (place, 1.0), (0, height_px * 0.72), xycoords="axes fraction", textcoords="offset points",
+            va="baseline", annotation_clip=False, **style,
         )  # fmt: skip
 
 

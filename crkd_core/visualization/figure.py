@@ -26,12 +26,12 @@ from crkd_core.visualization.scene import SceneView
 
 WIDTH_PX = 2000
 _DPI = 100
-_MARGIN_PX = 28
-_GAP_PX = 10
-_HEADER_PX = 92
-_PANEL_TITLE_PX = 62
-_LEGEND_PX = 84
-_LARGEST_PANEL_PX = 760
+_MARGIN_PX = 28.0
+_GAP_PX = 10.0
+_HEADER_PX = 92.0
+_PANEL_TITLE_PX = 62.0
+_LEGEND_PX = 84.0
+_LARGEST_PANEL_PX = 760.0
 _CAMERA_ROWS = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
     ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
@@ -46,7 +46,7 @@ def render_scene(scene: SceneView) -> Figure:
     """
     tile_width = (WIDTH_PX - 2 * _MARGIN_PX - 2 * _GAP_PX) / 3
     tile_height = tile_width * _aspect(scene)
-    cameras_px = 2 * tile_height + _GAP_PX if scene.cameras else 0
+    cameras_px = 2 * tile_height + _GAP_PX if scene.cameras else 0.0
     panels = 1 + len(scene.models)
     panel_gap = 2 * _GAP_PX
     panel_px = min(_LARGEST_PANEL_PX, (WIDTH_PX - 2 * _MARGIN_PX - (panels - 1) * panel_gap) / panels)
@@ -115,11 +115,11 @@ def _draw_legend(figure: Figure, with_models: bool, height_px: int) -> None:
     styles: list[Line2D] = []
     if with_models:
         styles = [
-            Line2D([], [], color=TEXT, linewidth=2, linestyle=FOUND.dashes, label="found (within 2 m)"),  # type: ignore[arg-type]
-            Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_ALARM.dashes, label="false alarm"),  # type: ignore[arg-type]
+            Line2D([], [], color=TEXT, linewidth=2, linestyle=FOUND.dashes, label="found (within 2 m)"),
+            Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_ALARM.dashes, label="false alarm"),
             Line2D(
                 [], [], color=GROUND_TRUTH, linewidth=1.6, linestyle=MISSED.dashes, label="annotated (BEV: not found)"
-            ),  # type: ignore[arg-type]
+            ),
         ]
     styles += [
         Line2D([], [], color="#a9b1bd", marker=".", markersize=3, linewidth=0, label="LiDAR"),

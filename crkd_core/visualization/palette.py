@@ -1,6 +1,7 @@
 """Colours and line styles that every picture shares, chosen for a dark background."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from crkd_core.config.classes import DETECTION_CLASSES
 
@@ -37,14 +38,14 @@ CLASS_COLOURS: dict[str, str] = dict(
 class LineStyle:
     """How an outline is drawn: dash pattern as matplotlib takes it, width in points, opacity of its filling."""
 
-    dashes: object
+    dashes: Literal["solid"] | tuple[float, tuple[float, ...]]
     width: float
     fill_alpha: float
 
 
 FOUND = LineStyle("solid", 1.5, 0.22)
-FALSE_ALARM = LineStyle((0, (3, 1.6)), 1.0, 0.0)
-MISSED = LineStyle((0, (1, 1.3)), 1.1, 0.0)
+FALSE_ALARM = LineStyle((0.0, (3.0, 1.6)), 1.0, 0.0)
+MISSED = LineStyle((0.0, (1.0, 1.3)), 1.1, 0.0)
 
 
 def class_colour(label: int) -> str:
