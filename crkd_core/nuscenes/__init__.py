@@ -1,1 +1,1 @@
-"""Reading raw nuScenes: tables, sensor files, classes, splits."""
+"""Reading nuScenes folders: tables, sensor files, classes and splits, in numpy and without the devkit's memory."""

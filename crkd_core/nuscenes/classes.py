@@ -1,0 +1,54 @@
+"""nuScenes' 23 categories, the 10 detection classes they map to, and the attributes a class can have."""
+
+from crkd_core.config.classes import DETECTION_CLASSES
+
+CLASS_OF_CATEGORY: dict[str, str] = {
+    "vehicle.car": "car",
+    "vehicle.truck": "truck",
+    "vehicle.construction": "construction_vehicle",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.trailer": "trailer",
+    "movable_object.barrier": "barrier",
+    "vehicle.motorcycle": "motorcycle",
+    "vehicle.bicycle": "bicycle",
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.police_officer": "pedestrian",
+    "movable_object.trafficcone": "traffic_cone",
+}
+"""Detection class of the 14 categories that have one; the other nine (animals, debris, ...) are not detected."""
+
+ATTRIBUTES: tuple[str, ...] = (
+    "vehicle.moving",
+    "vehicle.stopped",
+    "vehicle.parked",
+    "cycle.with_rider",
+    "cycle.without_rider",
+    "pedestrian.moving",
+    "pedestrian.standing",
+    "pedestrian.sitting_lying_down",
+)
+
+_VEHICLES = {"car", "truck", "construction_vehicle", "bus", "trailer"}
+_CYCLES = {"motorcycle", "bicycle"}
+
+
+def detection_label(category: str) -> int | None:
+    """Index into ``DETECTION_CLASSES`` of a category, None where the benchmark does not detect it."""
+    name = CLASS_OF_CATEGORY.get(category)
+    return None if name is None else DETECTION_CLASSES.index(name)
+
+
+def attributes_of(detection_class: str) -> tuple[str, ...]:
+    """The attributes a detection class can have; none for barrier and traffic_cone."""
+    if detection_class in _VEHICLES:
+        prefix = "vehicle."
+    elif detection_class in _CYCLES:
+        prefix = "cycle."
+    elif detection_class == "pedestrian":
+        prefix = "pedestrian."
+    else:
+        return ()
+    return tuple(name for name in ATTRIBUTES if name.startswith(prefix))
