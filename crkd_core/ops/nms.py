@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crkd_core.ops.rotated_iou import rotated_iou
+from crkd_core.ops.rotated_iou import overlap_exceeds
 
 
 def circle_nms(
@@ -41,7 +41,7 @@ def rotated_nms(
     """
     order = torch.argsort(scores, descending=True, stable=True)
     ordered = rectangles[order]
-    return order[greedy_keep(rotated_iou(ordered, ordered) > iou)][:max_kept]
+    return order[greedy_keep(overlap_exceeds(ordered, iou))][:max_kept]
 
 
 def greedy_keep(conflict: Bool[Tensor, "n n"]) -> Bool[Tensor, "n"]:

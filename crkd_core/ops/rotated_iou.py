@@ -7,7 +7,7 @@ once.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 # Edges closer and more parallel than this (metres, radians) count as one edge. Far above float64 rounding, far below
@@ -23,13 +23,25 @@ def rotated_iou(first: Float[Tensor, "n 5"], second: Float[Tensor, "m 5"]) -> Fl
         Computed in
             float64; a rectangle without area overlaps nothing.
     """
-    a, b = first.double(), second.double()
-    reach = (a[:, 2:4].norm(dim=1)[:, None] + b[:, 2:4].norm(dim=1)[None]) / 2
-    near = (a[:, None, :2] - b[None, :, :2]).norm(dim=2) < reach
+    near = _circles_meet(first, second)
     i, j = torch.nonzero(near, as_tuple=True)
-    overlap = torch.zeros(near.shape, dtype=torch.float64, device=a.device)
-    overlap[i, j] = pairwise_overlap(a[i], b[j])
-    union = (a[:, 2] * a[:, 3])[:, None] + (b[:, 2] * b[:, 3])[None] - overlap
+    iou = torch.zeros(near.shape, dtype=first.dtype, device=first.device)
+    iou[i, j] = pairwise_iou(first[i], second[j])
+    return iou
+
+
+def overlap_exceeds(rectangles: Float[Tensor, "n 5"], iou: float) -> Bool[Tensor, "n n"]:
+    """Which pairs i < j overlap by more than `iou`; False on and below the diagonal, for suppression."""
+    candidates = _circles_meet(rectangles, rectangles).triu(diagonal=1)
+    i, j = torch.nonzero(candidates, as_tuple=True)
+    return candidates.index_put((i, j), pairwise_iou(rectangles[i], rectangles[j]) > iou)
+
+
+def pairwise_iou(first: Float[Tensor, "p 5"], second: Float[Tensor, "p 5"]) -> Float[Tensor, "p"]:
+    """Intersection over union of P pairs of rectangles; rows as in :func:`rotated_iou`."""
+    a, b = first.double(), second.double()
+    overlap = pairwise_overlap(a, b)
+    union = a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - overlap
     return (overlap / union.clamp(min=1e-12)).to(first.dtype)
 
 
@@ -39,6 +51,12 @@ def pairwise_overlap(first: Float[Tensor, "p 5"], second: Float[Tensor, "p 5"]) 
     a, b = _corners(first.double(), origin), _corners(second.double(), origin)
     area = _outline_inside(a, b, -_SAME_EDGE) + _outline_inside(b, a, _SAME_EDGE)
     return area.clamp(min=0).to(first.dtype)
+
+
+def _circles_meet(first: Tensor, second: Tensor) -> Tensor:
+    """(N, M): whether the circles around two rectangles meet; the others need no computing."""
+    reach = (first[:, 2:4].norm(dim=1)[:, None] + second[:, 2:4].norm(dim=1)[None]) / 2
+    return (first[:, None, :2] - second[None, :, :2]).norm(dim=2) <= reach
 
 
 def _corners(boxes: Tensor, origin: Tensor) -> Tensor:

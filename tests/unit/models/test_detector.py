@@ -1,0 +1,267 @@
+"""Whole detectors."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from golden_cases import (
+    GoldenCase,
+    TruncatingGrid,
+    boxes_from_released,
+    load_case,
+    load_published,
+    relative_error,
+    trained_shapes,
+)
+
+from crkd_core.config.data import DataConfig, GridConfig, ImageConfig
+from crkd_core.config.models import (
+    CameraBranchConfig,
+    CameraNeckConfig,
+    DecoderConfig,
+    DetectorConfig,
+    FuserConfig,
+    HeadConfig,
+    LidarBranchConfig,
+    Modality,
+    RadarBranchConfig,
+    ResNetConfig,
+    ViewTransformConfig,
+)
+from crkd_core.errors import ConfigError, CrkdError
+from crkd_core.evaluation.decode import decode_detections
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.sensors import CameraRig, SensorInputs
+from crkd_core.models.detection_loss import detection_loss
+from crkd_core.models.detector import Detector, build_detector
+from crkd_core.models.head_targets import build_head_targets
+
+TEACHER_VIEW = ViewTransformConfig(kind="depth_lss", depth_step_m=0.5, downsample=2)
+TINY_DATA = DataConfig(
+    grid=GridConfig(x_range_m=(-4.8, 4.8), y_range_m=(-7.2, 7.2)), image=ImageConfig(height_px=32, width_px=64)
+)
+MODALITY_SETS: list[tuple[Modality, ...]] = [
+    ("camera", "radar"),
+    ("camera", "lidar"),
+    ("camera",),
+    ("lidar",),
+    ("radar",),
+]
+
+
+def tiny_config(modalities: tuple[Modality, ...], **changes) -> DetectorConfig:
+    view = TEACHER_VIEW if "lidar" in modalities else ViewTransformConfig()
+    parts = {
+        "camera": CameraBranchConfig(
+            backbone=ResNetConfig(width=4, block="basic", depths=(1, 1, 1, 1)),
+            neck=CameraNeckConfig(channels=8),
+            view_transform=view.model_copy(update={"channels": 6, "depth_range_m": (1.0, 9.0)}),
+        ),
+        "lidar": LidarBranchConfig(stem_channels=4, stage_channels=((4, 8), (8, 8), (8, 8), (8,)), out_channels=4),
+        "radar": RadarBranchConfig(channels=(8, 8)),
+        "fuser": FuserConfig(channels=12),
+        "decoder": DecoderConfig(channels=(8, 8, 8), blocks=1, out_channels=12),
+        "head": HeadConfig(shared_channels=8),
+    }
+    return DetectorConfig(modalities=modalities, **{**parts, **changes})
+
+
+def tiny_inputs(batch: int = 2, cameras: int = 2, empty_sample: bool = False) -> SensorInputs:
+    generator = torch.Generator().manual_seed(0)
+    poses = torch.eye(4).repeat(batch, cameras, 1, 1)
+    poses[:, 0, :3, :3] = torch.tensor([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
+    poses[:, 1:, :3, :3] = torch.tensor([[-1.0, 0, 0], [0, 0, -1], [0, -1, 0]])
+    intrinsics = torch.tensor([[40.0, 0, 32], [0, 40, 16], [0, 0, 1]])
+    span = torch.tensor([9.0, 14.0, 4.0])
+
+    def cloud(count: int, features: int) -> torch.Tensor:
+        points = torch.rand(count, features, generator=generator)
+        points[:, :3] = (points[:, :3] - 0.5) * span
+        return points
+
+    counts = [0 if empty_sample and b == batch - 1 else 200 for b in range(batch)]
+    return SensorInputs(
+        images=torch.randn(batch, cameras, 3, 32, 64, generator=generator),
+        rig=CameraRig(
+            intrinsics.expand(batch, cameras, 3, 3), poses, torch.eye(4).expand(batch, cameras, 4, 4).clone()
+        ),
+        lidar=[cloud(count, 5) for count in counts],
+        radar=[cloud(count // 5, 45) for count in counts],
+        bev_augmentation=torch.eye(4).repeat(batch, 1, 1),
+    )
+
+
+def one_object() -> tuple[list[Boxes3D], list[torch.Tensor]]:
+    box = torch.tensor([[1.0, 2, -1, 2, 4, 1.5, 0.3, 1, float("nan")]])
+    return [Boxes3D(box), Boxes3D.empty()], [torch.tensor([8]), torch.zeros(0, dtype=torch.long)]
+
+
+@pytest.mark.parametrize("empty_sample", [False, True])
+@pytest.mark.parametrize("modalities", MODALITY_SETS, ids="+".join)
+def test_every_modality_set_learns(modalities, empty_sample):
+    config = tiny_config(modalities)
+    detector = build_detector(config, TINY_DATA)
+    out = detector(tiny_inputs(empty_sample=empty_sample))
+    grid = TINY_DATA.grid.build()
+    assert out.features.fused.shape[2:] == grid.shape == (16, 24)
+    terms = detection_loss(out.head, build_head_targets(*one_object(), grid, config.head), config.head)
+    sum(terms.values()).backward()
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    shared = [p for name, p in detector.named_parameters() if not name.startswith("head.tasks")]
+    assert sum(bool(p.grad.any()) for p in shared) > 0.9 * len(shared)
+    detections = decode_detections(detector.eval()(tiny_inputs()).head, grid, config.head.nms)
+    assert len(detections) == 2
+
+
+@pytest.mark.parametrize("modalities", MODALITY_SETS, ids="+".join)
+def test_inputs_are_not_written_to(modalities):
+    inputs, before = tiny_inputs(), tiny_inputs()
+    build_detector(tiny_config(modalities), TINY_DATA)(inputs)
+    assert torch.equal(inputs.images, before.images)
+    for a, b in zip(inputs.lidar + inputs.radar, before.lidar + before.radar, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("modalities", [("camera", "radar"), ("camera", "lidar")], ids="+".join)
+def test_autocast_is_finite_and_near_float32(modalities):
+    torch.manual_seed(0)
+    config = tiny_config(modalities)
+    detector = build_detector(config, TINY_DATA)
+    with torch.no_grad():
+        exact = detector(tiny_inputs())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = detector(tiny_inputs())
+        targets = build_head_targets(*one_object(), TINY_DATA.grid.build(), config.head)
+        total = sum(detection_loss(out.head, targets, config.head).values())
+    assert relative_error(out.features.fused.float(), exact.features.fused) < 0.1
+    total.backward()
+    assert all(p.grad.isfinite().all() for p in detector.parameters())
+
+
+def test_samples_do_not_influence_each_other_at_test_time():
+    for modalities in MODALITY_SETS[:2]:
+        torch.manual_seed(1)
+        detector = build_detector(tiny_config(modalities), TINY_DATA).eval()
+        both = tiny_inputs()
+        first = SensorInputs(
+            both.images[:1],
+            CameraRig(*(t[:1] for t in vars(both.rig).values())),
+            both.lidar[:1],
+            both.radar[:1],
+            both.bev_augmentation[:1],
+        )
+        with torch.no_grad():
+            together, alone = detector(both).features.fused[:1], detector(first).features.fused
+        assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_features_of_gates_calibration_and_single_branches():
+    student = build_detector(
+        tiny_config(("camera", "radar"), radar=RadarBranchConfig(channels=(8, 8), calibration=True)), TINY_DATA
+    )
+    features = student(tiny_inputs()).features
+    assert features.radar_activation.shape == (2, 1, 16, 24)
+    assert (features.radar_activation >= 0).all()
+    assert (features.gated_camera.abs() <= features.camera.abs()).all()
+    assert (features.fused >= 0).all()
+    plain = build_detector(tiny_config(("camera", "lidar"), fuser=FuserConfig(kind="conv", channels=12)), TINY_DATA)
+    features = plain(tiny_inputs()).features
+    assert features.gated_camera is features.camera
+    assert features.gated_points is features.points
+    assert features.radar_activation is None
+    alone = build_detector(tiny_config(("radar",)), TINY_DATA)(tiny_inputs()).features
+    assert alone.camera is None
+    assert alone.fused is alone.points
+
+
+def test_missing_sensor_and_wrong_voxels_are_explained():
+    detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA)
+    with pytest.raises(CrkdError, match="radar points"):
+        detector(replace(tiny_inputs(), radar=None))
+    with pytest.raises(ConfigError, match=r"lidar\.voxel_m"):
+        build_detector(tiny_config(("lidar",), lidar=LidarBranchConfig(voxel_m=(0.1, 0.1, 0.2))), TINY_DATA)
+
+
+@pytest.mark.parametrize("name", ["teacher_r50", "student_r50", "distill_r50"])
+def test_full_size_parameters_are_the_published_ones(name):
+    published = trained_shapes(name)
+    if name == "distill_r50":
+        published = [(key, shape) for key, shape in published if "affinity" not in key]
+    if name == "teacher_r50":
+        camera = CameraBranchConfig(neck=CameraNeckConfig(channels=256), view_transform=TEACHER_VIEW)
+        config = DetectorConfig(modalities=("camera", "lidar"), camera=camera)
+    else:
+        radar = RadarBranchConfig(calibration=name == "distill_r50")
+        config = DetectorConfig(modalities=("camera", "radar"), radar=radar)
+    with torch.device("meta"):
+        detector = build_detector(config, DataConfig())
+    ours = Counter(tuple(p.shape) for p in detector.parameters() if p.requires_grad)
+    assert ours == Counter(shape for _, shape in published)
+
+
+def published_detector(case: GoldenCase) -> tuple[Detector, DataConfig]:
+    """The recorded narrow detector in our form, with the released code's truncation in the view transform."""
+    encoders = case.config["model"]["encoders"]
+    teacher = encoders.get("lidar") is not None
+    view = TEACHER_VIEW if teacher else ViewTransformConfig()
+    config = DetectorConfig(
+        modalities=("camera", "lidar") if teacher else ("camera", "radar"),
+        camera=CameraBranchConfig(
+            backbone=ResNetConfig(width=8),
+            neck=CameraNeckConfig(channels=24),
+            view_transform=view.model_copy(update={"channels": 8, "z_range_m": (-30.0, 10.0)}),
+        ),
+        lidar=LidarBranchConfig(
+            stem_channels=6, stage_channels=((6, 6, 8), (8, 8, 12), (12, 12, 16), (16, 16)), out_channels=10
+        ),
+        radar=RadarBranchConfig(channels=(12, 12, 12, 16)),
+        fuser=FuserConfig(channels=16),
+        decoder=DecoderConfig(channels=(12, 16, 24), out_channels=16),
+        head=HeadConfig(shared_channels=12),
+    )
+    data = DataConfig(
+        grid=GridConfig(x_range_m=(-14.4, 14.4), y_range_m=(-14.4, 14.4)),
+        image=ImageConfig(height_px=64, width_px=192),
+    )
+    detector = build_detector(config, data)
+    load_published(detector, case.under("param/"))
+    pool = detector.camera.view_transform.pool_grid
+    detector.camera.view_transform.pool_grid = TruncatingGrid(
+        pool.x_range_m, pool.y_range_m, pool.z_range_m, pool.cell_m
+    )
+    return detector.eval(), data
+
+
+@pytest.mark.parametrize("name", ["e2e_student_eval", "e2e_teacher_eval"])
+def test_whole_detector_agrees_with_published(name):
+    case = load_case(name)
+    detector, data = published_detector(case)
+    inputs = SensorInputs(
+        images=case["in/img"],
+        rig=case.rig(),
+        lidar=case.list("in/points") or None,
+        radar=case.list("in/radar") or None,
+        bev_augmentation=case["in/lidar_aug_matrix"],
+    )
+    with torch.no_grad():
+        out = detector(inputs)
+        neck = detector.camera.neck(detector.camera.backbone(inputs.images.flatten(0, 1)))
+        decoded = detector.decoder(out.features.fused)
+    assert relative_error(neck, case["out/camera_neck0"]) < 1e-4
+    assert relative_error(out.features.points, case["out/other_bev"]) < 1e-4
+    assert relative_error(out.features.camera, case["out/camera_bev"]) < 1e-4
+    assert relative_error(out.features.fused, case["out/fused"]) < 1e-4
+    assert relative_error(decoded, case["out/decoder"]) < 1e-4
+    for ours, expected in zip(out.head.tasks, case.head("out/head/").tasks, strict=True):
+        assert relative_error(ours.regression, expected.regression) < 1e-4
+        assert relative_error(ours.heatmap_logits, expected.heatmap_logits) < 1e-4
+    found = decode_detections(out.head, data.grid.build(), HeadConfig().nms)
+    for index, detections in enumerate(found):
+        assert torch.equal(detections.labels, case[f"out/img{index}/labels"].long())
+        assert torch.allclose(detections.scores, case[f"out/img{index}/scores"], atol=1e-4)
+        expected = boxes_from_released(case[f"out/img{index}/boxes"]).wrapped().tensor
+        ours = detections.boxes.wrapped().tensor
+        assert relative_error(ours, expected) < 1e-4
