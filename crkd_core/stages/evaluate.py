@@ -1,0 +1,215 @@
+"""Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the official metrics."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crkd_core.artifacts.atomic import write_json
+from crkd_core.artifacts.tables import write_table
+from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
+from crkd_core.config.models import DetectorConfig
+from crkd_core.data.dataset import SampleDataset
+from crkd_core.data.loader import load_batches
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import UsageError
+from crkd_core.evaluation.detections import (
+    SUBMISSION_NAME,
+    TABLE_NAME,
+    Detections,
+    read_detections,
+    write_submission,
+)
+from crkd_core.evaluation.inference import detect
+from crkd_core.evaluation.metrics import Metrics
+from crkd_core.evaluation.official import evaluate_official
+from crkd_core.nuscenes.splits import resolve_split
+from crkd_core.progress import Progress
+from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.models import find_model
+from crkd_core.training.distributed import choose_device
+from crkd_core.training.trained import load_trained, read_run_config
+
+STAGE = "evaluate"
+METRICS_NAME = "metrics.json"
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What to evaluate.
+
+    Attributes:
+        model: name of a training run; None for the latest student, or the teacher where there is no student.
+        split: train, val or test, or an official split name such as ``mini_val``.
+        nuscenes: where the data set is now, if it moved since it was prepared.
+        batch_size, workers: how samples are loaded; they do not change what is computed.
+        prepared: name of the prepared data; None for those the model was trained on, or the latest.
+    """
+
+    model: str | None = None
+    split: str = "val"
+    nuscenes: Path | None = None
+    device: str = "auto"
+    batch_size: int = 4
+    workers: int = 2
+    force: bool = False
+    prepared: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """A finished evaluation.
+
+    Attributes:
+        artifact: detections, submission and metrics.
+        model: the run that was evaluated.
+        split: official name of the split.
+        metrics: the official metrics; None on the test split, whose annotations are not public.
+        reused: an equal evaluation was finished already.
+    """
+
+    artifact: Artifact
+    model: str
+    split: str
+    metrics: Metrics | None
+    reused: bool = False
+
+
+def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress) -> EvaluateResult:
+    """Detect on every sample of the split in float32, write table and submission, and score them with the devkit.
+
+    A killed evaluation whose detections were complete continues with the scoring.
+
+    Raises:
+        MissingArtifactError: there is no such model, or nothing is prepared.
+        ConfigError: the prepared data lack a sensor that the model needs.
+        UsageError: the version has no such split, or the split no samples.
+        DatasetError: the devkit cannot open the data set.
+    """
+    if request.batch_size < 1 or request.workers < 0:
+        raise UsageError(
+            f"evaluation needs a batch size of at least 1 and no fewer than 0 workers, found {request.batch_size} and "
+            f"{request.workers}."
+        )
+    device = choose_device(request.device)
+    model = find_model(workspace, request.model, f"crkd {STAGE}")
+    detector = DetectorConfig.model_validate(model.manifest.settings["detector"])
+    prepared = _open_prepared(request, model, detector, workspace)
+    split = resolve_split(request.split, prepared.version)
+    tokens = prepared.tokens(request.split)
+    if not tokens:
+        raise UsageError(f"{prepared.artifact.label} has no samples of the split {split}; choose another --split.")
+    how = {
+        "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
+        "settings": {"split": split, "precision": "fp32"},
+        "inputs": {"model": model.reference(), "prepared": prepared.artifact.reference()},
+        "force": request.force,
+        "replace": True,
+    }
+    with workspace.write(STAGE, f"{model.name}-{request.split}", **how) as writer:
+        if writer.finished is not None:
+            return _result(writer.finished, model.name, split, reused=True)
+        if not (writer.resumed and (writer.path / TABLE_NAME).exists()):
+            found = _detect_all(request, model, prepared, tokens, device, progress)
+            write_submission(writer.path / SUBMISSION_NAME, found, tokens, detector.modalities)
+            write_table(writer.path / TABLE_NAME, found.table)
+        artifact = _score(writer, model, prepared, split, len(tokens), progress)
+    return _result(artifact, model.name, split)
+
+
+def read_metrics(artifact: Artifact) -> Metrics | None:
+    """The official metrics of a finished evaluation; None on the test split.
+
+    Raises:
+        DamagedArtifactError: the file is missing or not what this stage writes.
+    """
+    try:
+        values = json.loads(artifact.file(METRICS_NAME).read_text(encoding="utf-8"))
+        return None if values is None else Metrics.from_json(values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise artifact.damaged(METRICS_NAME, f"it cannot be read as metrics: {error}") from None
+
+
+def evaluations(workspace: Workspace, split: str | None = None) -> list[Artifact]:
+    """Finished evaluations (of an official split), oldest first."""
+    found = workspace.artifacts(STAGE)
+    return [artifact for artifact in found if split in (None, artifact.manifest.facts.get("split"))]
+
+
+def open_evaluated(artifact: Artifact) -> Detections:
+    """The detections of a finished evaluation."""
+    return read_detections(artifact)
+
+
+def _open_prepared(
+    request: EvaluateRequest, model: Artifact, detector: DetectorConfig, workspace: Workspace
+) -> PreparedData:
+    name = request.prepared
+    trained_on = model.manifest.inputs.get("prepared")
+    if name is None and trained_on is not None:
+        there = {artifact.name for artifact in workspace.artifacts(trained_on.stage)}
+        name = trained_on.name if trained_on.name in there else None
+    data = read_run_config(model).data
+    return open_prepared(workspace, name, request.nuscenes, data, detector.modalities, f"crkd {STAGE}")
+
+
+def _detect_all(
+    request: EvaluateRequest,
+    model: Artifact,
+    prepared: PreparedData,
+    tokens: list[str],
+    device: torch.device,
+    progress: Progress,
+) -> Detections:
+    trained = load_trained(model, device)
+    data, detector = trained.config.data, trained.detector_config
+    dataset = SampleDataset(prepared, tokens, data, detector.modalities)
+    indices = list(range(len(tokens)))
+    batches = [indices[start : start + request.batch_size] for start in range(0, len(tokens), request.batch_size)]
+    found = detect(
+        trained.detector,
+        load_batches(dataset, batches, request.workers, device),
+        data.grid.build(),
+        detector.head.nms,
+        device,
+        "fp32",
+        progress,
+        description=f"{STAGE} {model.name}",
+        total=len(tokens),
+    )
+    return Detections.collect(_with_poses(found, prepared))
+
+
+def _with_poses(found: Any, prepared: PreparedData) -> Iterator[tuple]:
+    for token, detections in found:
+        yield token, detections, prepared.global_from_lidar(token)
+
+
+def _score(
+    writer: ArtifactWriter, model: Artifact, prepared: PreparedData, split: str, samples: int, progress: Progress
+) -> Artifact:
+    metrics = None
+    if split == "test":
+        progress.message("the test split has no public annotations: the submission is written, metrics are not.")
+    else:
+        metrics = evaluate_official(
+            prepared.dataroot, prepared.version, split, writer.path / SUBMISSION_NAME, progress
+        )
+    write_json(writer.path / METRICS_NAME, metrics.to_json() if metrics else None)
+    facts: dict[str, Any] = {
+        "model": model.name,
+        "role": model.manifest.settings.get("role"),
+        "modalities": model.manifest.settings["detector"]["modalities"],
+        "split": split,
+        "samples": samples,
+    }
+    if metrics is not None:
+        facts |= {"mean_ap": metrics.mean_ap, "nds": metrics.nds}
+    return writer.finish(facts)
+
+
+def _result(artifact: Artifact, model: str, split: str, reused: bool = False) -> EvaluateResult:
+    return EvaluateResult(artifact, model, split, read_metrics(artifact), reused)
