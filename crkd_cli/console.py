@@ -74,6 +74,15 @@ def show_note(message: str) -> None:
         sys.stderr.flush()
 
 
+def show_step(text: str) -> None:
+    """A heading on stderr, one line that is never cut."""
+    if is_terminal(sys.stderr):
+        stderr().print(Text(text, style="bold"), soft_wrap=True)
+    else:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
 def _panel(message: str, title: str) -> None:
     if is_terminal(sys.stderr):
         stderr().print(Panel(Text(message), title=title, title_align="left", border_style="red"))

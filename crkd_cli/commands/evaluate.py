@@ -12,6 +12,7 @@ from crkd_core.errors import DamagedArtifactError, StaleArtifactError, UsageErro
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.workspace import Workspace
+    from crkd_core.evaluation.metrics import Metrics
     from crkd_core.progress import Progress
     from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult
 
@@ -31,6 +32,7 @@ def evaluate(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every trained model of the workspace.")] = False,
     split: Annotated[str, typer.Option("--split", help="Samples to score: train, val or test.")] = "val",
+    prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
@@ -57,6 +59,7 @@ def evaluate(
             batch_size=batch_size,
             workers=workers,
             force=force,
+            prepared=prepared,
         )
         for name in names
     ]
@@ -101,24 +104,37 @@ def evaluate_models(
 def print_scores(results: "list[EvaluateResult]", names: list[str] | None = None) -> None:
     """One row per model, the classes of a single one, and where everything is.
 
+    Without annotations (the test split) there are no scores, only submissions.
+
     Args:
         names: what to call the models; their run names by default.
     """
     titles = names or [result.model for result in results]
+    if all(result.metrics is None for result in results):
+        _print_submissions(results)
+        return
     table = console.make_table(["model", "mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"], numbers_from=1)
     for title, result in zip(titles, results):
-        metrics = result.metrics
-        table.add_row(title, *(_number(value) for value in (metrics.mean_ap, metrics.nds, *metrics.errors)))
+        if result.metrics is not None:
+            summary = (result.metrics.mean_ap, result.metrics.nds, *result.metrics.errors)
+            table.add_row(title, *(_number(value) for value in summary))
     console.print_table(table)
-    if len(results) == 1:
-        _print_classes(results[0])
+    if len(results) == 1 and results[0].metrics is not None:
+        _print_classes(results[0].metrics)
     console.print_facts((title, result.artifact.path) for title, result in zip(titles, results))
 
 
-def _print_classes(result: "EvaluateResult") -> None:
+def _print_submissions(results: "list[EvaluateResult]") -> None:
+    from crkd_core.evaluation.detections import SUBMISSION_NAME
+
+    console.print_lines(f"The annotations of {results[0].split} are not public; submit these files to be scored:")
+    console.print_facts((result.model, result.artifact.file(SUBMISSION_NAME)) for result in results)
+
+
+def _print_classes(metrics: "Metrics") -> None:
     table = console.make_table(["class", "AP", "ATE", "ASE", "AOE", "AVE", "AAE"], numbers_from=1)
-    for name, metrics in result.metrics.classes.items():
-        table.add_row(name, *(_number(value) for value in (metrics.ap, *metrics.errors)))
+    for name, scores in metrics.classes.items():
+        table.add_row(name, *(_number(value) for value in (scores.ap, *scores.errors)))
     console.print_table(table)
 
 
@@ -130,5 +146,5 @@ def _to_json(result: "EvaluateResult") -> dict:
     return {
         "model": result.model,
         "artifact": str(result.artifact.path),
-        "metrics": result.metrics.to_json(),
+        "metrics": result.metrics.to_json() if result.metrics is not None else None,
     }

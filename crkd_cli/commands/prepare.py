@@ -21,11 +21,11 @@ def prepare(
         str | None, typer.Option("--name", help="Name of the prepared data; after the version.", show_default=False)
     ] = None,
     allow_missing: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(
             "--allow-missing",
-            metavar="MODALITY",
-            help="Go on without the files of camera, lidar or radar; may be repeated.",
+            metavar="radar,sweeps",
+            help="Go on although files of radar or of sweeps are missing.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def prepare(
     request = PrepareRequest(
         nuscenes=nuscenes,
         version=version,
-        allow_missing=frozenset(allow_missing or ()),
+        allow_missing=frozenset(part.strip() for part in (allow_missing or "").split(",") if part.strip()),
         radar_sweeps=radar_sweeps,
         lidar_sweeps=lidar_sweeps,
         name=name,
@@ -60,5 +60,6 @@ def prepare(
             ("version", result.version),
             ("samples", samples),
             ("annotations", result.annotations),
+            *(("missing", line) for line in result.missing),
         ]
     )

@@ -64,6 +64,9 @@ def _local_time(when: str) -> str:
 
 def _facts(facts: dict[str, Any]) -> str:
     parts = []
+    final = facts.get("final")
+    if isinstance(final, dict) and "loss/total" in final:
+        facts = {**facts, "loss": final["loss/total"]}
     for name, value in facts.items():
         shown = _NAMES.get(name, name.replace("_", " "))
         if isinstance(value, bool) or value is None or (isinstance(value, str) and len(value) > 30):

@@ -1,0 +1,87 @@
+"""Driving the real entry point in this process, and hand-made workspaces."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from crkd_cli.app import main
+from crkd_core.artifacts.atomic import write_text
+from crkd_core.artifacts.manifest import InputRef
+from crkd_core.artifacts.workspace import Artifact, Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def crkd(capsys, monkeypatch, tmp_path) -> Callable[..., Outcome]:
+    """Runs ``crkd ARGUMENTS`` in an empty folder, through the console script's own function."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CRKD_WORKSPACE", "RANK", "WORLD_SIZE", "MASTER_ADDR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(int(ended.value.code or 0), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def start_python(tmp_path) -> Callable[..., subprocess.Popen]:
+    """Starts a Python process of this checkout whose Ctrl-C works even where the test run ignores it."""
+
+    def start(*arguments: str, **options) -> subprocess.Popen:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            **options,
+        )
+
+    return start
+
+
+MakeArtifact = Callable[..., Artifact]
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    return Workspace(tmp_path / "crkd-workspace")
+
+
+@pytest.fixture
+def make(workspace) -> MakeArtifact:
+    """Writes one finished artifact by hand: ``make(stage, name, inputs={role: artifact}, facts=..., text=...)``."""
+
+    def write(stage: str, name: str, inputs=None, facts=None, text: str = "contents", force: bool = False) -> Artifact:
+        references: dict[str, InputRef] = {role: made.reference() for role, made in (inputs or {}).items()}
+        how = {"command": f"crkd {stage} --name {name}", "settings": {"text": text}, "inputs": references}
+        with workspace.write(stage, name, **how, force=force) as writer:
+            write_text(writer.path / "file.txt", text)
+            return writer.finish(facts)
+
+    return write

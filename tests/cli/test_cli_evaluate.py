@@ -1,0 +1,87 @@
+"""crkd evaluate: what is asked of the stage, and how scores look."""
+
+import json
+import math
+
+import pytest
+
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.errors import StaleArtifactError
+from crkd_core.evaluation.metrics import ClassMetrics, Metrics, TPErrors
+from crkd_core.stages import evaluate as stage
+
+
+def some_metrics() -> Metrics:
+    errors = TPErrors(0.5, 0.25, math.nan, 1.5, 0.125)
+    classes = {name: ClassMetrics({0.5: 0.1, 1.0: 0.2, 2.0: 0.3, 4.0: 0.4}, errors) for name in DETECTION_CLASSES}
+    return Metrics(0.25, 0.375, TPErrors(0.5, 0.25, 0.75, 1.5, 0.125), classes)
+
+
+@pytest.fixture
+def asked(make, monkeypatch):
+    """The requests that the stage gets; it finds the same scores for every model, but `gone` is stale."""
+    requests = []
+    teacher = make("train-teacher", "teacher")
+    make("distill", "plain")
+    make("distill", "gone")
+
+    def evaluate(request, workspace, progress):
+        requests.append(request)
+        if request.model == "distill/gone":
+            raise StaleArtifactError("distill/gone is stale")
+        metrics = None if request.split == "test" else some_metrics()
+        return stage.EvaluateResult(teacher, (request.model or "plain").split("/")[-1], request.split, metrics)
+
+    monkeypatch.setattr(stage, "evaluate", evaluate)
+    return requests
+
+
+def test_one_model_shows_its_classes_within_80_columns(crkd, asked):
+    result = crkd("evaluate", "--split", "train", "--batch-size", "2")
+    assert result.code == 0
+    assert [(request.model, request.split, request.batch_size) for request in asked] == [(None, "train", 2)]
+    assert "0.2500  0.3750" in result.out
+    assert all(name in result.out for name in DETECTION_CLASSES)
+    assert "nan" not in result.out
+    tables = [line for line in result.out.splitlines() if "/" not in line]
+    assert max(map(len, tables)) <= 80
+
+
+def test_several_models_are_rows(crkd, asked):
+    result = crkd("evaluate", "-m", "a-rather-long-name-of-a-student-run", "-m", "plain")
+    assert [request.model for request in asked] == ["a-rather-long-name-of-a-student-run", "plain"]
+    assert "car" not in result.out.split()
+    rows = [line for line in result.out.splitlines() if "0.3750" in line]
+    assert len(rows) == 2
+    assert max(map(len, rows)) <= 80
+
+
+def test_all_leaves_out_what_is_stale(crkd, asked):
+    result = crkd("evaluate", "--all", "--json")
+    assert result.code == 0
+    assert [request.model for request in asked] == ["train-teacher/teacher", "distill/gone", "distill/plain"]
+    values = json.loads(result.out)
+    assert [found["model"] for found in values["models"]] == ["teacher", "plain"]
+    assert values["models"][0]["metrics"]["mean_ap"] == 0.25
+    assert "warning: left out: distill/gone is stale" in result.err
+
+
+def test_a_named_stale_model_is_an_error(crkd, asked):
+    result = crkd("evaluate", "--model", "distill/gone")
+    assert (result.code, result.out) == (4, "")
+
+
+def test_all_and_model_exclude_each_other(crkd, asked):
+    assert crkd("evaluate", "--all", "--model", "plain").code == 2
+    assert asked == []
+
+
+def test_without_annotations_there_is_a_submission(crkd, asked):
+    result = crkd("evaluate", "--split", "test")
+    assert result.code == 0
+    assert "submission" in result.out
+
+
+def test_a_workspace_without_models(crkd):
+    assert crkd("evaluate", "--all").code == 2
+    assert crkd("evaluate").code == 4

@@ -1,0 +1,86 @@
+"""Help is quick and complete, and flags do not come or go unnoticed."""
+
+import json
+
+import pytest
+import typer
+
+from crkd_cli.app import app
+
+HEAVY = {"torch", "numpy", "pydantic", "pyarrow", "nuscenes", "matplotlib", "yaml", "cv2", "PIL", "safetensors"}
+
+_REPORTING = {"--debug", "--quiet"}
+_CONFIG = {"--preset", "--config", "--set"}
+_MACHINE = {"--device", "--gpus", "--processes"}
+_INPUTS = {"--workspace", "--prepared", "--nuscenes"}
+_REDO = {"--force", "--resume", "--no-resume"}
+_TRAINING = _REPORTING | _CONFIG | _MACHINE | _INPUTS | _REDO | {"--name"}
+
+FLAGS = {
+    "prepare": _REPORTING
+    | _REDO
+    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
+    | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
+    "train-teacher": _TRAINING,
+    "extract-teacher": _TRAINING | {"--teacher", "--plan"},
+    "distill": _TRAINING | {"--losses", "--teacher", "--targets", "--init"},
+    "evaluate": _REPORTING
+    | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
+    | {"--device", "--json", "--force"},
+    "visualize": _REPORTING
+    | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
+    "status": {"--workspace", "--thorough", "--json", "--debug"},
+    "demo": _REPORTING | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
+    "simulate": _REPORTING
+    | {"--out", "--kind", "--scenes", "--val-scenes", "--samples", "--seed", "--set", "--processes", "--force"},
+    "presets": {"--debug"},
+}
+
+
+def test_help_imports_nothing_heavy(start_python):
+    script = (
+        "import json, sys\n"
+        "from crkd_cli.app import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as ended:\n    code = ended.code\n"
+        "sys.stderr.write(json.dumps([code, sorted({name.partition('.')[0] for name in sys.modules})]))\n"
+    )
+    out, err = start_python("-c", script).communicate(timeout=60)
+    code, modules = json.loads(err)
+    assert code == 0
+    assert "typer" in modules
+    assert not HEAVY & set(modules)
+    assert all(command in out for command in FLAGS)
+
+
+def test_flags_of_every_command_are_frozen():
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {
+            flag
+            for parameter in command.params
+            if parameter.param_type_name == "option"
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+            if flag.startswith("--") and flag != "--help"
+        }
+        for name, command in commands.items()
+    }
+    assert found == FLAGS
+
+
+@pytest.mark.parametrize("command", sorted(FLAGS))
+def test_every_flag_is_explained(crkd, command):
+    result = crkd(command, "--help")
+    assert result.code == 0
+    assert all(flag in result.out for flag in FLAGS[command])
+
+
+def test_version(crkd):
+    from crkd_core import __version__
+
+    assert crkd("--version").out == f"crkd {__version__}\n"
+
+
+def test_no_arguments_show_help(crkd):
+    result = crkd()
+    assert "prepare" in result.out + result.err
+    assert result.code in (0, 2)
