@@ -117,33 +117,52 @@ class ShapeBuilder:
         polygon = np.stack([at(left, bottom), at(right, bottom), at(right, top), at(left, top)])
         self._faces.append((polygon, colour, part, glow, False))
 
-    def wheel(self, x: float, y: float, radius: float, width: float, hub: Colour = (150, 150, 155)) -> None:
-        """Add a wheel standing on the ground, axle along y, centred at (x, y)."""
-        low, high = (x - radius, y - width / 2, 0.0), (x + radius, y + width / 2, 2 * radius)
+    def wheel(
+        self,
+        x: float,
+        y: tuple[float, float],
+        radius: float,
+        hub: Colour = (150, 150, 155),
+        tyre_bottom: float = 0.0,
+    ) -> None:
+        """Add a wheel standing on the ground, axle along y at `x`, between the two `y`.
+
+        `tyre_bottom` > 0 makes a wheel that sits flush in a body whose underside is that high: a thin disc outside at
+        the larger |y|, and below the body the rest of the tyre. So wheel and body never overlap, and one of them can be
+        drawn before the other.
+        """
         tyre: Colour = (26, 26, 28)
-        part = self.box(low, high, tyre, reflectivity=0.08, skip=("left", "right", "top", "front", "back"))
+        outer, inner = (y[1], y[0]) if abs(y[1]) >= abs(y[0]) else (y[0], y[1])
+        if tyre_bottom > 0:
+            disc_inner = outer - np.sign(outer) * 0.03
+            low_y, high_y = sorted((float(disc_inner), inner))
+            half = 0.75 * radius
+            self.box(
+                (x - half, low_y, 0.0),
+                (x + half, high_y, tyre_bottom),
+                tyre,
+                reflectivity=0.08,
+                skip=("top",),
+            )
+            y = (float(min(outer, disc_inner)), float(max(outer, disc_inner)))
+        every = ("left", "right", "top", "front", "back")
+        part = self.box(
+            (x - radius, y[0], 0.0), (x + radius, y[1], 2 * radius), tyre, reflectivity=0.08, skip=every
+        )
         angles = np.arange(12) * np.pi / 6
-        for side in (1, -1):
+        for side, at in ((1, y[1]), (-1, y[0])):
             for scale, colour in ((1.0, tyre), (0.55, hub)):
+                rim = radius * scale
                 disc = np.stack(
-                    [
-                        x + radius * scale * np.cos(angles),
-                        np.full(12, y + side * width / 2),
-                        radius + radius * scale * np.sin(angles * side),
-                    ],
-                    axis=1,
+                    [x + rim * np.cos(angles), np.full(12, at), radius + rim * np.sin(angles * side)], axis=1
                 )
                 self._faces.append((disc[::-1], colour, part, 0.0, scale == 1.0))
-        for begin, end in ((-0.87, 0.5), (0.87, 0.5)):
+        for front in (1, -1):
+            edge = x + 0.87 * radius * front
             tread = np.array(
-                [
-                    [x + radius * begin, y - width / 2, radius * (1 - end)],
-                    [x + radius * begin, y + width / 2, radius * (1 - end)],
-                    [x + radius * begin, y + width / 2, radius * (1 + end)],
-                    [x + radius * begin, y - width / 2, radius * (1 + end)],
-                ]
+                [[edge, y[0], 0.0], [edge, y[1], 0.0], [edge, y[1], 1.5 * radius], [edge, y[0], 1.5 * radius]]
             )
-            self._faces.append((tread if begin > 0 else tread[::-1], tyre, part, 0.0, True))
+            self._faces.append((tread if front > 0 else tread[::-1], tyre, part, 0.0, True))
 
     def build(self) -> Shape:
         """The arrays of everything added so far."""

@@ -70,7 +70,8 @@ def sitting_person(size: Size, rng: np.random.Generator, wheelchair: bool = Fals
     seat = 0.36 * h
     if wheelchair:
         for side in (1, -1):
-            b.wheel(-0.12 * l, side * (w / 2 - 0.05), min(0.3, 0.24 * h), 0.06)
+            low, high = sorted((side * (w / 2 - 0.08), side * (w / 2 - 0.02)))
+            b.wheel(-0.12 * l, (low, high), min(0.3, 0.24 * h))
         b.box((-0.3 * l, -0.3 * w, seat - 0.1), (0.2 * l, 0.3 * w, seat), DARK)
     else:
         b.box((-l / 2, -w / 2, 0.0), (0.1 * l, w / 2, seat), (110, 84, 58))
@@ -111,7 +112,7 @@ def bicycle(size: Size, rng: np.random.Generator, rider: bool) -> Shape:
     radius = min(0.34, 0.2 * l)
     paint = pick(rng, ((190, 36, 40), (36, 110, 170), (30, 30, 34), (70, 160, 80), (230, 200, 60)))
     for x in (l / 2 - radius, -l / 2 + radius):
-        b.wheel(x, 0.0, radius, 0.05, hub=(150, 152, 150))
+        b.wheel(x, (-0.025, 0.025), radius, hub=(150, 152, 150))
     saddle = 0.88 if not rider else 0.54 * h
     b.box((-0.16 * l, -0.025, 0.5), (0.24 * l, 0.025, 0.6), paint)
     b.box((-0.18 * l, -0.025, 0.28), (-0.12 * l, 0.025, saddle - 0.06), paint)
@@ -131,7 +132,7 @@ def motorcycle(size: Size, rng: np.random.Generator, rider: bool) -> Shape:
     radius = min(0.32, 0.16 * l)
     paint = pick(rng, ((176, 30, 34), (30, 60, 130), (32, 32, 36), (214, 214, 216), (40, 120, 70)))
     for x in (l / 2 - radius, -l / 2 + radius):
-        b.wheel(x, 0.0, radius, 0.16, hub=(120, 122, 126))
+        b.wheel(x, (-0.08, 0.08), radius, hub=(120, 122, 126))
     b.box((-0.2 * l, -0.2, 0.25), (0.18 * l, 0.2, 0.62), (86, 86, 90), reflectivity=0.4)
     b.box((-0.02 * l, -0.16, 0.62), (0.24 * l, 0.16, 0.9), paint, top_x=(0.05, 0.1), top_y=0.04)
     tail = b.box((-0.46 * l, -0.14, 0.66), (-0.02 * l, 0.14, 0.82), DARK)
@@ -201,7 +202,8 @@ def stroller(size: Size, rng: np.random.Generator) -> Shape:
     b = ShapeBuilder()
     for x in (0.3 * l, -0.3 * l):
         for side in (1, -1):
-            b.wheel(x, side * (w / 2 - 0.04), 0.12, 0.05)
+            low, high = sorted((side * (w / 2 - 0.07), side * (w / 2 - 0.02)))
+            b.wheel(x, (low, high), 0.12)
     cloth = pick(rng, _TOPS)
     b.box((-0.35 * l, -0.42 * w, 0.35 * h), (0.4 * l, 0.42 * w, 0.66 * h), cloth, top_x=(-0.02, -0.02))
     b.box(

@@ -63,10 +63,18 @@ def _lights(
             b.patch(part, "back", (left, low, left + 0.18, high), TAIL, glow=0.7)
 
 
-def _wheels(b: ShapeBuilder, size: Size, radius: float, xs: tuple[float, ...], width: float = 0.22) -> None:
+def _wheels(
+    b: ShapeBuilder,
+    size: Size,
+    radius: float,
+    xs: tuple[float, ...],
+    width: float = 0.22,
+    bottom: float = 0.0,
+) -> None:
     for x in xs:
         for side in (1, -1):
-            b.wheel(x, side * (size[0] / 2 - width / 2), radius, width)
+            low, high = sorted((side * size[0] / 2, side * (size[0] / 2 - width)))
+            b.wheel(x, (low, high), radius, tyre_bottom=bottom)
 
 
 def car(size: Size, rng: np.random.Generator, livery: str = "private") -> Shape:
@@ -111,7 +119,7 @@ def car(size: Size, rng: np.random.Generator, livery: str = "private") -> Shape:
         bar = b.box((-0.15, -w * 0.3, roof), (0.15, w * 0.3, h), (40, 40, 46))
         b.patch(bar, "front", (0.0, 0.0, 0.5, 1.0), (40, 70, 250), glow=1.0)
         b.patch(bar, "back", (0.5, 0.0, 1.0, 1.0), (250, 40, 40), glow=1.0)
-    _wheels(b, size, radius, (0.31 * l, -0.30 * l))
+    _wheels(b, size, radius, (0.31 * l, -0.30 * l), bottom=bottom)
     return b.build()
 
 
@@ -131,7 +139,7 @@ def truck(size: Size, rng: np.random.Generator, style: str | None = None) -> Sha
     style = style or str(rng.choice(["box", "tipper", "pickup"], p=[0.55, 0.3, 0.15]))
     paint = pick(rng, _TRUCK_PAINTS) if style != "ambulance" else (240.0, 240.0, 236.0)
     radius = min(0.5, 0.18 * h)
-    deck = 2 * radius * 0.9
+    deck = 2 * radius
     cab_length = 0.28 * l if style != "tractor" else 0.5 * l
     half = l / 2
     frame = b.box((-half, -0.32 * w, 0.45 * deck), (half - 0.1, 0.32 * w, deck), DARK, reflectivity=0.12)
@@ -169,7 +177,8 @@ def bus(size: Size, rng: np.random.Generator, section: str = "whole") -> Shape:
     paint = pick(rng, _BUS_PAINTS, 6)
     b = ShapeBuilder()
     half = l / 2
-    body = b.box((-half, -w / 2, 0.1 * h), (half, w / 2, 0.95 * h), paint, top_y=0.05, reflectivity=0.35)
+    side = w / 2 - 0.03
+    body = b.box((-half, -side, 0.1 * h), (half, side, 0.95 * h), paint, top_y=0.05, reflectivity=0.35)
     roof = b.box((-half + 0.5, -w / 2 + 0.25, 0.95 * h), (half - 0.9, w / 2 - 0.25, h), (224, 224, 222))
     b.patch(roof, "top", (0.2, 0.2, 0.4, 0.8), (170, 170, 172))
     windows = max(4, round(l / 1.5))
@@ -188,7 +197,7 @@ def bus(size: Size, rng: np.random.Generator, section: str = "whole") -> Shape:
         b.patch(body, "back", (0.14, 0.52, 0.86, 0.82), GLASS)
         b.patch(body, "back", (0.1, 0.14, 0.9, 0.4), shade(paint, 0.6))
         _lights(b, body, head=False, low=0.08, high=0.22)
-    _wheels(b, size, 0.14 * h, (0.32 * l, -0.28 * l), 0.3)
+    _wheels(b, size, 0.14 * h, (0.32 * l, -0.28 * l), 0.3, bottom=0.1 * h)
     return b.build()
 
 

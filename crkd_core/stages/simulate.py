@@ -1,0 +1,285 @@
+"""Stage: write a simulated data set in the nuScenes format."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+from crkd_core.errors import CrkdError, UsageError, WriteError
+from crkd_core.progress import Progress, Task
+from crkd_core.simulation.config import SimulationConfig
+from crkd_core.simulation.names import scene_plans
+from crkd_core.simulation.rig import build_rig
+from crkd_core.simulation.scene import ScenePlan, channel_folders, simulate_scene
+from crkd_core.simulation.tables import TABLES, fixed_tables, table_text
+
+MARKER = "simulation.json"
+_FINISHED = "finished-scenes"
+
+
+@dataclass(frozen=True)
+class SimulateRequest:
+    """What to simulate and where to; `force` replaces what is at `out`."""
+
+    out: Path
+    config: SimulationConfig
+    processes: int
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class SimulateResult:
+    """Where the data set is and how much is in it; `seconds` is this run's time."""
+
+    root: Path
+    version: str
+    scenes: int
+    samples: int
+    annotations: int
+    seconds: float
+
+
+def simulate(request: SimulateRequest, progress: Progress) -> SimulateResult:
+    """Write the data set that the configuration describes to `request.out`.
+
+    Everything goes to `<out>.partial` first and is renamed when it is complete. A run that was stopped goes on from its
+    last finished scene; the bytes are the same whatever the number of processes and interruptions.
+
+    Raises:
+        UsageError: if `out` holds something else and `force` is not given, or the number of processes is not positive.
+        WriteError: if the disk is full or does not take the files.
+    """
+    started = time.monotonic()
+    out = request.out.absolute()
+    if request.processes < 1:
+        raise UsageError(f"processes is {request.processes}: at least 1 is needed.")
+    finished = _existing_result(out, request, started)
+    if finished is not None:
+        progress.message(f"{out} already holds this simulated data set.")
+        return finished
+    partial = out.with_name(out.name + ".partial")
+    with _writing(partial):
+        _prepare(partial, request)
+        plans = scene_plans(request.config)
+        left = [plan for plan in plans if not (partial / _FINISHED / f"{plan.name}.json").exists()]
+        samples = request.config.samples_per_scene
+        done = (len(plans) - len(left)) * samples
+        with progress.task("simulating", len(plans) * samples, "key frames", done) as task:
+            if request.processes == 1 or len(left) == 1:
+                for plan in left:
+                    _make_scene(partial, request.config, plan, task.advance)
+            else:
+                _make_scenes(partial, request.config, left, request.processes, task)
+        counts = _write_tables(partial, request.config, plans)
+        _put_in_place(partial, out, progress)
+    return SimulateResult(out, request.config.version, *counts, time.monotonic() - started)
+
+
+def _existing_result(out: Path, request: SimulateRequest, started: float) -> SimulateResult | None:
+    """The finished data set at `out` if it is the one asked for; None if there is nothing or it may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    found = _read_marker(out)
+    if request.force:
+        return None
+    if found is None:
+        raise UsageError(
+            f"{out} exists and is not a simulated data set of crkd: choose another folder, or use force to move it aside."
+        )
+    if found.get("digest") != request.config.digest():
+        raise UsageError(
+            f"{out} holds a simulated data set made with other settings ({_difference(found, request.config)}): "
+            "choose another folder, or use force to replace it."
+        )
+    numbers = (int(found["scenes"]), int(found["samples"]), int(found["annotations"]))
+    return SimulateResult(out, request.config.version, *numbers, time.monotonic() - started)
+
+
+def _read_marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads((folder / MARKER).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "digest" in found else None
+
+
+def _difference(found: dict[str, Any], config: SimulationConfig) -> str:
+    there = found.get("config", {})
+    wanted = config.model_dump()
+    names = [name for name, value in wanted.items() if there.get(name) != value]
+    if not names:
+        return "another version of the simulator"
+    return ", ".join(f"{name} is {there.get(name)}, wanted {wanted[name]}" for name in names[:3])
+
+
+def _marker_text(config: SimulationConfig, counts: tuple[int, int, int] | None = None) -> str:
+    content: dict[str, Any] = {
+        "made_by": "crkd simulate: simulated data, not recorded by any vehicle",
+        "digest": config.digest(),
+        "config": config.model_dump(),
+    }
+    if counts is not None:
+        content |= dict(zip(("scenes", "samples", "annotations"), counts, strict=True))
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _prepare(partial: Path, request: SimulateRequest) -> None:
+    """Make the partial folder, or check that the one that is there belongs to this configuration."""
+    if partial.exists():
+        found = _read_marker(partial)
+        same = found is not None and found["digest"] == request.config.digest()
+        empty = partial.is_dir() and not any(partial.iterdir())
+        if not same and not empty:
+            if found is None:
+                raise UsageError(
+                    f"{partial} is in the way and is no unfinished simulation of crkd: move it or choose another folder."
+                )
+            if not request.force:
+                raise UsageError(
+                    f"{partial} is an unfinished simulation with other settings ({_difference(found, request.config)}): "
+                    "finish it with its settings, choose another folder, or use force to start anew."
+                )
+            shutil.rmtree(partial)
+    for folder in (_FINISHED, request.config.version, *channel_folders(request.config)):
+        (partial / folder).mkdir(parents=True, exist_ok=True)
+    (partial / MARKER).write_text(_marker_text(request.config))
+
+
+def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advance) -> None:
+    """Make one scene and leave its records as the mark that it is finished."""
+    with _writing(partial):
+        records = simulate_scene(partial, config, plan, advance)
+        mark = partial / _FINISHED / f"{plan.name}.json"
+        unfinished = mark.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(records))
+        os.replace(unfinished, mark)
+
+
+def _make_scenes(
+    partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task
+) -> None:
+    """Make scenes in several processes; the first error stops them all."""
+    context = get_context("spawn")
+    ticks: SimpleQueue[int] = context.SimpleQueue()
+    with ProcessPoolExecutor(
+        min(processes, len(plans)), context, initializer=_start_worker, initargs=(ticks,)
+    ) as pool:
+        waiting: set[Future[None]] = {pool.submit(_work, partial, config, plan) for plan in plans}
+        try:
+            while waiting:
+                ready, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                while not ticks.empty():
+                    task.advance(ticks.get())
+                for future in ready:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise CrkdError(
+                "A simulation process ended unexpectedly, perhaps for lack of memory: run the same command again with "
+                "fewer processes, it goes on from the last finished scene."
+            ) from error
+        except BaseException:
+            _stop(pool)
+            raise
+
+
+def _stop(pool: ProcessPoolExecutor) -> None:
+    """End the workers now instead of waiting for their scenes."""
+    workers = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.terminate()
+
+
+_ticks: "SimpleQueue[int] | None" = None
+
+
+def _start_worker(ticks: "SimpleQueue[int]") -> None:
+    """Make a worker end quietly on Ctrl-C, and when the process that started it is gone."""
+    global _ticks
+    _ticks = ticks
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait_for([sentinel])
+    os._exit(1)
+
+
+def _work(partial: Path, config: SimulationConfig, plan: ScenePlan) -> None:
+    def advance() -> None:
+        if _ticks is not None:
+            _ticks.put(1)
+
+    _make_scene(partial, config, plan, advance)
+
+
+def _write_tables(partial: Path, config: SimulationConfig, plans: list[ScenePlan]) -> tuple[int, int, int]:
+    """Join the records of all scenes to the 13 tables; returns the numbers of scenes, samples and annotations."""
+    joined: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+    joined |= fixed_tables(build_rig(config))
+    for plan in plans:
+        records = json.loads((partial / _FINISHED / f"{plan.name}.json").read_text())
+        for name in TABLES:
+            joined[name] += records[name]
+    for name, records in joined.items():
+        (partial / config.version / f"{name}.json").write_text(table_text(records))
+    counts = (len(joined["scene"]), len(joined["sample"]), len(joined["sample_annotation"]))
+    (partial / MARKER).write_text(_marker_text(config, counts))
+    return counts
+
+
+def _put_in_place(partial: Path, out: Path, progress: Progress) -> None:
+    """Rename the complete folder to its place; what force replaces goes only now."""
+    shutil.rmtree(partial / _FINISHED)
+    replaced = None
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        ours = _read_marker(out) is not None
+        replaced = _free_name(out)
+        os.rename(out, replaced)
+        if not ours:
+            progress.warning(f"What was at {out} is now at {replaced}.")
+            replaced = None
+    elif out.exists():
+        out.rmdir()
+    os.rename(partial, out)
+    if replaced is not None:
+        shutil.rmtree(replaced)
+
+
+def _free_name(out: Path) -> Path:
+    k = 1
+    while (name := out.with_name(f"{out.name}.old-{k}")).exists():
+        k += 1
+    return name
+
+
+@contextmanager
+def _writing(partial: Path) -> Iterator[None]:
+    """Turn what goes wrong with the disk into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise WriteError(
+                f"The disk is full while writing to {partial}: make room and run the same command again, it goes on from "
+                "the last finished scene."
+            ) from error
+        raise WriteError(
+            f"Cannot write to {partial} ({error.strerror or error}): check the folder and its permissions."
+        ) from error
