@@ -97,9 +97,7 @@ class GoldenCase:
 
     def rig(self) -> CameraRig:
         """The recorded calibration in our form."""
-        return CameraRig(
-            self["in/camera_intrinsics"][..., :3, :3], self["in/camera2lidar"], self["in/img_aug_matrix"]
-        )
+        return CameraRig(self["in/camera_intrinsics"][..., :3, :3], self["in/camera2lidar"], self["in/img_aug_matrix"])
 
     def head(self, prefix: str, **options: bool) -> HeadOutput:
         """Recorded head maps under `prefix`."""

@@ -25,6 +25,7 @@ class Detector(nn.Module):
     Attributes:
         camera: its `backbone` is the image backbone, which training may give another learning rate.
         fuser: only with a camera and a point branch; otherwise the one map is the fused map.
+        fused_channels: channels of the fused map.
     """
 
     def __init__(
@@ -33,10 +34,12 @@ class Detector(nn.Module):
         lidar: LidarBranch | None,
         radar: RadarBranch | None,
         fuser: GatedFuser | ConvFuser | None,
+        fused_channels: int,
         decoder: Decoder,
         head: CenterHead,
     ) -> None:
         super().__init__()
+        self.fused_channels = fused_channels
         self.camera = camera
         self.lidar = lidar
         self.radar = radar
@@ -77,10 +80,11 @@ def build_detector(config: DetectorConfig, data: DataConfig) -> Detector:
     radar = RadarBranch(config.radar, grid) if "radar" in config.modalities else None
     widths = [branch.out_channels for branch in (camera, lidar, radar) if branch is not None]
     fuser = build_fuser(config.fuser, *widths) if len(widths) == 2 else None
-    decoder = Decoder(config.fuser.channels if fuser else widths[0], config.decoder)
+    fused_channels = config.fuser.channels if fuser else widths[0]
+    decoder = Decoder(fused_channels, config.decoder)
     width = config.head.shared_channels
     head = CenterHead(config.decoder.out_channels, width, width, config.head.heatmap_bias)
-    return Detector(camera, lidar, radar, fuser, decoder, head)
+    return Detector(camera, lidar, radar, fuser, fused_channels, decoder, head)
 
 
 def _loaded(value: _T | None, what: str) -> _T:

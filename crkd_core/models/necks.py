@@ -21,7 +21,7 @@ class SecondFPN(nn.Module):
         super().__init__()
         if out_channels % 4:
             raise ConfigError(
-                f"camera.neck.channels of a second_fpn joins four stages and must be a multiple of 4, found {out_channels}"
+                f"camera.neck.channels of a second_fpn, four stages, must be a multiple of 4, found {out_channels}"
             )
         width = out_channels // 4
         finest, same, coarse, coarsest = in_channels

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crkd_core.config.models import ViewTransformConfig
+from crkd_core.errors import CrkdError
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
 from crkd_core.models.layers import conv_norm_relu
@@ -70,10 +71,21 @@ class ViewTransform(nn.Module):
         bev_augmentation: Float[Tensor, "b 4 4"],
         lidar: list[Tensor] | None,
     ) -> Float[Tensor, "b channels x y"]:
-        """`lidar` is needed for depth_lss only; its points are as :class:`SensorInputs` has them."""
+        """`lidar` is needed for depth_lss only; its points are as :class:`SensorInputs` has them.
+
+        Raises:
+            CrkdError: images of another size than configured, or no LiDAR points for depth_lss.
+        """
         batch, cameras = features.shape[:2]
+        if features.shape[3:] != self.frustum.shape[1:3]:
+            raise CrkdError(
+                f"the view transform expects image features of {tuple(self.frustum.shape[1:3])} (data.image), found "
+                f"{tuple(features.shape[3:])}; feed images of the configured size"
+            )
         pixels = features.flatten(0, 1)
-        if self.depth_encoder is not None and lidar is not None:
+        if self.depth_encoder is not None:
+            if lidar is None:
+                raise CrkdError("the view transform depth_lss needs LiDAR points, but the batch has none; load them")
             depths = lidar_depth_image(lidar, rig, bev_augmentation, self.image_size_px)
             pixels = torch.cat([self.depth_encoder(depths.flatten(0, 1)), pixels], dim=1)
         depth_logits, lifted = self.depth_net(pixels).split([len(self.frustum), self.channels], dim=1)

@@ -99,17 +99,20 @@ def maps_of(logits: dict[str, list[tuple[int, int, float]]]) -> HeadOutput:
 
 
 def test_suppression_is_that_of_the_task():
-    (found,) = decode_detections(
-        maps_of({"car": [(5, 5, 3.0), (8, 5, 2.0), (9, 5, 1.0)], "bus": [(5, 5, 3.0), (6, 5, 2.0)],
-                 "trailer": [(5, 5, 2.5)], "pedestrian": [(5, 5, 3.0), (8, 5, 2.0)]}),
-        GRID, NMSConfig(),
-    )  # fmt: skip
+    head = maps_of(
+        {
+            "car": [(5, 5, 3.0), (8, 5, 2.0), (9, 5, 1.0)],  # 1.8 m and 2.4 m from the first, limit 2 m
+            "bus": [(5, 5, 3.0), (7, 5, 2.0)],  # 1.2 m apart, boxes of 1 m at 45 degrees: overlap below 0.2
+            "trailer": [(5, 5, 2.5)],  # on the bus
+            "pedestrian": [(5, 5, 3.0), (7, 5, 2.0)],  # 1.2 m apart, but enlarged 2.5 times
+        }
+    )
+    (found,) = decode_detections(head, GRID, NMSConfig())
     kept = [DETECTION_CLASSES[label] for label in found.labels]
-    # Cars 1.8 m apart conflict (3.24 < 4), 2.4 m apart do not; buses 0.6 m apart overlap by 0.14 at 45 degrees ... the
-    # trailer lies on the bus; pedestrians are enlarged 2.5 times before they are compared.
-    assert kept.count("car") == 2
-    assert kept.count("trailer") == 0
-    assert kept.count("bus") + kept.count("pedestrian") >= 2
+    assert kept == ["car", "car", "bus", "bus", "pedestrian"]
+    assert (found.scores[1:2] < found.scores[:1]).all()
+    (found,) = decode_detections(head, GRID, NMSConfig(size_factors={}))
+    assert [DETECTION_CLASSES[label] for label in found.labels].count("pedestrian") == 2
 
 
 def test_thresholds_and_limits():

@@ -181,6 +181,10 @@ def test_missing_sensor_and_wrong_voxels_are_explained():
     detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA)
     with pytest.raises(CrkdError, match="radar points"):
         detector(replace(tiny_inputs(), radar=None))
+    with pytest.raises(CrkdError, match="images of the configured size"):
+        detector(replace(tiny_inputs(), images=torch.zeros(2, 2, 3, 64, 64)))
+    with pytest.raises(CrkdError, match="needs LiDAR points"):
+        build_detector(tiny_config(("camera", "lidar")), TINY_DATA)(replace(tiny_inputs(), lidar=None))
     with pytest.raises(ConfigError, match=r"lidar\.voxel_m"):
         build_detector(tiny_config(("lidar",), lidar=LidarBranchConfig(voxel_m=(0.1, 0.1, 0.2))), TINY_DATA)
 

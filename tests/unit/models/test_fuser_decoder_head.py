@@ -9,9 +9,7 @@ from crkd_core.models.fuser import ConvFuser, GatedFuser
 from crkd_core.models.head import CenterHead
 
 
-def assert_training_agrees(
-    module: torch.nn.Module, case: GoldenCase, published_prefix: str, our_prefix: str
-) -> None:
+def assert_training_agrees(module: torch.nn.Module, case: GoldenCase, published_prefix: str, our_prefix: str) -> None:
     """Parameter gradients and running statistics after one recorded training step."""
     for key, expected in case.under("grad/param/").items():
         ours = our_key(published_prefix + key).removeprefix(our_prefix)

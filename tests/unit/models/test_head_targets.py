@@ -72,7 +72,8 @@ def test_known_target():
 
 
 @pytest.mark.parametrize(("x", "y", "on_grid"), [
-    (-9.6, -4.8, True), (-9.61, 0.0, False), (0.0, -4.81, False), (9.59, 4.79, True), (9.6, 0.0, False), (0.0, 4.8, False),
+    (-9.6, -4.8, True), (-9.61, 0.0, False), (0.0, -4.81, False),
+    (9.59, 4.79, True), (9.6, 0.0, False), (0.0, 4.8, False),
 ])  # fmt: skip
 def test_grid_edges(x, y, on_grid):
     task = build_head_targets([one_box(x, y)], [torch.tensor([0])], GRID, HeadConfig()).tasks[0]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_cases import load_case, load_published, relative_error
+from golden_cases import load_case, load_published, our_key, relative_error
 
 from crkd_core.config.models import LidarBranchConfig
 from crkd_core.errors import ConfigError
@@ -54,8 +54,6 @@ def test_encoder_trains_as_published(published):
     recorded = case.under("grad/param/")
     assert recorded
     gradients = {name: p.grad for name, p in branch.encoder.named_parameters()}
-    from golden_cases import our_key
-
     for key, expected in recorded.items():
         ours = our_key("encoders.lidar.backbone." + key).removeprefix("lidar.encoder.")
         assert relative_error(gradients[ours], expected) < 1e-3

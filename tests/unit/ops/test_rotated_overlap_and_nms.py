@@ -63,7 +63,9 @@ def test_known_areas(first, second, area):
 
 def test_overlap_equals_counted_points():
     torch.manual_seed(0)
-    boxes = torch.rand(12, 5, dtype=torch.float64) * torch.tensor([4.0, 4, 4, 3, 6.3]) + torch.tensor([0, 0, 0.5, 0.5, 0])
+    boxes = torch.rand(12, 5, dtype=torch.float64) * torch.tensor([4.0, 4, 4, 3, 6.3]) + torch.tensor(
+        [0, 0, 0.5, 0.5, 0]
+    )
     steps = torch.linspace(-3, 8, 700, dtype=torch.float64)
     points = torch.cartesian_prod(steps, steps)
     offset = points[None] - boxes[:, None, :2]

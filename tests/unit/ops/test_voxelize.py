@@ -39,7 +39,9 @@ def test_equals_a_plain_loop(max_voxels, count):
 
 
 def test_edges_are_by_floor_and_half_open():
-    points = torch.tensor([[-2.0, -1.0, 0.0], [-2.01, -1.0, 0.0], [2.0, 0.0, 0.0], [1.99, 0.99, 1.99], [0.0, 0.0, -0.01]])
+    points = torch.tensor(
+        [[-2.0, -1.0, 0.0], [-2.01, -1.0, 0.0], [2.0, 0.0, 0.0], [1.99, 0.99, 1.99], [0.0, 0.0, -0.01]]
+    )
     assert voxelize(points, GRID, 10).coordinates.tolist() == [[0, 0, 0, 0], [0, 7, 7, 1]]
 
 
