@@ -10,6 +10,7 @@ from torch import nn
 from crkd_core.artifacts.shards import TensorShards, read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
+from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.prepared import PreparedData
@@ -80,7 +81,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     teacher = _TeacherInput(request, config, workspace) if losses else None
     modalities = detector.modalities
     if teacher is not None and teacher.online:
-        modalities = tuple(dict.fromkeys((*modalities, *teacher.artifact_modalities)))
+        modalities = tuple(dict.fromkeys((*modalities, *teacher.detector_config.modalities)))
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
     if teacher is not None:
         teacher.check_fits(prepared, workspace)
@@ -123,7 +124,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
             model.radar.activation.requires_grad_(False)
         if teacher is None:
             return DetectionStep(model, detector.head, grid)
-        objective = build_objective(config.distill, grid, detector.fuser.channels)
+        objective = build_objective(config.distill, grid, model.fused_channels, detector, teacher.detector_config)
         return DistillationStep(model, detector.head, grid, objective, teacher.source(device))
 
     return run_training(
@@ -182,8 +183,9 @@ class _TeacherInput:
         self.views = int(self.artifact.manifest.facts["views"])
 
     @property
-    def artifact_modalities(self) -> tuple[str, ...]:
-        return tuple(self.artifact.manifest.settings["detector"]["modalities"])
+    def detector_config(self) -> DetectorConfig:
+        """The teacher's detector, also where only its targets are at hand."""
+        return self._config.teacher if not self.online else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
 
     def check_fits(self, prepared: PreparedData, workspace: Workspace) -> None:
         """Refuse targets or a teacher that belong to other data, another grid or other loss settings."""
