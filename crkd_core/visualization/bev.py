@@ -31,7 +31,7 @@ from crkd_core.visualization.scene import LabelledBoxes, ModelView, SceneView
 
 _RING_STEP_M = 20.0
 _MOVING_MPS = 0.5
-_ARROW_SECONDS = 1.0
+ARROW_SECONDS = 0.5
 _LIDAR_HEIGHTS_M = (-2.0, 2.5)
 _EGO_OUTLINE_M = ((-0.95, -3.0), (0.95, -3.0), (0.95, 0.4), (0.0, 1.4), (-0.95, 0.4))
 _STATIC_LABELS = [DETECTION_CLASSES.index(name) for name in ("barrier", "traffic_cone")]
@@ -79,10 +79,12 @@ def _prepare(axes: Axes, extent_m: float) -> None:
         spine.set_edgecolor(RULES)
     for radius in np.arange(_RING_STEP_M, extent_m * 1.45, _RING_STEP_M):
         axes.add_patch(Circle((0, 0), radius, fill=False, edgecolor=RULES, linewidth=0.7, zorder=1))
-        if radius < extent_m:
+        # On the diagonal, where the traffic of a straight road does not hide it.
+        diagonal = radius * np.sqrt(0.5)
+        if diagonal < 0.97 * extent_m:
             axes.text(
-                0, -radius, f"{radius:.0f} m", color=FAINT_TEXT, fontsize=7.5, ha="center", va="center", zorder=2,
-                bbox={"boxstyle": "square,pad=0.15", "facecolor": PANEL, "edgecolor": "none"},
+                diagonal, -diagonal, f"{radius:.0f} m", color=FAINT_TEXT, fontsize=7.5, ha="center", va="center",
+                zorder=2, bbox={"boxstyle": "square,pad=0.15", "facecolor": PANEL, "edgecolor": "none"},
             )  # fmt: skip
     axes.add_patch(Polygon(_EGO_OUTLINE_M, closed=True, facecolor=EGO, edgecolor="none", zorder=6))
 
@@ -117,9 +119,9 @@ def _draw_radar(axes: Axes, points: NDArray[np.float32]) -> None:
     moving = points[np.hypot(points[:, 2], points[:, 3]) > _MOVING_MPS]
     if len(moving):
         axes.quiver(
-            moving[:, 0], moving[:, 1], moving[:, 2] * _ARROW_SECONDS, moving[:, 3] * _ARROW_SECONDS,
-            angles="xy", scale_units="xy", scale=1, color=RADAR, alpha=0.75, width=0.0028, headwidth=4, headlength=4.5,
-            headaxislength=4, zorder=3,
+            moving[:, 0], moving[:, 1], moving[:, 2] * ARROW_SECONDS, moving[:, 3] * ARROW_SECONDS,
+            angles="xy", scale_units="xy", scale=1, color=RADAR, alpha=0.55, width=0.0022, headwidth=4.5, headlength=5,
+            headaxislength=4.5, zorder=3,
         )  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def _draw_velocities(axes: Axes, shown: LabelledBoxes, colours: list) -> None:
     if len(moving) == 0:
         return
     start = shown.boxes.centre[:, :2].detach().cpu().double().numpy()[moving]
-    step = velocity[moving] * _ARROW_SECONDS
+    step = velocity[moving] * ARROW_SECONDS
     axes.quiver(
         start[:, 0], start[:, 1], step[:, 0], step[:, 1], angles="xy", scale_units="xy", scale=1,
         color=[colours[i] for i in moving], width=0.004, headwidth=3.6, headlength=4, headaxislength=3.6, zorder=5,

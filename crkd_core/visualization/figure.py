@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.visualization.bev import draw_model_panel, draw_truth_panel
+from crkd_core.visualization.bev import ARROW_SECONDS, draw_model_panel, draw_truth_panel
 from crkd_core.visualization.cameras import draw_camera
 from crkd_core.visualization.palette import (
     BACKGROUND,
@@ -124,7 +124,15 @@ def _draw_legend(figure: Figure, with_models: bool, height_px: int) -> None:
     styles += [
         Line2D([], [], color="#a9b1bd", marker=".", markersize=3, linewidth=0, label="LiDAR"),
         Line2D([], [], color=RADAR, marker="o", markersize=4, linewidth=0, label="radar"),
-        Line2D([], [], color=TEXT, marker=r"$\rightarrow$", markersize=12, linewidth=0, label="motion in 1 s"),
+        Line2D(
+            [],
+            [],
+            color=TEXT,
+            marker=r"$\rightarrow$",
+            markersize=12,
+            linewidth=0,
+            label=f"motion in {ARROW_SECONDS:g} s",
+        ),
     ]
     for handles, bottom_px in ((classes, 50), (styles, 16)):
         legend = figure.legend(

@@ -9,8 +9,8 @@ from crkd_core.artifacts.atomic import write_text
 from crkd_core.visualization.palette import BACKGROUND, FAINT_TEXT, PANEL, RULES, TEXT
 
 _STYLE = f"""
-body {{ background: {BACKGROUND}; color: {TEXT}; font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1500px;
-  padding: 0 1rem; }}
+body {{ background: {BACKGROUND}; color: {TEXT}; font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto;
+  max-width: 1500px; padding: 0 1rem; }}
 h1 {{ font-size: 1.6rem; }}
 h2 {{ font-size: 1.1rem; margin: 2.5rem 0 0; }}
 p {{ color: {FAINT_TEXT}; margin: 0 0 .6rem; }}
@@ -41,9 +41,7 @@ class ScoreEntry:
     nds: float | None
 
 
-def write_report(
-    path: Path, title: str, pictures: Sequence[PictureEntry], scores: Sequence[ScoreEntry]
-) -> None:
+def write_report(path: Path, title: str, pictures: Sequence[PictureEntry], scores: Sequence[ScoreEntry]) -> None:
     """Write one self-contained HTML page that refers to the pictures beside it.
 
     Raises:
@@ -57,7 +55,7 @@ def write_report(
     figures = "\n".join(
         f"<h2>{html.escape(entry.scene)} <small>{html.escape(entry.token)}</small></h2>\n"
         f"<p>{html.escape(entry.condition)}</p>\n"
-        f'<a href="{html.escape(entry.file)}"><img src="{html.escape(entry.file)}" alt="{html.escape(entry.token)}"></a>'
+        f'<a href="{html.escape(entry.file)}"><img src="{html.escape(entry.file)}" alt="BEV and cameras"></a>'
         for entry in pictures
     )
     write_text(

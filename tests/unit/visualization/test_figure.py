@@ -31,7 +31,7 @@ def boxes(rows, labels, scores=None):
 
 
 CAR = [10.0, 20.0, 0.0, 6.0, 6.0, 2.0, 0.0, 0.0, 0.0]
-MOVING_BUS = [-20.0, -20.0, 0.0, 3.0, 11.0, 3.0, 1.0, 6.0, 6.0]
+MOVING_BUS = [-20.0, -20.0, 0.0, 3.0, 11.0, 3.0, 1.0, 12.0, 12.0]
 UNKNOWN_SPEED = [-10.0, 20.0, 0.0, 2.0, 4.0, 2.0, 0.5, np.nan, np.nan]
 TRUTH = boxes([CAR, MOVING_BUS, UNKNOWN_SPEED], [0, 3, 1])
 
