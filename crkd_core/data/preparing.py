@@ -2,19 +2,21 @@
 
 Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
 
-- ``samples.parquet``: one row a key frame, in the order of scenes and time: ``token``, ``scene_token``, ``scene_name``,
-  ``splits``, ``timestamp_us``, ``prev``, ``next``, ``description``, ``location``, ``night``, ``rain``,
+- ``samples.parquet``: one row a key frame, in the order of scenes and time: ``token``, ``scene_token``,
+  ``scene_name``, ``splits``, ``timestamp_us``, ``prev``, ``next``, ``description``, ``location``, ``night``, ``rain``,
   ``global_from_lidar``, ``global_from_ego`` (both at the LiDAR's time).
-- ``cameras.parquet``: six rows a sample: ``sample`` (row), ``channel``, ``path``, ``timestamp_us``, ``width``, ``height``,
-  ``intrinsics`` (3x3), ``lidar_from_camera``.
-- ``lidar_sweeps.parquet``: ``sample``, ``index`` (0: key frame, then newest first), ``path``, ``age_s``, ``lidar_from_sweep``.
-- ``radar_sweeps.parquet``: ``sample``, ``channel``, ``index``, ``path``, ``age_s``, ``points``; what filled up a short history
-  is listed again.
-- ``annotations.parquet``: boxes of the ten classes: ``token``, ``instance``, ``sample``, ``label``, ``box`` (gravity centre, w, l, h,
-  yaw, vx, vy in the key frame's LiDAR frame; NaN velocity where undefined), ``translation``, ``rotation`` (w, x, y, z),
-  ``velocity`` (all three in the global frame), ``visibility``, ``lidar_points``, ``radar_points``, ``attribute``.
-- ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars' points of
-  all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.nuscenes.radar`).
+- ``cameras.parquet``: six rows a sample: ``sample`` (row), ``channel``, ``path``, ``timestamp_us``, ``width``,
+  ``height``, ``intrinsics`` (3x3), ``lidar_from_camera``.
+- ``lidar_sweeps.parquet``: ``sample``, ``index`` (0: key frame, then newest first), ``path``, ``age_s``,
+  ``lidar_from_sweep``.
+- ``radar_sweeps.parquet``: ``sample``, ``channel``, ``index``, ``path``, ``age_s``, ``points``; what filled up a short
+  history is listed again.
+- ``annotations.parquet``: boxes of the ten classes: ``token``, ``instance``, ``sample``, ``label``, ``box`` (gravity
+  centre, w, l, h, yaw, vx, vy in the key frame's LiDAR frame; NaN velocity where undefined), ``translation``,
+  ``rotation`` (w, x, y, z), ``velocity`` (all three in the global frame), ``visibility``, ``lidar_points``,
+  ``radar_points``, ``attribute``.
+- ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
+  points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.nuscenes.radar`).
 """
 
 from collections.abc import Mapping, Sequence

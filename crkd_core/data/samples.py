@@ -1,12 +1,15 @@
 """One training or test sample, and how several become a batch."""
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.sensors import CameraRig, SensorInputs
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,35 @@ class Batch:
 
 def collate(samples: list[Sample]) -> Batch:
     """Stack what has equal shapes, list what has not."""
-    first = samples[0]
+    images = _present([sample.images for sample in samples])
     rig = None
-    if first.images is not None:
+    if images is not None:
         rig = CameraRig(
-            intrinsics=torch.stack([s.intrinsics for s in samples]),
-            lidar_from_camera=torch.stack([s.lidar_from_camera for s in samples]),
-            image_augmentation=torch.stack([s.image_augmentation for s in samples]),
+            intrinsics=_stack([sample.intrinsics for sample in samples]),
+            lidar_from_camera=_stack([sample.lidar_from_camera for sample in samples]),
+            image_augmentation=_stack([sample.image_augmentation for sample in samples]),
         )
     return Batch(
-        tokens=[s.token for s in samples],
-        views=[s.view for s in samples],
+        tokens=[sample.token for sample in samples],
+        views=[sample.view for sample in samples],
         inputs=SensorInputs(
-            images=torch.stack([s.images for s in samples]) if first.images is not None else None,
+            images=torch.stack(images) if images is not None else None,
             rig=rig,
-            lidar=[s.lidar for s in samples] if first.lidar is not None else None,
-            radar=[s.radar for s in samples] if first.radar is not None else None,
-            bev_augmentation=torch.stack([s.bev_augmentation for s in samples]),
+            lidar=_present([sample.lidar for sample in samples]),
+            radar=_present([sample.radar for sample in samples]),
+            bev_augmentation=torch.stack([sample.bev_augmentation for sample in samples]),
         ),
-        boxes=[s.boxes for s in samples],
-        labels=[s.labels for s in samples],
-        targets=[s.targets for s in samples] if first.targets is not None else None,
+        boxes=[sample.boxes for sample in samples],
+        labels=[sample.labels for sample in samples],
+        targets=_present([sample.targets for sample in samples]),
     )
+
+
+def _present(values: list[_Value | None]) -> list[_Value] | None:
+    """The values, or None where the samples do not have them."""
+    present = [value for value in values if value is not None]
+    return present if len(present) == len(values) else None
+
+
+def _stack(tensors: list[Tensor | None]) -> Tensor:
+    return torch.stack(_present(tensors) or [])

@@ -37,7 +37,9 @@ def find_version(dataroot: Path, version: str | None = None) -> str:
     found = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
     if not found:
         if (dataroot / "sample_data.json").exists():
-            raise DatasetError(f"{dataroot} is the folder of the tables; give the one that contains it: {dataroot.resolve().parent}")
+            raise DatasetError(
+                f"{dataroot} is the folder of the tables; give the one that contains it: {dataroot.resolve().parent}"
+            )
         raise DatasetError(
             f"{dataroot} is not a nuScenes folder: expected a folder v1.0-* of JSON tables beside samples/ and sweeps/, found none."
         )

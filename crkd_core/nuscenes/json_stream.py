@@ -47,9 +47,13 @@ def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
             f"the table {path} is missing; expected every nuScenes JSON table in {path.parent}: unpack the metadata archive again."
         ) from None
     except UnicodeDecodeError as error:
-        raise DatasetError(f"the table {path} is damaged: it is not UTF-8 text ({error.reason}); unpack it again.") from None
+        raise DatasetError(
+            f"the table {path} is damaged: it is not UTF-8 text ({error.reason}); unpack it again."
+        ) from None
     except OSError as error:
-        raise DatasetError(f"the table {path} cannot be read: {error.strerror or error}; check the file and its permissions.") from None
+        raise DatasetError(
+            f"the table {path} cannot be read: {error.strerror or error}; check the file and its permissions."
+        ) from None
 
 
 def _broken(path: Path, position: int, rest: str) -> DatasetError:

@@ -19,7 +19,9 @@ def read_lidar(path: Path) -> NDArray[np.float32]:
     try:
         values = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError:
-        raise DatasetError(f"the LiDAR file {path} is missing; unpack the archive it belongs to, or prepare the data again.") from None
+        raise DatasetError(
+            f"the LiDAR file {path} is missing; unpack the archive it belongs to, or prepare the data again."
+        ) from None
     except OSError as error:
         raise DatasetError(f"the LiDAR file {path} cannot be read: {error.strerror or error}.") from None
     if len(values) % POINT_BYTES:

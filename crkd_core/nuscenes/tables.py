@@ -158,7 +158,9 @@ def _read_samples(folder: Path, scene_rows: Mapping[str, int]) -> SampleColumns:
     return SampleColumns(tokens, _numpy(scene, np.int32), _numpy(timestamp, np.int64), previous, following)
 
 
-def _read_calibration(folder: Path) -> tuple[dict[str, int], list[int], NDArray[np.float64], NDArray[np.float64]]:
+def _read_calibration(
+    folder: Path,
+) -> tuple[dict[str, int], list[int], NDArray[np.float64], NDArray[np.float64]]:
     """Rows by token, channel index by row (-1: a sensor that is not used), sensor poses and camera matrices."""
     with _reading(folder, "sensor") as records:
         channel_of = {record["token"]: record["channel"] for record in records}
@@ -202,7 +204,16 @@ def _read_sensors(
     return SensorColumns(**arrays, path=paths), pose_rows
 
 
-_SENSOR_COLUMNS = ("channel", "sample", "is_key_frame", "calibration", "timestamp_us", "width", "height", "pose")
+_SENSOR_COLUMNS = (
+    "channel",
+    "sample",
+    "is_key_frame",
+    "calibration",
+    "timestamp_us",
+    "width",
+    "height",
+    "pose",
+)
 
 
 def _read_poses(folder: Path, rows: Mapping[str, int]) -> NDArray[np.float64]:
@@ -282,7 +293,9 @@ def _read_instance_labels(folder: Path) -> tuple[dict[str, int | None], dict[str
     with _reading(folder, "attribute") as records:
         attributes = {record["token"]: record["name"] for record in records}
     with _reading(folder, "instance") as records:
-        labels = {record["token"]: _find(categories, record["category_token"], "category", "instance") for record in records}
+        labels = {
+            record["token"]: _find(categories, record["category_token"], "category", "instance") for record in records
+        }
     return labels, attributes
 
 
@@ -300,9 +313,13 @@ def _reading(folder: Path, table: str) -> Iterator[Iterator[dict[str, Any]]]:
     try:
         yield iterate_records(path)
     except KeyError as error:
-        raise DatasetError(f"the table {path} is damaged: a record lacks the field {error}; unpack the metadata again.") from None
+        raise DatasetError(
+            f"the table {path} is damaged: a record lacks the field {error}; unpack the metadata again."
+        ) from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DatasetError(f"the table {path} is damaged: a record has a value of another kind ({error}); unpack the metadata again.") from None
+        raise DatasetError(
+            f"the table {path} is damaged: a record has a value of another kind ({error}); unpack the metadata again."
+        ) from None
 
 
 def _find(index: Mapping[str, Any], token: str, table: str, source: str) -> Any:

@@ -225,7 +225,7 @@ def _sweep_points(writer: ArtifactWriter, tokens: Sequence[str]) -> NDArray[np.i
     points = {}
     for shard in sorted((writer.path / preparing.RADAR_FOLDER).glob("*.safetensors")):
         with safe_open(shard, framework="np") as handle:
-            for name in handle.keys():
+            for name in handle.keys():  # noqa: SIM118
                 if name.endswith("/sweep_points"):
                     points[name.split("/", 1)[0]] = handle.get_tensor(name)
     return np.stack([points[token] for token in tokens])

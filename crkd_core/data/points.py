@@ -1,0 +1,135 @@
+"""LiDAR points, radar points and boxes of one sample in the augmented model frame, within the detection range."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd_core.config.data import GridConfig, LidarConfig
+from crkd_core.data.prepared import Annotations, LidarSweeps
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.nuscenes.lidar import read_lidar
+from crkd_core.nuscenes.radar import expand_features
+
+RADAR_MARGIN_M = 1.0
+"""Radar points are kept this far outside of the grid, as in the released code (55 m for a grid of 54 m)."""
+
+_VELOCITY, _RELEASED_VELOCITY = slice(4, 6), slice(3, 5)
+
+
+def load_lidar(
+    dataroot: Path, sweeps: LidarSweeps, chosen: NDArray[np.int64], config: LidarConfig
+) -> NDArray[np.float32]:
+    """(P, 5) points of the chosen sweeps in the key frame's LiDAR frame: x, y, z, intensity, age (s).
+
+    Earlier sweeps lose the points nearer than `min_distance_m` in both x and y of their own frame (the car itself).
+
+    Raises:
+        DatasetError: a file is missing or damaged.
+    """
+    parts = []
+    for index in chosen.tolist():
+        points = read_lidar(dataroot / sweeps.paths[index])
+        parts.append(place_sweep(points, index > 0, sweeps.lidar_from_sweep[index], float(sweeps.age_s[index]), config))
+    return np.concatenate(parts) if parts else np.zeros((0, 5), np.float32)
+
+
+def place_sweep(
+    points: NDArray[np.float32],
+    earlier: bool,
+    lidar_from_sweep: NDArray[np.float64],
+    age_s: float,
+    config: LidarConfig,
+) -> NDArray[np.float32]:
+    """One sweep's points in the key frame's LiDAR frame, their ring index replaced by the age of the sweep."""
+    if not earlier:
+        placed = points.copy()
+        placed[:, 4] = 0
+        return placed
+    near = (np.abs(points[:, 0]) < config.min_distance_m) & (np.abs(points[:, 1]) < config.min_distance_m)
+    placed = points[~near]
+    placed[:, :3] = _move(lidar_from_sweep, placed)
+    placed[:, 4] = age_s
+    return placed
+
+
+def augment_lidar(points: NDArray[np.float32], augmented_from_lidar: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Points under a BEV augmentation."""
+    return np.concatenate([_move(augmented_from_lidar, points), points[:, 3:]], axis=1)
+
+
+def in_lidar_range(points: NDArray[np.float32], grid: GridConfig) -> NDArray[np.bool_]:
+    """Which points lie strictly inside the detection range in x, y and z."""
+    return _strictly_inside(points, (grid.x_range_m, grid.y_range_m, grid.z_range_m), 0.0)
+
+
+def augment_radar(
+    values: NDArray[np.float32], augmented_from_lidar: NDArray[np.float64], released: bool = False
+) -> NDArray[np.float32]:
+    """Compact radar values under a BEV augmentation: positions move, velocities turn, scale and mirror.
+
+    Args:
+        values: (P, 7), see :mod:`crkd_core.nuscenes.radar`.
+        released: turn columns 3 and 4 (rcs and vx) instead of the velocity in 4 and 5, as the released code does.
+    """
+    augmented = values.copy()
+    augmented[:, :3] = _move(augmented_from_lidar, values)
+    columns = _RELEASED_VELOCITY if released else _VELOCITY
+    augmented[:, columns] = values[:, columns] @ augmented_from_lidar[:2, :2].T.astype(np.float32)
+    return augmented
+
+
+def radar_features(
+    values: NDArray[np.float32],
+    codes: NDArray[np.uint8],
+    augmented_from_lidar: NDArray[np.float64],
+    grid: GridConfig,
+    released: bool = False,
+) -> NDArray[np.float32]:
+    """(P, 45) features of the radar points within the detection range (BEV only, 1 m wider), augmented."""
+    augmented = augment_radar(values, augmented_from_lidar, released)
+    inside = in_radar_range(augmented, grid)
+    return expand_features(augmented[inside], codes[inside])
+
+
+def in_radar_range(values: NDArray[np.float32], grid: GridConfig) -> NDArray[np.bool_]:
+    """Which radar points lie strictly inside the range in x and y, widened by 1 m; height is not looked at."""
+    return _strictly_inside(values, (grid.x_range_m, grid.y_range_m), RADAR_MARGIN_M)
+
+
+def training_boxes(
+    annotations: Annotations,
+    augmented_from_lidar: NDArray[np.float64],
+    grid: GridConfig,
+    require_points: bool,
+) -> tuple[Boxes3D, torch.Tensor]:
+    """Ground truth of one sample: boxes whose centre lies strictly inside the range in x and y, and their labels.
+
+    Unknown velocities become zero; yaw is in [-pi, pi).
+
+    Args:
+        require_points: drop boxes that neither a LiDAR nor a radar point lies in.
+    """
+    boxes = Boxes3D(torch.nan_to_num(annotations.boxes.tensor, nan=0.0))
+    boxes = boxes.augmented(torch.from_numpy(augmented_from_lidar)).wrapped()
+    (x_lower, x_upper), (y_lower, y_upper) = grid.x_range_m, grid.y_range_m
+    x, y = boxes.centre[:, 0], boxes.centre[:, 1]
+    kept = (x > x_lower) & (x < x_upper) & (y > y_lower) & (y < y_upper)
+    if require_points:
+        kept = kept & annotations.has_points
+    return boxes[kept], annotations.labels[kept]
+
+
+def _move(matrix: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    return points[:, :3] @ matrix[:3, :3].T.astype(np.float32) + matrix[:3, 3].astype(np.float32)
+
+
+def _strictly_inside(
+    points: NDArray[np.float32], ranges: Sequence[tuple[float, float]], margin_m: float
+) -> NDArray[np.bool_]:
+    inside = np.ones(len(points), dtype=bool)
+    for axis, (lower, upper) in enumerate(ranges):
+        inside &= (points[:, axis] > lower - margin_m) & (points[:, axis] < upper + margin_m)
+    return inside
