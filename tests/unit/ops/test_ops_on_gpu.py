@@ -1,0 +1,63 @@
+"""Every operation gives on a GPU what it gives on the CPU."""
+
+import pytest
+import torch
+
+from crkd_core.ops.bev_pool import bev_pool
+from crkd_core.ops.nms import circle_nms, rotated_nms
+from crkd_core.ops.sparse_conv import SparseConv3d, SparseTensor, SubmanifoldConv3d
+from crkd_core.ops.voxelize import VoxelGrid, voxelize
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+
+
+@pytest.mark.parametrize("nothing", [False, True])
+def test_bev_pool(nothing):
+    torch.manual_seed(0)
+    features, probability = torch.randn(3, 5, 8, 6), torch.rand(3, 7, 8, 6)
+    cells = torch.full((3, 7, 8, 6), -1) if nothing else torch.randint(-4, 20, (3, 7, 8, 6))
+    results = []
+    for device in ("cpu", "cuda"):
+        f, p = (t.to(device).requires_grad_() for t in (features, probability))
+        out = bev_pool(f, p, cells.to(device), 25)
+        (out * torch.linspace(-1, 1, out.numel(), device=device).view_as(out)).sum().backward()
+        results.append([t.detach().cpu() for t in (out, f.grad, p.grad)])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_voxels_are_identical():
+    torch.manual_seed(0)
+    points = torch.rand(5000, 5) * 4 - 2
+    grid = VoxelGrid((-2.0, -2.0, -2.0), (0.3, 0.3, 0.5), (13, 13, 8), max_points=4)
+    for max_voxels in (50, 5000):
+        ours, theirs = voxelize(points, grid, max_voxels), voxelize(points.cuda(), grid, max_voxels)
+        assert torch.equal(ours.features, theirs.features.cpu())
+        assert torch.equal(ours.coordinates, theirs.coordinates.cpu())
+        assert torch.equal(ours.counts, theirs.counts.cpu())
+
+
+def test_sparse_convolutions():
+    torch.manual_seed(0)
+    coordinates = torch.nonzero(torch.rand(2, 12, 10, 9) < 0.2)
+    features = torch.randn(len(coordinates), 4)
+    layers = torch.nn.Sequential(SubmanifoldConv3d(4, 6), SparseConv3d(6, 8))
+    results = []
+    for device in ("cpu", "cuda"):
+        layers.zero_grad()
+        x = SparseTensor.build(features.to(device), coordinates.to(device), (12, 10, 9), 2)
+        out = layers.to(device)(x).dense()
+        out.square().sum().backward()
+        results.append([out.detach().cpu(), *(p.grad.detach().clone().cpu() for p in layers.parameters())])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_suppression_is_identical():
+    torch.manual_seed(0)
+    rectangles = torch.rand(300, 5) * torch.tensor([20.0, 20, 4, 2, 6]) + torch.tensor([0, 0, 1.0, 1.0, 0])
+    scores = torch.rand(300)
+    on_gpu = rectangles.cuda(), scores.cuda()
+    assert torch.equal(rotated_nms(rectangles, scores, 0.2), rotated_nms(*on_gpu, 0.2).cpu())
+    circle = circle_nms(on_gpu[0][:, :2], on_gpu[1], 4.0).cpu()
+    assert torch.equal(circle_nms(rectangles[:, :2], scores, 4.0), circle)
