@@ -12,7 +12,7 @@ from crkd_core.simulation.backdrop import View
 from crkd_core.simulation.tables import Record, attribute_token
 from crkd_core.simulation.world import Thing
 
-MOST_DISTANT_M = 80.0
+MOST_DISTANT_M = 70.0
 LEAST_PIXELS = 14
 """Visible pixels, on rasters `LABEL_WIDTH` wide, from which an object without any point is annotated too."""
 LABEL_WIDTH = 400
@@ -54,9 +54,8 @@ class PixelCounts:
         labels, scale = label_pixels(view, drawing, width)
         shown = np.bincount(labels[labels >= 0], minlength=len(self.visible))
         self.visible = self.visible + shown
-        for thing in np.unique(drawing.thing).tolist():
-            if thing < agents:
-                self.silhouette[thing] += silhouette_pixels(drawing, thing, labels.shape, scale)
+        for thing, size in silhouette_pixels(drawing, labels.shape, scale, agents).items():
+            self.silhouette[thing] += size
 
 
 def box_of(thing: Thing, x: float, y: float, yaw: float, global_from_world: Array) -> BoxInGlobal:

@@ -1,6 +1,6 @@
 """All things of a scene as flat arrays, so that sensors work on everything at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class Parts:
 
     thing: Indices
     corners: NDArray[np.float32]  # (P, 8, 3)
+    low: Array  # (P, 3)
+    high: Array
     normals: NDArray[np.float32]  # (P, 6, 3)
     offsets: NDArray[np.float32]  # (P, 6)
     reflectivity: NDArray[np.float32]
@@ -56,12 +58,14 @@ class Faces:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Parts, faces and footprints of all things."""
+    """Parts, faces and footprints of all things; `part_orders` remembers drawing orders that were needed before."""
 
     parts: Parts
     faces: Faces
     low: Array  # (things, 3) object frame
     high: Array
+    first_part: list[int]  # (things + 1)
+    part_orders: dict[tuple[int, bytes], list[int]] = field(default_factory=dict)
 
 
 def assemble(things: tuple[Thing, ...]) -> Assembly:
@@ -91,13 +95,15 @@ def assemble(things: tuple[Thing, ...]) -> Assembly:
     parts = Parts(
         thing=np.repeat(index, part_counts),
         corners=joined("corners"),
+        low=np.concatenate([shape.corners.min(axis=1) for shape in shapes]),
+        high=np.concatenate([shape.corners.max(axis=1) for shape in shapes]),
         normals=joined("normals"),
         offsets=joined("offsets"),
         reflectivity=joined("reflectivity"),
     )
     low = np.stack([shape.low for shape in shapes])
     high = np.stack([shape.high for shape in shapes])
-    return Assembly(parts, faces, low, high)
+    return Assembly(parts, faces, low, high, [*part_base.tolist(), int(part_counts.sum())])
 
 
 def turn(vectors: NDArray, yaw: NDArray) -> NDArray:

@@ -13,14 +13,19 @@ from crkd_core.simulation.frames import Array, compose, invert, rotate
 
 _NEAR_M = 0.25
 _FAR_M = 130.0
+_SHADOW_RANGE_M = 55.0
 _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Polygons of one frame in the order to draw them; pixel coordinates of the rendered size."""
+    """Polygons of one frame in the order to draw them, one thing after the other; pixels of the rendered size.
 
-    polygons: list[NDArray[np.float32]]
+    Polygon k has the vertices `points[ends[k - 1]:ends[k]]`.
+    """
+
+    points: NDArray[np.float32]
+    ends: list[int]
     colours: NDArray[np.float32]
     thing: Indices
     solid: NDArray[np.bool_]
@@ -38,8 +43,10 @@ def render(
     _paint_shadows(image, view, backdrop, assembly, placement, visible, world_from_camera)
     drawing = _draw_list(view, backdrop, assembly, placement, visible, world_from_ego, world_from_camera)
     line = cv2.LINE_AA if view.width > 1000 else cv2.LINE_8
-    for polygon, colour in zip(drawing.polygons, drawing.colours.tolist(), strict=True):
-        cv2.fillConvexPoly(image, _fixed(polygon), colour, line, _SUBPIXEL_BITS)
+    fixed, begin = _fixed(drawing.points), 0
+    for end, colour in zip(drawing.ends, drawing.colours.tolist(), strict=True):
+        cv2.fillConvexPoly(image, fixed[begin:end], colour, line, _SUBPIXEL_BITS)
+        begin = end
     if backdrop.conditions.night:
         image = _bloom(image, drawing)
     return image, drawing
@@ -49,29 +56,39 @@ def label_pixels(view: View, drawing: Drawing, width: int) -> tuple[NDArray[np.i
     """Which thing each pixel shows (-1: none) on a raster `width` pixels wide, and that raster's scale."""
     scale = width / view.width
     labels = np.full((round(view.height * scale), width), -1, dtype=np.int32)
-    for polygon, thing, solid in zip(
-        drawing.polygons, drawing.thing.tolist(), drawing.solid.tolist(), strict=True
-    ):
+    fixed, begin = _fixed(drawing.points * np.float32(scale)), 0
+    for end, thing, solid in zip(drawing.ends, drawing.thing.tolist(), drawing.solid.tolist(), strict=True):
         if solid:
-            cv2.fillConvexPoly(labels, _fixed(polygon * scale), thing, cv2.LINE_8, _SUBPIXEL_BITS)
+            cv2.fillConvexPoly(labels, fixed[begin:end], thing, cv2.LINE_8, _SUBPIXEL_BITS)
+        begin = end
     return labels, scale
 
 
-def silhouette_pixels(drawing: Drawing, thing: int, shape: tuple[int, int], scale: float) -> int:
-    """How many pixels of a raster one thing would cover if nothing stood before it."""
-    chosen = np.flatnonzero((drawing.thing == thing) & drawing.solid)
-    polygons = [drawing.polygons[int(k)] * scale for k in chosen]
-    if not polygons:
-        return 0
-    points = np.concatenate(polygons)
-    low = np.clip(np.floor(points.min(axis=0)).astype(int) - 1, 0, (shape[1], shape[0]))
-    high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 2, 0, (shape[1], shape[0]))
-    if (high <= low).any():
-        return 0
-    mask = np.zeros((high[1] - low[1], high[0] - low[0]), dtype=np.uint8)
-    for polygon in polygons:
-        cv2.fillConvexPoly(mask, _fixed(polygon - low.astype(np.float32)), 1, cv2.LINE_8, _SUBPIXEL_BITS)
-    return int(cv2.countNonZero(mask))
+def silhouette_pixels(drawing: Drawing, shape: tuple[int, int], scale: float, things: int) -> dict[int, int]:
+    """How many pixels of a raster each of the first `things` would cover if nothing stood before it."""
+    sizes = {}
+    scaled = drawing.points * np.float32(scale)
+    changes = np.flatnonzero(np.diff(drawing.thing)) + 1
+    bounds = [0, *changes.tolist(), len(drawing.ends)]
+    solid = drawing.solid.tolist()
+    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+        if last == first or drawing.thing[first] >= things:
+            continue
+        begin = drawing.ends[first - 1] if first else 0
+        points = scaled[begin : drawing.ends[last - 1]]
+        low = np.clip(np.floor(points.min(axis=0)).astype(int) - 1, 0, (shape[1], shape[0]))
+        high = np.clip(np.ceil(points.max(axis=0)).astype(int) + 2, 0, (shape[1], shape[0]))
+        if (high <= low).any():
+            continue
+        mask = np.zeros((high[1] - low[1], high[0] - low[0]), dtype=np.uint8)
+        fixed, offset = _fixed(points - low.astype(np.float32)), begin
+        for k in range(first, last):
+            if solid[k]:
+                polygon = fixed[begin - offset : drawing.ends[k] - offset]
+                cv2.fillConvexPoly(mask, polygon, 1, cv2.LINE_8, _SUBPIXEL_BITS)
+            begin = drawing.ends[k]
+        sizes[int(drawing.thing[first])] = int(cv2.countNonZero(mask))
+    return sizes
 
 
 def _fixed(polygon: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -133,21 +150,25 @@ def _draw_list(
     )
     rank = _ranks(assembly, placement, visible, world_from_camera)
     order = keep[np.lexsort((face[keep], rank[faces.part[face[keep]]]))]
-    polygons: list[NDArray[np.float32]] = []
+    polygons: list[NDArray[np.float32]] = [np.zeros((0, 2), dtype=np.float32)]
     drawn = []
+    begins, ends, needs_clip = start.tolist(), (start + size).tolist(), clip.tolist()
     for k in order.tolist():
-        begin, end = start[k], start[k] + size[k]
-        if clip[k]:
-            polygon = _clip(view, points[begin:end])
+        polygon = pixels[begins[k] : ends[k]]
+        if needs_clip[k]:
+            polygon = _clip(view, points[begins[k] : ends[k]])
             if len(polygon) < 3:
                 continue
-        else:
-            polygon = pixels[begin:end]
         polygons.append(polygon)
         drawn.append(k)
     index = np.array(drawn, dtype=np.int64)
     return Drawing(
-        polygons, colours[index], faces.thing[face[index]], faces.solid[face[index]], faces.glow[face[index]]
+        np.concatenate(polygons),
+        np.cumsum([len(polygon) for polygon in polygons[1:]]).tolist(),
+        colours[index],
+        faces.thing[face[index]],
+        faces.solid[face[index]],
+        faces.glow[face[index]],
     )
 
 
@@ -173,8 +194,17 @@ def _clip(view: View, polygon: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cut a polygon in camera coordinates to the space before the camera (and a margin aside), and project it."""
     margin = 1.6
     wide, tall = margin * view.width / view.focal, margin * view.height / view.focal
-    planes = ((0, 0, 1, -_NEAR_M), (1, 0, wide, 0), (-1, 0, wide, 0), (0, 1, tall, 0), (0, -1, tall, 0))
+    planes: tuple[tuple[float, ...], ...] = (
+        (0, 0, 1, -_NEAR_M),
+        (1, 0, wide, 0),
+        (-1, 0, wide, 0),
+        (0, 1, tall, 0),
+        (0, -1, tall, 0),
+    )
     points = polygon.astype(np.float64)
+    inside = points[:, 2:] * (wide, tall) - np.abs(points[:, :2])
+    if inside.min() >= 0 and points[:, 2].min() >= _NEAR_M:
+        planes = ()
     for a, b, c, d in planes:
         side = points[:, 0] * a + points[:, 1] * b + points[:, 2] * c + d
         if (side >= 0).all():
@@ -204,19 +234,20 @@ def _ranks(assembly: Assembly, placement: Placement, visible: Indices, world_fro
     low, high = assembly.low[visible], assembly.high[visible]
     spans = _viewing_angles(centres, yaws, low, high, world_from_camera)
     order = order_footprints(camera[:2], centres, yaws, low[:, :2], high[:, :2], spans)
-    bounds = np.searchsorted(assembly.parts.thing, np.arange(len(placement.x) + 1))
     counter = 0
     for k in order:
         thing = int(visible[k])
-        begin, end = int(bounds[thing]), int(bounds[thing + 1])
+        begin, end = assembly.first_part[thing : thing + 2]
+        parts = [0]
         if end - begin > 1:
             dx, dy = camera[:2] - centres[k]
             c, s = np.cos(yaws[k]), np.sin(yaws[k])
             local = np.array([c * dx + s * dy, -s * dx + c * dy, camera[2]])
-            corners = assembly.parts.corners[begin:end]
-            parts = order_parts(local, corners.min(axis=1), corners.max(axis=1))
-        else:
-            parts = [0]
+            part_low, part_high = assembly.parts.low[begin:end], assembly.parts.high[begin:end]
+            key = (thing, (local <= part_low).tobytes() + (local >= part_high).tobytes())
+            if key not in assembly.part_orders:
+                assembly.part_orders[key] = order_parts(local, part_low, part_high)
+            parts = assembly.part_orders[key]
         for part in parts:
             rank[begin + part] = counter
             counter += 1
@@ -285,7 +316,8 @@ def _paint_shadows(
     offset = np.array([0, view.horizon], dtype=np.float32)
     for k in visible.tolist():
         low, high = assembly.low[k], assembly.high[k]
-        if np.hypot(placement.x[k] - world_from_camera[0, 3], placement.y[k] - world_from_camera[1, 3]) > 60:
+        away = np.hypot(placement.x[k] - world_from_camera[0, 3], placement.y[k] - world_from_camera[1, 3])
+        if away > _SHADOW_RANGE_M or high[2] < 0.2:
             continue
         x = np.array([low[0], high[0], high[0], low[0]])
         y = np.array([low[1], low[1], high[1], high[1]])
@@ -315,9 +347,14 @@ def _ground_polygon(
 def _bloom(image: Image, drawing: Drawing) -> Image:
     """Halos around what shines."""
     shining = np.zeros((image.shape[0] // 4, image.shape[1] // 4, 3), dtype=np.uint8)
-    for k in np.flatnonzero((drawing.glow > 0.5) | drawing.solid).tolist():
-        colour = drawing.colours[k].tolist() if drawing.glow[k] > 0.5 else (0, 0, 0)
-        cv2.fillConvexPoly(shining, _fixed(drawing.polygons[k] / 4), colour, cv2.LINE_8, _SUBPIXEL_BITS)
+    fixed, begin = _fixed(drawing.points / np.float32(4)), 0
+    colours = np.where(drawing.glow[:, None] > 0.5, drawing.colours, 0).tolist()
+    for end, colour, matters in zip(
+        drawing.ends, colours, ((drawing.glow > 0.5) | drawing.solid).tolist(), strict=True
+    ):
+        if matters:
+            cv2.fillConvexPoly(shining, fixed[begin:end], colour, cv2.LINE_8, _SUBPIXEL_BITS)
+        begin = end
     halo = cv2.GaussianBlur(shining, (0, 0), image.shape[1] / 4 / 110)
     wide = cv2.GaussianBlur(shining, (0, 0), image.shape[1] / 4 / 36)
     halo = cv2.addWeighted(halo, 0.7, wide, 0.8, 0)

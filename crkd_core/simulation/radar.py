@@ -119,96 +119,108 @@ def _in_view(distance: Array, azimuth: Array) -> NDArray[np.bool_]:
     return (near | far) & (distance > 0.3)
 
 
-def _object_echoes(
-    reflectors: Reflectors, placement: Placement, sensor: SensorMotion, rng: np.random.Generator
-) -> _Echoes:
-    count = len(placement.x)
+@dataclass(frozen=True)
+class _Bearing:
+    """All things as seen from one radar: offset of their middles, sensor position in their frames, gap to their sides."""
+
+    cos: Array
+    sin: Array
+    dx: Array
+    dy: Array
+    px: Array
+    py: Array
+    outside_x: Array
+    outside_y: Array
+
+
+def _bearings(reflectors: Reflectors, placement: Placement, sensor: SensorMotion) -> _Bearing:
     c, s = np.cos(placement.yaw), np.sin(placement.yaw)
     dx = placement.x + c * reflectors.centre_x - sensor.x
     dy = placement.y + s * reflectors.centre_x - sensor.y
-    # sensor position in each thing's frame
-    px, py = -(c * dx + s * dy), -(-s * dx + c * dy)
+    px, py = -(c * dx + s * dy), s * dx - c * dy
     outside_x = np.maximum(np.abs(px) - reflectors.half_length, 0)
     outside_y = np.maximum(np.abs(py) - reflectors.half_width, 0)
-    gap = np.maximum(np.hypot(outside_x, outside_y), 1.0)
+    return _Bearing(c, s, dx, dy, px, py, outside_x, outside_y)
+
+
+def _object_echoes(
+    reflectors: Reflectors, placement: Placement, sensor: SensorMotion, rng: np.random.Generator
+) -> _Echoes:
+    """Detections on the sides of things that face the radar, as far as they are strong enough to be noticed."""
+    bearing = _bearings(reflectors, placement, sensor)
+    gap = np.maximum(np.hypot(bearing.outside_x, bearing.outside_y), 1.0)
+    # surroundings are long, so the number of their echoes grows with length
     extent = np.maximum(reflectors.half_length, reflectors.half_width)
-    near = gap < FAR_RANGE_M
-    # surroundings are long: what matters is the stretch inside the beam, so their number of echoes grows with length
     stretch = np.where(reflectors.stands_out, 1.0, np.clip(extent / 4.0, 0.5, 3.0))
     mean = reflectors.detections * stretch * np.clip(20.0 / gap, 0.35, 1.6) ** 0.5
-    number = np.where(near, rng.poisson(mean), 0)
-    thing = np.repeat(np.arange(count), number)
-    total = len(thing)
-    u = rng.random((3, total))
-    on_x_face = _picks_x_face(outside_x[thing], outside_y[thing], reflectors, thing, u[0])
-    # towards the ends of a face more often than in its middle: corners and wheel houses reflect
-    across = np.sign(u[1] - 0.5) * np.abs(2 * u[1] - 1) ** 0.6
-    depth = 0.25 * u[2] * np.minimum(1.0, np.minimum(reflectors.half_length, reflectors.half_width)[thing])
-    hx, hy = reflectors.half_length[thing], reflectors.half_width[thing]
-    local_x = np.where(on_x_face, np.sign(px[thing]) * (hx - depth), across * hx * 0.95)
-    local_y = np.where(on_x_face, across * hy * 0.95, np.sign(py[thing]) * (hy - depth))
-    ct, st = c[thing], s[thing]
-    arm_x, arm_y = ct * local_x - st * local_y, st * local_x + ct * local_y
-    at_x, at_y = dx[thing] + arm_x, dy[thing] + arm_y
-    distance = np.hypot(at_x, at_y)
-    azimuth = np.arctan2(at_y, at_x)
-    lever_x, lever_y = arm_x + (c * reflectors.centre_x)[thing], arm_y + (s * reflectors.centre_x)[thing]
+    number = np.where(gap < FAR_RANGE_M, rng.poisson(mean), 0)
+    thing = np.repeat(np.arange(len(gap)), number)
+    u = rng.random((4, len(thing)))
+    fading, swing = rng.gamma(2.0, 0.5, len(thing)), rng.normal(0, 1, len(thing))
+    on_x_face = _picks_x_face(bearing, reflectors, thing, u[0])
+    arm_x, arm_y = _points_on_faces(bearing, reflectors, thing, on_x_face, u)
+    at_x, at_y = bearing.dx[thing] + arm_x, bearing.dy[thing] + arm_y
+    in_view = np.flatnonzero(_in_view(np.hypot(at_x, at_y), _wrap(np.arctan2(at_y, at_x) - sensor.yaw)))
+    thing, arm_x, arm_y, at_x, at_y = (v[in_view] for v in (thing, arm_x, arm_y, at_x, at_y))
+    distance, azimuth = np.hypot(at_x, at_y), np.arctan2(at_y, at_x)
+    lever_x = arm_x + (bearing.cos * reflectors.centre_x)[thing]
+    lever_y = arm_y + (bearing.sin * reflectors.centre_x)[thing]
     vx = placement.vx[thing] - placement.yaw_rate[thing] * lever_y
     vy = placement.vy[thing] + placement.yaw_rate[thing] * lever_x
-    radial = vx * np.cos(azimuth) + vy * np.sin(azimuth)
     moving = np.hypot(placement.vx, placement.vy)[thing] > 0.1
-    radial = radial + rng.normal(0, 1, total) * np.where(moving, reflectors.jitter[thing], 0.05)
-    faces = np.where(
-        on_x_face, np.abs(px[thing]) / np.hypot(px, py)[thing], np.abs(py[thing]) / np.hypot(px, py)[thing]
-    )
-    fading = 10 * np.log10(np.maximum(rng.gamma(2.0, 0.5, total), 0.02))
-    power_left = 1 - _blocked(reflectors, placement, sensor, at_x, at_y, thing)
-    rcs = (
-        reflectors.rcs[thing]
-        + reflectors.facing[thing] * (faces**4 - 0.3)
-        + fading
-        + 8 * np.log10(power_left + 1e-6)
-    )
+    radial = vx * np.cos(azimuth) + vy * np.sin(azimuth)
+    radial = radial + swing[in_view] * np.where(moving, reflectors.jitter[thing], 0.05)
+    straight = np.where(on_x_face[in_view], np.abs(bearing.px[thing]), np.abs(bearing.py[thing]))
+    faces = straight / np.hypot(bearing.px, bearing.py)[thing]
+    power_left = 1 - _blocked(reflectors, bearing, at_x, at_y, thing)
+    rcs = reflectors.rcs[thing] + reflectors.facing[thing] * (faces**4 - 0.3)
+    rcs = rcs + 10 * np.log10(np.maximum(fading[in_view], 0.02)) + 8 * np.log10(power_left + 1e-6)
     relative = _wrap(azimuth - sensor.yaw)
     gain = -12 * np.minimum(np.abs(relative) / NEAR_HALF_ANGLE, 1) ** 2
     margin = rcs + gain - 40 * np.log10(distance / 45.0) + 9.0
-    seen = rng.random(total) < 0.93 / (1 + np.exp(-margin / 2.5)) * np.clip(power_left * 1.3, 0, 1)
-    keep = np.flatnonzero(seen & _in_view(distance, relative))
+    chance = 0.93 / (1 + np.exp(-margin / 2.5)) * np.clip(power_left * 1.3, 0, 1)
+    keep = np.flatnonzero(u[3][in_view] < chance)
     return _Echoes(distance[keep], relative[keep], rcs[keep], radial[keep], np.zeros(len(keep), dtype=bool))
 
 
-def _picks_x_face(
-    outside_x: Array, outside_y: Array, reflectors: Reflectors, thing: Array, u: Array
-) -> NDArray[np.bool_]:
+def _points_on_faces(
+    bearing: _Bearing, reflectors: Reflectors, thing: Array, on_x_face: NDArray[np.bool_], u: Array
+) -> tuple[Array, Array]:
+    """Where things reflect, relative to their middles in world directions: corners and wheel houses most often."""
+    across = np.sign(u[1] - 0.5) * np.abs(2 * u[1] - 1) ** 0.6
+    depth = 0.25 * u[2] * np.minimum(1.0, np.minimum(reflectors.half_length, reflectors.half_width)[thing])
+    hx, hy = reflectors.half_length[thing], reflectors.half_width[thing]
+    x = np.where(on_x_face, np.sign(bearing.px[thing]) * (hx - depth), across * hx * 0.95)
+    y = np.where(on_x_face, across * hy * 0.95, np.sign(bearing.py[thing]) * (hy - depth))
+    c, s = bearing.cos[thing], bearing.sin[thing]
+    return c * x - s * y, s * x + c * y
+
+
+def _picks_x_face(bearing: _Bearing, reflectors: Reflectors, thing: Array, u: Array) -> NDArray[np.bool_]:
     """Whether a detection lies on the front or back face: by how large each visible face looks from the sensor."""
+    outside_x, outside_y = bearing.outside_x[thing], bearing.outside_y[thing]
     reach = np.hypot(outside_x, outside_y) + 1e-6
     end_on = reflectors.half_width[thing] * outside_x / reach + 1e-6
     side_on = reflectors.half_length[thing] * outside_y / reach
     return u < end_on / (end_on + side_on)
 
 
-def _blocked(
-    reflectors: Reflectors, placement: Placement, sensor: SensorMotion, at_x: Array, at_y: Array, thing: Array
-) -> Array:
+def _blocked(reflectors: Reflectors, bearing: _Bearing, at_x: Array, at_y: Array, thing: Array) -> Array:
     """Share of the power that things in between take away from each line of sight, 0 to 1."""
-    c, s = np.cos(placement.yaw), np.sin(placement.yaw)
-    ox = sensor.x - placement.x - c * reflectors.centre_x
-    oy = sensor.y - placement.y - s * reflectors.centre_x
-    matter = np.flatnonzero((reflectors.blocks > 0.04) & (np.hypot(ox, oy) < 90.0 + reflectors.half_length))
-    c, s, ox, oy = c[matter], s[matter], ox[matter], oy[matter]
-    start_x, start_y = c * ox + s * oy, -s * ox + c * oy
+    near = np.hypot(bearing.outside_x, bearing.outside_y) < 80.0
+    matter = np.flatnonzero((reflectors.blocks > 0.04) & near)
+    c, s = bearing.cos[matter], bearing.sin[matter]
+    start_x, start_y = bearing.px[matter], bearing.py[matter]
     dir_x = at_x[:, None] * c + at_y[:, None] * s
-    dir_y = -at_x[:, None] * s + at_y[:, None] * c
-    dir_x = np.where(np.abs(dir_x) < 1e-9, 1e-9, dir_x)
-    dir_y = np.where(np.abs(dir_y) < 1e-9, 1e-9, dir_y)
-    hx, hy = reflectors.half_length[matter], reflectors.half_width[matter]
-    t1, t2 = (-hx - start_x) / dir_x, (hx - start_x) / dir_x
-    t3, t4 = (-hy - start_y) / dir_y, (hy - start_y) / dir_y
-    entry = np.maximum(np.minimum(t1, t2), np.minimum(t3, t4))
-    leave = np.minimum(np.maximum(t1, t2), np.maximum(t3, t4))
+    dir_y = at_y[:, None] * c - at_x[:, None] * s
+    inverse_x = 1 / np.where(np.abs(dir_x) < 1e-9, 1e-9, dir_x)
+    inverse_y = 1 / np.where(np.abs(dir_y) < 1e-9, 1e-9, dir_y)
+    middle_x, half_x = -start_x * inverse_x, reflectors.half_length[matter] * np.abs(inverse_x)
+    middle_y, half_y = -start_y * inverse_y, reflectors.half_width[matter] * np.abs(inverse_y)
+    entry = np.maximum(middle_x - half_x, middle_y - half_y)
+    leave = np.minimum(middle_x + half_x, middle_y + half_y)
     between = (entry < leave) & (leave > 0) & (entry < 0.999) & (matter[None] != thing[:, None])
-    passed = np.where(between, 1 - reflectors.blocks[matter], 1.0).prod(axis=1)
-    return 1 - passed
+    return 1 - np.where(between, 1 - reflectors.blocks[matter], 1.0).prod(axis=1)
 
 
 def _ghosts(echoes: _Echoes, rng: np.random.Generator) -> _Echoes:

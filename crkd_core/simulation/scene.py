@@ -17,7 +17,7 @@ from crkd_core.simulation.backdrop import Backdrop, View, build_backdrop, build_
 from crkd_core.simulation.camera import render
 from crkd_core.simulation.config import SimulationConfig
 from crkd_core.simulation.frames import Array, compose, move, planar_pose, quaternion_from_yaw
-from crkd_core.simulation.ground import Ground, build_ground, map_image
+from crkd_core.simulation.ground import Ground, build_ground, map_image, map_size_m
 from crkd_core.simulation.lidar import Beams, build_beams, scan
 from crkd_core.simulation.motion import Kinematics
 from crkd_core.simulation.photo import Film, jpeg_bytes
@@ -38,7 +38,6 @@ from crkd_core.simulation.traffic import populate
 from crkd_core.simulation.world import World, states
 
 _EXTENSIONS = {"camera": (".jpg", "jpg"), "lidar": (".pcd.bin", "pcd"), "radar": (".pcd", "pcd")}
-_MAP_SIZE_M = 700.0
 _FIRST_DAY = datetime(2018, 7, 2, 9, tzinfo=timezone.utc)
 
 
@@ -85,7 +84,7 @@ def build_world(config: SimulationConfig, plan: ScenePlan) -> tuple[World, Scena
     yaw = float(rng.uniform(-math.pi, math.pi))
     middle = np.array([np.mean(scenario.plan.x_range), np.mean(scenario.plan.y_range), 0.0])
     global_from_world = planar_pose(0.0, 0.0, yaw)
-    global_from_world[:2, 3] = (_MAP_SIZE_M / 2 - move(global_from_world, middle))[:2]
+    global_from_world[:2, 3] = (map_size_m(scenario.plan) / 2 - move(global_from_world, middle))[:2]
     crossing = "" if scenario.manoeuvre == "straight" else "intersection, "
     description = f"{scenario.conditions.label}{crossing}{scenario.manoeuvre}, road works, parked vehicles, pedestrians (simulated)"
     start = _FIRST_DAY + timedelta(days=int(rng.integers(0, 400)), seconds=int(rng.integers(0, 36000)))
@@ -279,7 +278,7 @@ def _describe_scene(root: Path, stage: _Stage, tables: SceneRecords) -> None:
     image = f"maps/{plan_map}.png"
     _, png = cv2.imencode(
         ".png",
-        map_image(stage.ground, world.global_from_world, _MAP_SIZE_M),
+        map_image(stage.ground, world.global_from_world, map_size_m(world.plan)),
         [cv2.IMWRITE_PNG_COMPRESSION, 3],
     )
     (root / image).write_bytes(png.tobytes())

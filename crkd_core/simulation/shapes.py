@@ -177,7 +177,7 @@ class ShapeBuilder:
             reflectivity=np.array(self._reflectivity),
             vertices=np.concatenate([face[0] for face in self._faces]),
             face_sizes=np.array([len(face[0]) for face in self._faces]),
-            face_normals=np.concatenate([_polygon_normals(face[0][None]) for face in self._faces]),
+            face_normals=_polygon_normals(np.stack([face[0][:3] for face in self._faces])),
             face_colours=np.array([face[1] for face in self._faces], dtype=float),
             face_parts=np.array([face[2] for face in self._faces]),
             face_glow=np.array([face[3] for face in self._faces]),

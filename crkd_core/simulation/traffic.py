@@ -9,7 +9,6 @@ import numpy as np
 from crkd_core.simulation.catalog import KINDS
 from crkd_core.simulation.frames import Array
 from crkd_core.simulation.motion import (
-    Kinematics,
     Motion,
     Path,
     SpeedProfile,
@@ -32,7 +31,7 @@ from crkd_core.simulation.world import (
     ROAD_EDGE,
     STOP_LINE,
     Thing,
-    overlap_in_time,
+    rectangles_meet,
 )
 
 _LANE_DECK = (
@@ -40,13 +39,18 @@ _LANE_DECK = (
     "truck",
     "car",
     "motorcycle",
+    "car",
     "bus",
     "car",
     "lorry",
     "car",
     "motorcycle",
+    "car",
+    "truck",
+    "car",
     "ambulance",
     "car",
+    "motorcycle",
     "bendy",
 )
 _PARKING_DECK = (
@@ -74,6 +78,8 @@ _WALK_DECK = (
     "adult",
     "officer",
 )
+_SPREAD = 2.6
+"""Factor on all gaps that makes density 1 the default number of boxes."""
 _EXTRAS = ("stroller", "wheelchair", "personal_mobility", "animal", "pushable", "debris", "bicycle_rack")
 
 
@@ -85,31 +91,39 @@ class Population:
     rng: np.random.Generator
     density: float
     things: list[Thing] = field(default_factory=list)
-    _tracks: list[tuple[Kinematics, Array]] = field(default_factory=list)
+    _tracks: list[Array] = field(default_factory=list)  # x, y, yaw over time
+    _sizes: list[Array] = field(default_factory=list)  # length, width
 
     def __post_init__(self) -> None:
         self.times = np.arange(-0.5, self.scenario.duration_s + 0.5, 0.2)
         ego = self.scenario.ego.at(self.times)
-        ahead = ego._replace(
-            x=ego.x + EGO_CENTRE_M * np.cos(ego.yaw), y=ego.y + EGO_CENTRE_M * np.sin(ego.yaw)
-        )
-        self._tracks.append((ahead, EGO_SIZE))
+        x, y = ego.x + EGO_CENTRE_M * np.cos(ego.yaw), ego.y + EGO_CENTRE_M * np.sin(ego.yaw)
+        self._tracks.append(np.stack([x, y, ego.yaw]))
+        self._sizes.append(EGO_SIZE)
 
     def place(self, name: str, motion: Motion, parked: bool = False) -> bool:
         """Add an object if it never comes too close to what is already there."""
         kind = KINDS[name]
         size = np.array(kind.size_wlh_m) * (1 + np.clip(self.rng.normal(0, kind.size_spread, 3), -0.15, 0.15))
         w, l, h = (float(v) for v in size)
-        track = motion.at(self.times)
+        track = np.stack(motion.at(self.times)[:3])
         footprint = np.array([l, w])
-        margin = 0.35 if max(w, l) > 1.2 else 0.12
-        for other, other_size in self._tracks:
-            if overlap_in_time(track, footprint, other, other_size, margin):
-                return False
-        shape = kind.make((w, l, h), self.rng)
-        self.things.append(Thing(shape, motion, kind.echo, kind, parked))
-        self._tracks.append((track, footprint))
+        if self._touches(track, footprint, 0.35 if max(w, l) > 1.2 else 0.12):
+            return False
+        self.things.append(Thing(kind.make((w, l, h), self.rng), motion, kind.echo, kind, parked))
+        self._tracks.append(track)
+        self._sizes.append(footprint)
         return True
+
+    def _touches(self, track: Array, footprint: Array, margin: float) -> bool:
+        tracks, sizes = np.stack(self._tracks), np.stack(self._sizes)
+        reach = (np.hypot(sizes[:, 0], sizes[:, 1]) + np.hypot(*footprint)) / 2 + margin
+        near = np.hypot(tracks[:, 0] - track[0], tracks[:, 1] - track[1]) < reach[:, None]
+        for k in np.flatnonzero(near.any(axis=1)):
+            when = near[k]
+            if rectangles_meet(track[:, when], footprint, tracks[k][:, when], sizes[k], margin):
+                return True
+        return False
 
     def deck(self, names: tuple[str, ...]) -> Iterator[str]:
         """Endless draws in which every name comes up as often as it stands in `names`."""
@@ -134,7 +148,7 @@ def populate(scenario: Scenario, density: float, rng: np.random.Generator) -> tu
 
 
 def _gap(crowd: Population, low: float, high: float) -> float:
-    return float(crowd.rng.uniform(low, high)) / crowd.density
+    return _SPREAD * float(crowd.rng.uniform(low, high)) / crowd.density
 
 
 def _convoy(
@@ -153,7 +167,7 @@ def _ego_lane_company(crowd: Population) -> None:
     """A vehicle ahead of the ego vehicle that does the same a little further on, and one behind."""
     scenario, rng = crowd.scenario, crowd.rng
     ego = scenario.ego
-    deck = crowd.deck(("car", "truck", "motorcycle", "bus", "car"))
+    deck = crowd.deck(("car", "truck", "motorcycle", "car", "car", "bus"))
     if scenario.manoeuvre != "stop at red light" and rng.random() < 0.7:
         _convoy(crowd, next(deck), ego.path, ego.profile, float(rng.uniform(19, 27)))
     _convoy(crowd, next(deck), ego.path, ego.profile, -float(rng.uniform(8, 14)))

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crkd_core.simulation.catalog import Kind, RadarEcho
 from crkd_core.simulation.frames import Array
@@ -94,25 +93,22 @@ def states(things: tuple[Thing, ...], times: Array) -> Kinematics:
     return Kinematics(*out)
 
 
-def overlap_in_time(
-    first: Kinematics, first_size: NDArray, second: Kinematics, second_size: NDArray, margin: float
+def rectangles_meet(
+    first: Array, first_size: Array, second: Array, second_size: Array, margin: float
 ) -> bool:
-    """Whether two oriented rectangles (length, width) come closer than about `margin` at any of the times."""
-    dx, dy = second.x - first.x, second.y - first.y
-    reach = np.hypot(*first_size) / 2 + np.hypot(*second_size) / 2 + margin
-    near = np.hypot(dx, dy) < reach
-    if not near.any():
-        return False
-    apart = np.zeros(int(near.sum()), dtype=bool)
-    for axis_of, other, size, other_size in (
-        (first, second, first_size, second_size),
-        (second, first, second_size, first_size),
-    ):
-        yaw, turn = axis_of.yaw[near], (other.yaw - axis_of.yaw)[near]
+    """Whether two oriented rectangles come closer than about `margin` (m) at any time.
+
+    Args:
+        first, second: (3, T) x, y, yaw over time.
+        first_size, second_size: Length and width in metres.
+    """
+    dx, dy = second[0] - first[0], second[1] - first[1]
+    turn = second[2] - first[2]
+    c, s = np.abs(np.cos(turn)), np.abs(np.sin(turn))
+    apart = np.zeros(len(dx), dtype=bool)
+    for yaw, size, other_size in ((first[2], first_size, second_size), (second[2], second_size, first_size)):
         for k in range(2):
-            angle = yaw + k * np.pi / 2
-            between = np.abs(dx[near] * np.cos(angle) + dy[near] * np.sin(angle))
-            c, s = np.abs(np.cos(turn)), np.abs(np.sin(turn))
+            between = np.abs(dx * np.cos(yaw + k * np.pi / 2) + dy * np.sin(yaw + k * np.pi / 2))
             extent = other_size[0] * (c if k == 0 else s) + other_size[1] * (s if k == 0 else c)
             apart |= between > size[k] / 2 + extent / 2 + margin
     return bool((~apart).any())
