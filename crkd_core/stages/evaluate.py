@@ -16,13 +16,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.detections import (
-    SUBMISSION_NAME,
-    TABLE_NAME,
-    Detections,
-    read_detections,
-    write_submission,
-)
+from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
 from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.metrics import Metrics
 from crkd_core.evaluation.official import evaluate_official
@@ -86,8 +80,8 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     Raises:
         MissingArtifactError: there is no such model, or nothing is prepared.
         ConfigError: the prepared data lack a sensor that the model needs.
-        UsageError: the version has no such split, or the split no samples.
-        DatasetError: the devkit cannot open the data set.
+        UsageError: the version has no such split.
+        DatasetError: the split is empty, a sensor file is missing, or the devkit cannot open the data set.
     """
     if request.batch_size < 1 or request.workers < 0:
         raise UsageError(
@@ -100,9 +94,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     prepared = _open_prepared(request, model, detector, workspace)
     split = resolve_split(request.split, prepared.version)
     tokens = prepared.tokens(request.split)
-    if not tokens:
-        raise UsageError(f"{prepared.artifact.label} has no samples of the split {split}; choose another --split.")
-    how = {
+    how: dict[str, Any] = {
         "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
         "settings": {"split": split, "precision": "fp32"},
         "inputs": {"model": model.reference(), "prepared": prepared.artifact.reference()},
@@ -133,17 +125,6 @@ def read_metrics(artifact: Artifact) -> Metrics | None:
         raise artifact.damaged(METRICS_NAME, f"it cannot be read as metrics: {error}") from None
 
 
-def evaluations(workspace: Workspace, split: str | None = None) -> list[Artifact]:
-    """Finished evaluations (of an official split), oldest first."""
-    found = workspace.artifacts(STAGE)
-    return [artifact for artifact in found if split in (None, artifact.manifest.facts.get("split"))]
-
-
-def open_evaluated(artifact: Artifact) -> Detections:
-    """The detections of a finished evaluation."""
-    return read_detections(artifact)
-
-
 def _open_prepared(
     request: EvaluateRequest, model: Artifact, detector: DetectorConfig, workspace: Workspace
 ) -> PreparedData:
@@ -166,7 +147,7 @@ def _detect_all(
 ) -> Detections:
     trained = load_trained(model, device)
     data, detector = trained.config.data, trained.detector_config
-    dataset = SampleDataset(prepared, tokens, data, detector.modalities)
+    dataset = SampleDataset(prepared, tokens, data, detector.modalities, bev=None, seed=trained.config.train.seed)
     indices = list(range(len(tokens)))
     batches = [indices[start : start + request.batch_size] for start in range(0, len(tokens), request.batch_size)]
     found = detect(
@@ -195,16 +176,16 @@ def _score(
     if split == "test":
         progress.message("the test split has no public annotations: the submission is written, metrics are not.")
     else:
-        metrics = evaluate_official(
-            prepared.dataroot, prepared.version, split, writer.path / SUBMISSION_NAME, progress
-        )
+        metrics = evaluate_official(prepared.dataroot, prepared.version, split, writer.path / SUBMISSION_NAME, progress)
     write_json(writer.path / METRICS_NAME, metrics.to_json() if metrics else None)
+    grid = read_run_config(model).data.grid
     facts: dict[str, Any] = {
         "model": model.name,
         "role": model.manifest.settings.get("role"),
         "modalities": model.manifest.settings["detector"]["modalities"],
         "split": split,
         "samples": samples,
+        "extent_m": max(abs(edge) for edge in (*grid.x_range_m, *grid.y_range_m)),
     }
     if metrics is not None:
         facts |= {"mean_ap": metrics.mean_ap, "nds": metrics.nds}

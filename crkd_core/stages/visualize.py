@@ -1,0 +1,278 @@
+"""Stage ``visualize``: pictures of samples with what one or several models detected in them."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.data.images import read_image
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import ArtifactError, DamagedArtifactError, MissingArtifactError, StaleArtifactError, UsageError
+from crkd_core.evaluation.decode import SampleDetections
+from crkd_core.evaluation.detections import Detections, read_detections
+from crkd_core.nuscenes.lidar import read_lidar
+from crkd_core.nuscenes.splits import resolve_split
+from crkd_core.progress import Progress
+from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
+from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.visualization.figure import write_picture
+from crkd_core.visualization.report import PictureEntry, ScoreEntry, write_report
+from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
+
+STAGE = "visualize"
+INDEX_NAME = "index.html"
+MAX_MODELS = 4
+_USUAL_ORDER = ("teacher", "plain", "control", "crkd")
+_RADAR_SWEEPS = 1
+
+
+@dataclass(frozen=True)
+class VisualizeRequest:
+    """What to draw.
+
+    Attributes:
+        split: train, val or test, or an official split name.
+        samples: number of samples, drawn at random by `seed`; all of the split where there are fewer.
+        tokens: draw exactly these samples instead.
+        models: evaluated models, one panel each, at most 4; () for all that are evaluated on the split.
+        nuscenes: where the data set is now, if it moved since it was prepared.
+        score: detections below it are not shown.
+    """
+
+    split: str = "val"
+    samples: int = 4
+    tokens: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    seed: int = 0
+    nuscenes: Path | None = None
+    score: float = 0.3
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class VisualizeResult:
+    """Finished pictures: `paths` of the PNG files in the order of `tokens`, and the `index` page that shows them."""
+
+    artifact: Artifact
+    tokens: tuple[str, ...]
+    paths: tuple[Path, ...]
+    index: Path
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One evaluated model."""
+
+    evaluation: Artifact
+    detections: Detections
+
+    @property
+    def name(self) -> str:
+        return self.evaluation.manifest.facts["model"]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return tuple(self.evaluation.manifest.facts["modalities"])
+
+
+def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progress) -> VisualizeResult:
+    """Draw cameras and bird's-eye views of some samples, with ground truth and one panel for each model.
+
+    A killed call continues with the first missing picture.
+
+    Raises:
+        MissingArtifactError: a model, or any model, has no detections on the split.
+        UsageError: a sample is not in the split, or an option makes no sense.
+        DatasetError: a sensor file is missing or damaged.
+    """
+    if request.samples < 1 or not 0 <= request.score <= 1:
+        raise UsageError(
+            f"at least 1 sample and a score between 0 and 1 are expected, found {request.samples} and {request.score}."
+        )
+    evaluations = _choose_evaluations(request, workspace, progress)
+    prepared = _open_prepared(request, evaluations, workspace)
+    tokens = _choose_tokens(request, prepared)
+    inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
+    how: dict[str, Any] = {
+        "command": _command(request),
+        "settings": {"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
+        "inputs": {"prepared": prepared.artifact.reference(), **inputs},
+        "force": request.force,
+        "replace": True,
+    }
+    with workspace.write(STAGE, request.split, **how) as writer:
+        if writer.finished is None:
+            models = [_Shown(artifact, read_detections(artifact)) for artifact in evaluations]
+            _draw(writer.path, tokens, models, prepared, request.score, progress)
+            _write_index(writer.path, request.split, tokens, models, prepared)
+        artifact = writer.finished or writer.finish({"samples": len(tokens), "models": [m.name for m in models]})
+    paths = tuple(artifact.file(_file_name(index, token)) for index, token in enumerate(tokens))
+    return VisualizeResult(artifact, tuple(tokens), paths, artifact.file(INDEX_NAME))
+
+
+def _choose_evaluations(request: VisualizeRequest, workspace: Workspace, progress: Progress) -> list[Artifact]:
+    """The evaluations to show, in the order of their panels."""
+    of_split = _latest_of_each_model(request.split, workspace)
+    if request.models:
+        if len(request.models) > MAX_MODELS:
+            raise UsageError(f"a picture has room for {MAX_MODELS} models, found {len(request.models)}.")
+        return [_usable(of_split, name, request.split, workspace) for name in dict.fromkeys(request.models)]
+    usual = {name: place for place, name in enumerate(_USUAL_ORDER)}
+    usable, problem = [], None
+    for name in sorted(of_split, key=lambda name: (usual.get(name, len(usual)), name)):
+        try:
+            usable.append(_usable(of_split, name, request.split, workspace))
+        except (StaleArtifactError, DamagedArtifactError) as error:
+            progress.warning(f"left out: {error}")
+            problem = problem or error
+    if not usable:
+        raise problem or _missing("MODEL", request.split, of_split, workspace)
+    if len(usable) > MAX_MODELS:
+        left_out = ", ".join(artifact.manifest.facts["model"] for artifact in usable[MAX_MODELS:])
+        progress.warning(f"a picture has room for {MAX_MODELS} models, so {left_out} is left out; choose with --model.")
+    return usable[:MAX_MODELS]
+
+
+def _latest_of_each_model(split: str, workspace: Workspace) -> dict[str, Artifact]:
+    found = {}
+    for artifact in workspace.artifacts(EVALUATE_STAGE):
+        official = artifact.manifest.facts["split"]
+        if split in (official, official.removeprefix("mini_")):
+            found[artifact.manifest.facts["model"]] = artifact
+    return found
+
+
+def _usable(of_split: dict[str, Artifact], name: str, split: str, workspace: Workspace) -> Artifact:
+    run = name.rpartition("/")[2]
+    if run not in of_split:
+        raise _missing(name, split, of_split, workspace)
+    make = f"crkd evaluate --model {name} --split {split}"
+    return workspace.find(EVALUATE_STAGE, of_split[run].name, needed_for=f"crkd {STAGE}", make=make)
+
+
+def _missing(name: str, split: str, of_split: dict[str, Artifact], workspace: Workspace) -> MissingArtifactError:
+    whose = "" if name == "MODEL" else f" of {name}"
+    there = f" (there are those of {', '.join(of_split)})" if of_split else ""
+    return MissingArtifactError(
+        f"crkd {STAGE} needs detections{whose} on {split}, and {workspace.root} has none{there}; make them with: "
+        f"crkd evaluate --model {name} --split {split}"
+    )
+
+
+def _open_prepared(request: VisualizeRequest, evaluations: list[Artifact], workspace: Workspace) -> PreparedData:
+    references = [artifact.manifest.inputs["prepared"] for artifact in evaluations]
+    for artifact, reference in zip(evaluations, references, strict=True):
+        if reference.name != references[0].name:
+            raise ArtifactError(
+                f"{evaluations[0].label} and {artifact.label} are of different data ({references[0].name} and "
+                f"{reference.name}) and cannot share a picture; choose with --model."
+            )
+    make = "crkd prepare --nuscenes DIR"
+    artifact = workspace.find(PREPARE_STAGE, references[0].name, needed_for=f"crkd {STAGE}", make=make)
+    return PreparedData(artifact, request.nuscenes)
+
+
+def _choose_tokens(request: VisualizeRequest, prepared: PreparedData) -> list[str]:
+    tokens = prepared.tokens(request.split)
+    if request.tokens:
+        strangers = sorted(set(request.tokens) - set(tokens))
+        if strangers:
+            split = resolve_split(request.split, prepared.version)
+            raise UsageError(f"{strangers[0]!r} is no sample of {split} in {prepared.artifact.label}; check --token.")
+        return list(dict.fromkeys(request.tokens))
+    count = min(request.samples, len(tokens))
+    chosen = np.random.default_rng(request.seed).choice(len(tokens), size=count, replace=False)
+    return [tokens[index] for index in sorted(chosen.tolist())]
+
+
+def _draw(
+    folder: Path,
+    tokens: list[str],
+    models: list[_Shown],
+    prepared: PreparedData,
+    score: float,
+    progress: Progress,
+) -> None:
+    names = [_file_name(index, token) for index, token in enumerate(tokens)]
+    done = [(folder / name).exists() for name in names]
+    with progress.task(STAGE, total=len(tokens), unit="pictures", done=sum(done)) as task:
+        for token, name, is_done in zip(tokens, names, done, strict=True):
+            if not is_done:
+                write_picture(folder / name, load_scene(token, models, prepared, score))
+                task.advance()
+
+
+def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: float) -> SceneView:
+    """One sample with its sensor data, ground truth and the detections of `models` above `score`."""
+    scene = prepared.scene_of(token)
+    values, _ = prepared.radar(token, _RADAR_SWEEPS)
+    points = read_lidar(prepared.dataroot / prepared.lidar_sweeps(token).paths[0])
+    extent_m = max(artifact.evaluation.manifest.facts["extent_m"] for artifact in models)
+    return SceneView(
+        token=token,
+        scene=scene.name,
+        condition=", ".join(text for text in (scene.description, scene.location) if text),
+        extent_m=extent_m,
+        truth=_truth(token, prepared, extent_m),
+        cameras=_cameras(token, prepared),
+        lidar=points[:, :4],
+        radar=values[:, [0, 1, 4, 5]],
+        models=tuple(
+            ModelView(model.name, _above(model.detections.sample(token), score), model.modalities) for model in models
+        ),
+    )
+
+
+def _truth(token: str, prepared: PreparedData, extent_m: float) -> LabelledBoxes:
+    annotations = prepared.annotations(token)
+    inside = (annotations.boxes.centre[:, :2].abs() <= extent_m).all(dim=1)
+    kept = (annotations.has_points & inside).numpy()
+    return LabelledBoxes(annotations.boxes, annotations.labels.numpy()).select(kept)
+
+
+def _cameras(token: str, prepared: PreparedData) -> tuple[CameraView, ...]:
+    cameras = prepared.cameras(token)
+    return tuple(
+        CameraView(
+            channel=channel,
+            image=np.asarray(read_image(prepared.dataroot / path)),
+            intrinsics=cameras.intrinsics[index],
+            lidar_from_camera=cameras.lidar_from_camera[index],
+        )
+        for index, (channel, path) in enumerate(zip(cameras.channels, cameras.paths, strict=True))
+    )
+
+
+def _above(found: SampleDetections, score: float) -> LabelledBoxes:
+    boxes = LabelledBoxes(found.boxes, found.labels.numpy(), found.scores.numpy())
+    return boxes.select(found.scores.numpy() >= score)
+
+
+def _write_index(folder: Path, split: str, tokens: list[str], models: list[_Shown], prepared: PreparedData) -> None:
+    pictures = []
+    for index, token in enumerate(tokens):
+        scene = prepared.scene_of(token)
+        pictures.append(PictureEntry(_file_name(index, token), token, scene.name, scene.description))
+    scores = []
+    for model in models:
+        facts = model.evaluation.manifest.facts
+        scores.append(ScoreEntry(model.name, " + ".join(model.modalities), facts.get("mean_ap"), facts.get("nds")))
+    write_report(
+        folder / INDEX_NAME, f"{resolve_split(split, prepared.version)} of {prepared.version}", pictures, scores
+    )
+
+
+def _file_name(index: int, token: str) -> str:
+    return f"{index:03d}-{token}.png"
+
+
+def _command(request: VisualizeRequest) -> str:
+    if request.tokens:
+        chosen = [f"--token {shlex.quote(token)}" for token in request.tokens]
+    else:
+        chosen = [f"--samples {request.samples} --seed {request.seed}"]
+    models = [f"--model {shlex.quote(model)}" for model in request.models]
+    return " ".join([f"crkd {STAGE} --split {request.split}", *chosen, *models, f"--score {request.score:g}"])
