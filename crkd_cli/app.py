@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -39,24 +39,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
-_STAGES = "The six stages, in order"
-_OTHERS = "Around them"
-for _function, _name in (
-    (prepare, "prepare"),
-    (train_teacher, "train-teacher"),
-    (extract_teacher, "extract-teacher"),
-    (distill, "distill"),
-    (evaluate, "evaluate"),
-    (visualize, "visualize"),
-):
-    app.command(_name, rich_help_panel=_STAGES)(_function)
-for _function, _name in (
-    (status, "status"),
-    (demo, "demo"),
-    (simulate, "simulate"),
-    (presets, "presets"),
-):
-    app.command(_name, rich_help_panel=_OTHERS)(_function)
+_STAGES: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "train-teacher": train_teacher,
+    "extract-teacher": extract_teacher,
+    "distill": distill,
+    "evaluate": evaluate,
+    "visualize": visualize,
+}
+_OTHERS: dict[str, Callable[..., None]] = {
+    "status": status,
+    "demo": demo,
+    "simulate": simulate,
+    "presets": presets,
+}
+for _title, _functions in (("The six stages, in order", _STAGES), ("Around them", _OTHERS)):
+    for _name, _function in _functions.items():
+        app.command(_name, rich_help_panel=_title)(_function)
 
 
 def _show_version(value: bool) -> None:

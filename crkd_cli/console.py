@@ -14,7 +14,7 @@ from rich.text import Text
 from crkd_cli.progress import PlainProgress, QuietProgress, RichProgress
 from crkd_core.progress import Progress, SilentProgress
 
-_PLAIN_WIDTH = 100
+_PLAIN_WIDTH = 80
 
 
 def is_terminal(stream: TextIO) -> bool:
@@ -35,7 +35,9 @@ def stderr() -> Console:
 def _console(stream: TextIO) -> Console:
     if is_terminal(stream):
         return Console(file=stream, highlight=False)
-    return Console(file=stream, force_terminal=False, no_color=True, highlight=False, width=_PLAIN_WIDTH, soft_wrap=False)
+    return Console(
+        file=stream, force_terminal=False, no_color=True, highlight=False, width=_PLAIN_WIDTH, soft_wrap=False
+    )
 
 
 def choose_progress(silent: bool = False, quiet: bool = False) -> Progress:
@@ -104,12 +106,13 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     print_lines(*(f"{name:<{width}}  {value}" for name, value in pairs))
 
 
-def make_table(columns: Sequence[str], title: str | None = None, numbers_from: int | None = None) -> Table:
-    """An empty table; the columns from `numbers_from` on are aligned to the right."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+def make_table(columns: Sequence[str], numbers_from: int | None = None, wrap_last_only: bool = False) -> Table:
+    """An empty table; the columns from `numbers_from` on are aligned to the right and never wrapped."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, name in enumerate(columns):
-        right = numbers_from is not None and index >= numbers_from
-        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        number = numbers_from is not None and index >= numbers_from
+        whole = number or (wrap_last_only and index < len(columns) - 1)
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     return table
 
 

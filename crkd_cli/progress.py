@@ -1,7 +1,7 @@
 """The command line's listeners of long work: bars on a terminal, plain lines in a file or pipe."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -25,12 +25,33 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def _fields_text(fields: dict[str, object]) -> str:
-    return "  ".join(f"{name} {value}" for name, value in fields.items())
+def sum_families(values: Mapping[str, float]) -> dict[str, float]:
+    """``a/b`` and ``a/c`` as their sum ``a``: a dozen terms, one per head task, are more than a line can show."""
+    sums: dict[str, float] = {}
+    for name, value in values.items():
+        family = name.partition("/")[0]
+        sums[family] = sums.get(family, 0.0) + value
+    return sums
+
+
+def _fields_text(fields: Mapping[str, object]) -> str:
+    terms = {name: float(str(value)) for name, value in fields.items() if "/" in name and _is_number(value)}
+    texts = {name: value for name, value in fields.items() if name not in terms}
+    sums = {name: f"{value:.2f}" for name, value in sum_families(terms).items()}
+    return "  ".join(f"{name} {text}" for name, text in {**sums, **texts}.items())
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
 
 
 def _count(done: int, total: int | None, unit: str) -> str:
-    words = f" {unit}" if unit else ""
+    last = total if total is not None else done
+    words = f" {unit}{'' if last == 1 or unit.endswith('s') else 's'}" if unit else ""
     return f"{done}/{total}{words}" if total is not None else f"{done}{words}"
 
 

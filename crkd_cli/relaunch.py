@@ -33,10 +33,14 @@ def _agreed_device(device: str, gpus: int | None, processes: int | None) -> str:
     import torch
 
     if gpus is not None and processes is not None:
-        raise UsageError("--gpus and --processes exclude each other: --gpus N runs on N GPUs, --processes N on the CPU.")
+        raise UsageError(
+            "--gpus and --processes exclude each other: --gpus N runs on N GPUs, --processes N on the CPU."
+        )
     if processes is not None and processes > 1:
         if device not in ("auto", "cpu"):
-            raise UsageError(f"--processes {processes} runs on the CPU and does not go with --device {device}; use --gpus.")
+            raise UsageError(
+                f"--processes {processes} runs on the CPU and does not go with --device {device}; use --gpus."
+            )
         return "cpu"
     if gpus is None:
         return device
@@ -44,10 +48,9 @@ def _agreed_device(device: str, gpus: int | None, processes: int | None) -> str:
         raise UsageError(f"--gpus {gpus} does not go with --device {device}; leave one of them out.")
     available = torch.cuda.device_count()
     if gpus > available:
-        raise UsageError(
-            f"--gpus {gpus} was asked for, but torch sees {available} GPU{'s' if available != 1 else ''} on this machine; "
-            + (f"use --gpus {available}." if available else "leave --gpus out, or use --processes N for CPU processes.")
-        )
+        seen = "1 GPU" if available == 1 else f"{available} GPUs"
+        advice = f"use --gpus {available}" if available else "leave --gpus out, or use --processes N for CPU processes"
+        raise UsageError(f"--gpus {gpus} was asked for, but torch sees {seen} on this machine; {advice}.")
     return "cuda" if device == "auto" else device
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from crkd_cli import console
-from crkd_cli.progress import format_seconds
+from crkd_cli.progress import format_seconds, sum_families
 
 if TYPE_CHECKING:
     from crkd_core.stages.extract import ExtractResult
@@ -14,7 +14,9 @@ def print_training(result: "TrainResult | None") -> None:
     """A trained model; nothing on the processes that do not report."""
     if result is None:
         return
-    losses = {name.removeprefix("loss/"): value for name, value in result.losses.items() if name.startswith("loss/")}
+    losses = sum_families(
+        {name.removeprefix("loss/"): value for name, value in result.losses.items() if name.startswith("loss/")}
+    )
     facts: list[tuple[str, object]] = [("trained", result.artifact.path)]
     facts.append(("length", f"{result.epochs} epochs, {result.steps} steps" + _took(result.seconds, result.reused)))
     if losses:

@@ -35,9 +35,7 @@ def demo(
     samples: Annotated[int, typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.")] = 20,
     preset: Annotated[
         str,
-        typer.Option(
-            "--preset", help="Configuration (see: crkd presets).", autocompletion=options.complete_preset
-        ),
+        typer.Option("--preset", help="Configuration (see: crkd presets).", autocompletion=options.complete_preset),
     ] = "tiny",
     overrides: options.SetOption = None,
     device: options.DeviceOption = "auto",
@@ -147,9 +145,7 @@ class _Demo:
     def _distill(self, losses: tuple[str, ...] | None, init: str = "auto", name: str | None = None) -> None:
         from crkd_core.stages.distill import DistillRequest, distill
 
-        request = DistillRequest(
-            self._config, losses, init=init, name=name, device=self._device, force=self._force
-        )
+        request = DistillRequest(self._config, losses, init=init, name=name, device=self._device, force=self._force)
         distill(request, self._workspace, self._progress)
 
     def _evaluate(self) -> None:
@@ -162,10 +158,8 @@ class _Demo:
     def _visualize(self) -> None:
         from crkd_core.stages.visualize import VisualizeRequest, visualize
 
-        result = visualize(
-            VisualizeRequest(models=tuple(MODELS), force=self._force), self._workspace, self._progress
-        )
-        self._pictures = list(result.paths)
+        result = visualize(VisualizeRequest(models=tuple(MODELS), force=self._force), self._workspace, self._progress)
+        self._pictures = [*result.paths, result.index]
 
     def print_results(self) -> None:
         """The table of the four models, and where the pictures are."""
@@ -176,7 +170,7 @@ class _Demo:
         console.print_lines(
             "",
             "teacher: camera + LiDAR. The others: camera + radar.",
-            f"control: the plain student trained {epochs} epochs longer without a teacher, as long as the distilled one.",
+            f"control: the plain student, trained on for {epochs} epochs without a teacher, as long as the distilled one.",
             "",
             *(str(path) for path in self._pictures),
         )

@@ -1,7 +1,6 @@
 """``crkd evaluate``."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -1,7 +1,7 @@
 """``crkd status``."""
 
 import json
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _COLOURS = {"finished": "green", "unfinished": "yellow", "running": "cyan", "stale": "red", "damaged": "red"}
 _NAMES = {"mean_ap": "mAP", "nds": "NDS"}
-_MOST_FACTS = 3
+_SHOWN_FACTS = ("split", "mean_ap", "nds", "epochs", "loss", "items", "views", "samples", "annotations")
 
 
 def status(
@@ -37,18 +37,20 @@ def status(
         _print_artifacts(found)
     else:
         console.print_lines(f"{found.root} is empty.")
-    console.print_lines(f"next: {found.next_command} ({found.next_reason})" if found.next_command else found.next_reason)
+    console.print_lines(
+        f"next: {found.next_command} ({found.next_reason})" if found.next_command else found.next_reason
+    )
 
 
 def _print_artifacts(found: "WorkspaceStatus") -> None:
     from rich.text import Text
 
-    table = console.make_table(["artifact", "state", "when", "size", "facts"])
+    table = console.make_table(["artifact", "state", "when", "size", "facts"], wrap_last_only=True)
     for artifact in found.artifacts:
         table.add_row(
             artifact.label,
             Text(artifact.state, style=_COLOURS[artifact.state]),
-            _local_time(artifact.when),
+            _age(artifact.when),
             console.format_size(artifact.size_bytes),
             _facts(artifact.facts),
         )
@@ -58,24 +60,29 @@ def _print_artifacts(found: "WorkspaceStatus") -> None:
             console.print_lines(f"{artifact.label} is {artifact.state}: {artifact.reason}")
 
 
-def _local_time(when: str) -> str:
-    return datetime.fromisoformat(when).astimezone().strftime("%Y-%m-%d %H:%M")
+def _age(when: str) -> str:
+    seconds = (datetime.now(timezone.utc) - datetime.fromisoformat(when)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "now"
 
 
 def _facts(facts: dict[str, Any]) -> str:
-    parts = []
     final = facts.get("final")
     if isinstance(final, dict) and "loss/total" in final:
         facts = {**facts, "loss": final["loss/total"]}
-    for name, value in facts.items():
-        shown = _NAMES.get(name, name.replace("_", " "))
-        if isinstance(value, bool) or value is None or (isinstance(value, str) and len(value) > 30):
-            continue
+    parts = []
+    for name in _SHOWN_FACTS:
+        value = facts.get(name)
+        shown = _NAMES.get(name, name)
         if isinstance(value, float):
             parts.append(f"{shown} {value:.3g}")
-        elif isinstance(value, int | str):
+        elif isinstance(value, int):
+            parts.append(f"{value} {shown}")
+        elif isinstance(value, str):
             parts.append(f"{shown} {value}")
-    return ", ".join(parts[:_MOST_FACTS])
+    return ", ".join(parts)
 
 
 def _to_json(found: "WorkspaceStatus") -> dict[str, Any]:

@@ -22,7 +22,7 @@ def visualize(
         typer.Option(
             "--model",
             "-m",
-            help="Evaluated model to show, may be repeated; all evaluated ones.",
+            help="Evaluated model to show, may be repeated (at most 4); the evaluated ones.",
             autocompletion=options.complete_model,
             show_default=False,
         ),
@@ -49,4 +49,4 @@ def visualize(
         force=force,
     )
     result = visualize(request, session.workspace(workspace), session.progress())
-    console.print_lines(*(str(path) for path in result.paths))
+    console.print_lines(*(str(path) for path in (*result.paths, result.index)))

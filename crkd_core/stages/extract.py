@@ -218,8 +218,9 @@ class _Extraction:
         ]
         frozen = FrozenTeacher(load_trained(teacher, device).detector, self._config.data.grid.build(), self._config.distill)
         for keys, batch in zip(batches, load_batches(self._dataset, batches, self._config.train.workers, device)):
-            yield from self._items(frozen, keys, batch.to(device))
+            items = list(self._items(frozen, keys, batch.to(device)))
             task.advance(len(batch))
+            yield from items
 
     def _items(
         self, teacher: FrozenTeacher, keys: list[tuple[int, int]], batch: Batch

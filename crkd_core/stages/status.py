@@ -1,6 +1,7 @@
 """What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -113,10 +114,8 @@ def _stage_status(workspace: Workspace, stage: str, thorough: bool) -> list[Arti
 
 def _unfinished(stage: str, path: Path) -> ArtifactStatus:
     command = CHAIN.get(stage, f"crkd {stage}")
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         command = json.loads((path / "request.json").read_text(encoding="utf-8"))["command"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     return ArtifactStatus(
         stage=stage,
         name=path.name.removesuffix(_PARTIAL),

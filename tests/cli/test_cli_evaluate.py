@@ -40,7 +40,8 @@ def test_one_model_shows_its_classes_within_80_columns(crkd, asked):
     result = crkd("evaluate", "--split", "train", "--batch-size", "2")
     assert result.code == 0
     assert [(request.model, request.split, request.batch_size) for request in asked] == [(None, "train", 2)]
-    assert "0.2500  0.3750" in result.out
+    assert result.out.split().count("0.2500") > 10
+    assert "0.3750" in result.out
     assert all(name in result.out for name in DETECTION_CLASSES)
     assert "nan" not in result.out
     tables = [line for line in result.out.splitlines() if "/" not in line]

@@ -30,7 +30,8 @@ FLAGS = {
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
-    "demo": _REPORTING | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
+    "demo": _REPORTING
+    | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
     "simulate": _REPORTING
     | {"--out", "--kind", "--scenes", "--val-scenes", "--samples", "--seed", "--set", "--processes", "--force"},
     "presets": {"--debug"},

@@ -123,7 +123,14 @@ def test_format_seconds(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (250_000, "250 kB"), (3.2e9, "3.2 GB"), (4e12, "4.0 TB")]
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (250_000, "250 kB"), (3.2e9, "3.2 GB"), (4e12, "4.0 TB")],
 )
 def test_format_size(size, text):
     assert console.format_size(size) == text
+
+
+def test_terms_of_one_family_are_shown_as_their_sum(stream):
+    with PlainProgress(stream).task("training", unit="step") as task:
+        task.advance(2, **{"epoch": "1/8", "heatmap/car": "1.25", "heatmap/bus": "2.50", "odd/name": "x", "total": "9"})
+    assert "done, 2 steps in 0:00, heatmap 3.75  epoch 1/8  odd/name x  total 9" in stream.getvalue()

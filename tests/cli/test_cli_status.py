@@ -59,7 +59,7 @@ def test_everything_made_from_a_remade_artifact_is_stale(workspace, make):
     make("prepare", "my-prepare", text="other contents", force=True)
     found = workspace_status(workspace)
     states = {artifact.stage: artifact.state for artifact in found.artifacts}
-    assert states == {"prepare": "finished", **{stage: "stale" for stage in list(CHAIN)[1:]}}
+    assert states == {"prepare": "finished", **dict.fromkeys(list(CHAIN)[1:], "stale")}
     assert found.next_command == "crkd train-teacher --name my-train-teacher --force"
     assert "prepare/my-prepare has been remade" in found.next_reason
 
