@@ -13,7 +13,7 @@ from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig
 from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, test_view, without_view
 from crkd_core.data.images import normalise_images, read_image, transform_image
-from crkd_core.data.points import augment_lidar, in_lidar_range, load_lidar, radar_features, training_boxes
+from crkd_core.data.points import load_lidar, radar_features, training_boxes
 from crkd_core.data.prepared import Cameras, PreparedData
 from crkd_core.data.samples import Sample
 from crkd_core.errors import DatasetError, StaleArtifactError
@@ -134,9 +134,20 @@ class SampleDataset(Dataset):
 
     def _lidar(self, view: View, token: str) -> Tensor:
         sweeps = self.prepared.lidar_sweeps(token)
-        points = load_lidar(self.prepared.dataroot, sweeps, view.lidar_sweeps, self.data.lidar)
-        points = augment_lidar(points, view.augmented_from_lidar)
-        return torch.from_numpy(points[in_lidar_range(points, self.data.grid)])
+        if view.lidar_sweeps.max(initial=0) >= len(sweeps.paths):
+            raise StaleArtifactError(
+                f"the stored view of sample {token} uses LiDAR sweep {int(view.lidar_sweeps.max())}, and only "
+                f"{len(sweeps.paths)} are prepared; make the targets again with: crkd extract-teacher --force"
+            )
+        points = load_lidar(
+            self.prepared.dataroot,
+            sweeps,
+            view.lidar_sweeps,
+            view.augmented_from_lidar,
+            self.data.lidar,
+            self.data.grid,
+        )
+        return torch.from_numpy(points)
 
     def _radar(self, view: View, token: str) -> Tensor:
         values, codes = self.prepared.radar(token, self.data.radar.sweeps)

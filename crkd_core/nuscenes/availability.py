@@ -52,8 +52,8 @@ class Missing:
         if needed:
             lines = [line for name in needed for line in refused[name]]
             raise DatasetError(
-                f"{dataroot} is incomplete: {'; '.join(lines)}. Unpack the missing archives, or go on without them with "
-                f"--allow-missing {','.join(name for name in ALLOWABLE if refused[name])}."
+                f"{dataroot} is incomplete: {'; '.join(lines)}. Unpack the missing archives, or go on without "
+                f"them with --allow-missing {','.join(name for name in ALLOWABLE if refused[name])}."
             )
 
 

@@ -41,7 +41,8 @@ def find_version(dataroot: Path, version: str | None = None) -> str:
                 f"{dataroot} is the folder of the tables; give the one that contains it: {dataroot.resolve().parent}"
             )
         raise DatasetError(
-            f"{dataroot} is not a nuScenes folder: expected a folder v1.0-* of JSON tables beside samples/ and sweeps/, found none."
+            f"{dataroot} is not a nuScenes folder: expected a folder v1.0-* of JSON tables beside samples/ "
+            "and sweeps/, found none."
         )
     if version is not None:
         if version not in found:
@@ -64,7 +65,8 @@ def digest_tables(folder: Path) -> str:
                     checksum.update(block)
         except FileNotFoundError:
             raise DatasetError(
-                f"the table {path} is missing; expected every nuScenes JSON table in {folder}: unpack the metadata archive again."
+                f"the table {path} is missing; expected every nuScenes JSON table in {folder}: "
+                "unpack the metadata archive again."
             ) from None
         except OSError as error:
             raise DatasetError(f"the table {path} cannot be read: {error.strerror or error}.") from None

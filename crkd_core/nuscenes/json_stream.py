@@ -44,7 +44,8 @@ def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
     except FileNotFoundError:
         raise DatasetError(
-            f"the table {path} is missing; expected every nuScenes JSON table in {path.parent}: unpack the metadata archive again."
+            f"the table {path} is missing; expected every nuScenes JSON table in {path.parent}: "
+            "unpack the metadata archive again."
         ) from None
     except UnicodeDecodeError as error:
         raise DatasetError(
@@ -59,8 +60,9 @@ def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
 def _broken(path: Path, position: int, rest: str) -> DatasetError:
     if len(rest) < _LONGEST_RECORD:
         return DatasetError(
-            f"the table {path} is truncated or not valid JSON at character {position}: expected a whole record or ']', found "
-            f"{rest[:30]!r}{'...' if len(rest) > 30 else ''} before the end of the file; unpack the metadata archive again."
+            f"the table {path} is truncated or not valid JSON at character {position}: expected a whole record or ']', "
+            f"found {rest[:30]!r}{'...' if len(rest) > 30 else ''} before the end of the file; "
+            "unpack the metadata archive again."
         )
     return _invalid(path, position, "a whole record", rest[:30])
 

@@ -68,7 +68,7 @@ def global_from_sensor(tables: NuScenesTables, rows: NDArray[np.int64]) -> NDArr
 def lidar_from_sensor(
     tables: NuScenesTables, lidar_rows: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """(N, 4, 4), each row's sensor frame to the LiDAR frame of the key frame in `lidar_rows`, through both ego poses."""
+    """(N, 4, 4), each row's sensor frame to that of its key frame's LiDAR in `lidar_rows`, through both ego poses."""
     return inverses(global_from_sensor(tables, lidar_rows)) @ global_from_sensor(tables, rows)
 
 

@@ -135,7 +135,8 @@ def _check_splits(tables: NuScenesTables, splits: dict[str, list[str]], folder: 
         names = ", ".join(scene.name for scene in tables.scenes[:5]) or "no scene at all"
         raise DatasetError(
             f"{folder} has no sample in any official split of this version: expected scenes of the lists in "
-            f"nuscenes.utils.splits, found {names}; check that the version's name ends in trainval, mini or test as its scenes do."
+            f"nuscenes.utils.splits, found {names}; check that the version's name ends in trainval, "
+            "mini or test as its scenes do."
         )
 
 
