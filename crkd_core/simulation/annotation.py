@@ -12,7 +12,7 @@ from crkd_core.simulation.backdrop import View
 from crkd_core.simulation.tables import Record, attribute_token
 from crkd_core.simulation.world import Thing
 
-MOST_DISTANT_M = 70.0
+MOST_DISTANT_M = 60.0
 LEAST_PIXELS = 14
 """Visible pixels, on rasters `LABEL_WIDTH` wide, from which an object without any point is annotated too."""
 LABEL_WIDTH = 400

@@ -162,10 +162,14 @@ def _sky(light: Light, conditions: Conditions, rng: np.random.Generator) -> Imag
     blend = np.clip(elevation / 0.6, 0, 1) ** 0.6
     sky = np.broadcast_to(light.haze_colour * (1 - blend) + zenith * blend, (_SKY_ROWS, width, 3)).copy()
     clouds = np.zeros((_SKY_ROWS, width), dtype=np.float32)
-    for cells, strength in ((8, 1.0), (20, 0.6), (48, 0.35)):
+    for cells, strength in ((8, 1.0), (16, 0.6), (64, 0.35)):
         coarse = rng.standard_normal((cells // 2, cells), dtype=np.float32)
-        coarse = np.concatenate([coarse, coarse[:, :2]], axis=1)
-        field = cv2.resize(coarse, (width + width * 2 // cells, _SKY_ROWS), interpolation=cv2.INTER_CUBIC)
+        coarse = np.pad(coarse, ((0, 0), (2, 2)), mode="wrap")
+        margin = 2 * width // cells
+        field = cv2.resize(
+            coarse, (width // cells * cells + 2 * margin, _SKY_ROWS), interpolation=cv2.INTER_CUBIC
+        )
+        field = field[:, margin : margin + width]
         clouds += strength * field[:, :width]
     cover = np.clip((clouds - (0.4 if not conditions.overcast else -0.6)) * 0.8, 0, 1)[..., None]
     white = light.haze_colour * 0.6 + (np.float32(100) if not conditions.night else np.float32(18))

@@ -102,7 +102,9 @@ def _crossing_marks(fill, xc: float, y_range: tuple[float, float]) -> None:
 
 def map_size_m(plan: RoadPlan) -> float:
     """Edge of a square map that holds a scene whatever its heading."""
-    return float(np.ceil(np.hypot(plan.x_range[1] - plan.x_range[0], plan.y_range[1] - plan.y_range[0]) + 40.0))
+    return float(
+        np.ceil(np.hypot(plan.x_range[1] - plan.x_range[0], plan.y_range[1] - plan.y_range[0]) + 40.0)
+    )
 
 
 def map_image(

@@ -157,12 +157,15 @@ class ShapeBuilder:
                     [x + rim * np.cos(angles), np.full(12, at), radius + rim * np.sin(angles * side)], axis=1
                 )
                 self._faces.append((disc[::-1], colour, part, 0.0, scale == 1.0))
-        for front in (1, -1):
-            edge = x + 0.87 * radius * front
-            tread = np.array(
-                [[edge, y[0], 0.0], [edge, y[1], 0.0], [edge, y[1], 1.5 * radius], [edge, y[0], 1.5 * radius]]
+        if tyre_bottom > 0:
+            return
+        for begin in np.radians([-80, -27, 27, 100, 153, 207]):
+            corners = [(a, side) for a, side in zip((0, 0, 1, 1), (0, 1, 1, 0), strict=True)]
+            angle = [begin + a * np.radians(53) for a, _ in corners]
+            tread = np.stack(
+                [x + radius * np.cos(angle), [y[s] for _, s in corners], radius * (1 + np.sin(angle))], axis=1
             )
-            self._faces.append((tread if front > 0 else tread[::-1], tyre, part, 0.0, True))
+            self._faces.append((tread, tyre, part, 0.0, True))
 
     def build(self) -> Shape:
         """The arrays of everything added so far."""

@@ -267,7 +267,7 @@ def _road_works(crowd: Population) -> None:
             if abs(begin + length / 2 - plan.crossing_x) < length / 2 + 18:
                 begin = plan.crossing_x + 19.0
         _one_work_site(crowd, begin, length, side)
-        begin += max(length + 30.0, 62.0 / crowd.density)
+        begin += max(length + 30.0, 105.0 / crowd.density)
         side = -side
     if scenario.manoeuvre in ("turn left", "turn right"):
         sign = 1.0 if scenario.manoeuvre == "turn left" else -1.0
@@ -282,8 +282,8 @@ def _one_work_site(crowd: Population, begin: float, length: float, side: float) 
     rng = crowd.rng
     style = "concrete_barrier" if rng.random() < 0.5 else "plastic_barrier"
     edge = ROAD_EDGE + 0.75
-    for k in range(5):
-        t = k / 4
+    for k in range(4):
+        t = k / 3
         x, y = begin - 7.5 * (1 - t), KERB - 1.2 + (edge - KERB + 1.2) * t
         crowd.place("cone", standing(x, side * y, float(rng.uniform(0, 6))))
     x = begin + 2.0
@@ -291,7 +291,7 @@ def _one_work_site(crowd: Population, begin: float, length: float, side: float) 
         yaw = math.pi / 2 * side + float(rng.normal(0, 0.03))
         crowd.place(style, standing(x, side * edge, yaw))
         x += 2.85
-    for k in range(3):
+    for k in range(2):
         crowd.place(
             "cone",
             standing(begin + length - 3.0 + 1.6 * k, side * (edge + 1.1 * k), float(rng.uniform(0, 6))),
@@ -363,7 +363,7 @@ def _walkers(crowd: Population) -> None:
         while x < plan.x_range[1]:
             y = side * float(rng.uniform(KERB + 1.7, KERB + 3.6))
             _walker(crowd, next(deck), x, y, 0.0)
-            x += _gap(crowd, 5, 17)
+            x += _gap(crowd, 6, 20)
     for sign in (1.0, -1.0):
         for side in (1.0, -1.0):
             y = 22.0
@@ -371,7 +371,7 @@ def _walkers(crowd: Population) -> None:
             while y < limit:
                 x = plan.crossing_x + side * float(rng.uniform(CROSS_KERB + 1.6, CROSS_KERB + 3.4))
                 _walker(crowd, next(deck), x, sign * y, math.pi / 2)
-                y += _gap(crowd, 9, 26)
+                y += _gap(crowd, 10, 30)
 
 
 def _walker(crowd: Population, name: str, x: float, y: float, along: float) -> None:
@@ -391,7 +391,7 @@ def _crossing_walkers(crowd: Population) -> None:
     plan = scenario.plan
     main_red = scenario.main_green_from_s > 2.0
     for end in (1.0, -1.0):
-        for _ in range(3):
+        for _ in range(max(1, round(2 * crowd.density))):
             x = plan.crossing_x - end * float(rng.uniform(*CROSSWALK)) * -1.0
             if main_red:
                 heading = float(rng.choice([1.0, -1.0])) * math.pi / 2
@@ -406,7 +406,7 @@ def _crossing_walkers(crowd: Population) -> None:
 def _extras(crowd: Population) -> None:
     """Two of the rarer categories, which detection ignores."""
     rng = crowd.rng
-    for k in rng.choice(len(_EXTRAS), size=3, replace=False):
+    for k in rng.choice(len(_EXTRAS), size=2, replace=False):
         name = _EXTRAS[int(k)]
         for _ in range(4):
             x = float(rng.uniform(-20, 40))
