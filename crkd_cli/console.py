@@ -124,7 +124,7 @@ def print_table(table: Table) -> None:
     console = stdout()
     with console.capture() as captured:
         console.print(table)
-    print_lines(*(line.rstrip() for line in captured.get().strip("\n").splitlines()))
+    print_lines(*"\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n").splitlines(), "")
 
 
 def format_size(size: float) -> str:

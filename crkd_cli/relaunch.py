@@ -60,14 +60,17 @@ def _run_in_processes(session: Session, count: int) -> int:
     from crkd_core.training.distributed import launch
 
     # The processes report their errors themselves; the launcher would repeat each with a page of its own.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
+    if not session.debug:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ[RELAUNCHED_VARIABLE] = "1"
     try:
         status = launch("crkd_cli", session.arguments, count)
     except SignalException:
         status = INTERRUPTED
     finally:
+        logging.disable(logging.NOTSET)
         del os.environ[RELAUNCHED_VARIABLE]
     if status == INTERRUPTED:
         raise KeyboardInterrupt

@@ -170,7 +170,7 @@ class _Demo:
         console.print_lines(
             "",
             "teacher: camera + LiDAR. The others: camera + radar.",
-            f"control: the plain student, trained on for {epochs} epochs without a teacher, as long as the distilled one.",
+            f"control: the plain student after {epochs} more epochs without a teacher, as the distilled one had.",
             "",
             *(str(path) for path in self._pictures),
         )

@@ -77,7 +77,7 @@ def _facts(facts: dict[str, Any]) -> str:
         value = facts.get(name)
         shown = _NAMES.get(name, name)
         if isinstance(value, float):
-            parts.append(f"{shown} {value:.3g}")
+            parts.append(f"{shown} {value:.3f}")
         elif isinstance(value, int):
             parts.append(f"{value} {shown}")
         elif isinstance(value, str):

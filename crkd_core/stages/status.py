@@ -191,25 +191,41 @@ def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
     running = [artifact for artifact in artifacts if artifact.state == "running"]
     if running:
         return None, f"{running[-1].label} is being made right now"
-    student: ArtifactStatus | None = None
+    before: ArtifactStatus | None = None
     for stage, command in CHAIN.items():
         runs = [artifact for artifact in artifacts if artifact.stage == stage]
         if stage == "distill":
             runs = [run for run in runs if run.state == "unfinished" or _is_taught(run)]
-        if stage == "evaluate" and student is not None:
-            runs = [run for run in runs if run.state != "finished" or _was_made_from(run, student)]
+        if stage in ("evaluate", "visualize") and before is not None:
+            runs = [run for run in runs if run.state != "finished" or _was_made_from(run, before)]
         done = [run for run in runs if run.state != "unfinished"]
         if not done:
             waiting = [run for run in runs if run.state == "unfinished"]
             if waiting:
                 return waiting[-1].command, f"{waiting[-1].label} was stopped; this continues it"
-            return command, _why_first(stage, student)
-        latest = done[-1]
-        if latest.state != "finished":
-            return f"{latest.command} --force", f"{latest.label} is {latest.state}: {latest.reason}"
-        if stage == "distill":
-            student = latest
+            if stage == "evaluate" and before is not None and before != _last(artifacts, "distill"):
+                command += f" --model {before.name}"
+            return command, _WHY[stage]
+        if done[-1].state != "finished":
+            return f"{done[-1].command} --force", f"{done[-1].label} is {done[-1].state}: {done[-1].reason}"
+        before = done[-1]
     return None, "all six stages are done"
+
+
+_WHY = {
+    "prepare": "nothing is prepared yet",
+    "train-teacher": "there is no teacher yet",
+    "extract-teacher": "the teacher's targets are not extracted yet",
+    "distill": "no student was taught yet",
+    "evaluate": "the latest taught student is not evaluated yet",
+    "visualize": "there are no pictures of the latest evaluation yet",
+}
+
+
+def _last(artifacts: tuple[ArtifactStatus, ...], stage: str) -> ArtifactStatus | None:
+    """The one that the next stage takes by itself."""
+    finished = [artifact for artifact in artifacts if artifact.stage == stage and artifact.state != "unfinished"]
+    return finished[-1] if finished else None
 
 
 def _is_taught(student: ArtifactStatus) -> bool:
@@ -218,19 +234,6 @@ def _is_taught(student: ArtifactStatus) -> bool:
 
 def _was_made_from(artifact: ArtifactStatus, other: ArtifactStatus) -> bool:
     return any(digest == other.digest for _, digest in artifact.inputs.values())
-
-
-def _why_first(stage: str, student: ArtifactStatus | None) -> str:
-    if stage == "evaluate" and student is not None:
-        return f"{student.label} has not been evaluated"
-    return {
-        "prepare": "nothing is prepared yet",
-        "train-teacher": "there is no teacher yet",
-        "extract-teacher": "the teacher's targets are not extracted yet",
-        "distill": "no student was taught yet",
-        "evaluate": "nothing is evaluated yet",
-        "visualize": "there are no pictures yet",
-    }[stage]
 
 
 def _is_locked(path: Path) -> bool:

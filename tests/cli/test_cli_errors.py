@@ -132,6 +132,19 @@ def test_ctrl_c_is_calm(start_python):
     assert err == "Stopped. What was finished is kept; the same command continues: crkd presets\n"
 
 
+def test_ctrl_c_in_a_real_stage_and_its_processes(start_python, tmp_path):
+    arguments = ("simulate", "--out", "world", "--scenes", "2", "--samples", "40", "--processes", "2")
+    process = start_python("-m", "crkd_cli", *arguments, start_new_session=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("simulating")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("Stopped. What was finished is kept")
+    assert "Traceback" not in err
+    assert not (tmp_path / "world").exists()
+
+
 def test_a_closed_pipe_is_no_error(start_python):
     reader, writer = os.pipe()
     os.close(reader)

@@ -31,6 +31,11 @@ def leave_unfinished(workspace, stage: str, command: str) -> None:
         write_text(writer.path / "part.bin", "x" * 1000)
 
 
+def _set_created(workspace, label: str, when: str) -> None:
+    path = workspace.root / label / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "created": when}))
+
+
 def test_an_empty_workspace_says_how_to_begin(workspace):
     found = workspace_status(workspace)
     assert found.artifacts == ()
@@ -120,8 +125,11 @@ def test_the_plain_student_is_not_the_taught_one(workspace, make):
 def test_a_new_student_is_to_be_evaluated(workspace, make):
     made = make_chain(make)
     make("distill", "newer", inputs={"targets": made["extract-teacher"]}, text="newer")
-    found = workspace_status(workspace)
-    assert found.next_command == "crkd evaluate"
+    _set_created(workspace, "distill/newer", "2099-01-01T00:00:00+00:00")
+    assert workspace_status(workspace).next_command == "crkd evaluate"
+    make("distill", "plain", text="plain", inputs={"prepared": made["prepare"]})
+    _set_created(workspace, "distill/plain", "2100-01-01T00:00:00+00:00")
+    assert workspace_status(workspace).next_command == "crkd evaluate --model newer"
 
 
 def test_looking_changes_nothing(workspace, make):
@@ -136,7 +144,7 @@ def test_the_command_shows_all_of_it(crkd, workspace, make):
     make("prepare", "my-prepare", text="other", force=True)
     result = crkd("status")
     assert result.code == 0
-    for expected in ("prepare/my-prepare", "finished", "stale", "mAP 0.25", "8 B"):
+    for expected in ("prepare/my-prepare", "finished", "stale", "mAP 0.250", "8 B"):
         assert expected in result.out
     assert "next: crkd train-teacher --name my-train-teacher --force" in result.out
     assert "\x1b" not in result.out
