@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.simulation.assembly import Placement
+from crkd_core.simulation.backdrop import View
 from crkd_core.simulation.camera import Drawing, label_pixels, silhouette_pixels
 from crkd_core.simulation.frames import Array, move, quaternion_from_yaw
-from crkd_core.simulation.backdrop import View
 from crkd_core.simulation.tables import Record, attribute_token
 from crkd_core.simulation.world import Thing
 
@@ -31,9 +31,9 @@ class BoxInGlobal:
         """Which (N, 3) global points lie in the box, its faces included."""
         c, s = np.cos(self.yaw), np.sin(self.yaw)
         dx, dy, dz = (points[:, k] - self.translation[k] for k in range(3))
-        w, l, h = self.size_wlh_m
+        w, length, h = self.size_wlh_m
         along, across = c * dx + s * dy, -s * dx + c * dy
-        return (np.abs(along) <= l / 2) & (np.abs(across) <= w / 2) & (np.abs(dz) <= h / 2)
+        return (np.abs(along) <= length / 2) & (np.abs(across) <= w / 2) & (np.abs(dz) <= h / 2)
 
 
 @dataclass
@@ -60,12 +60,12 @@ class PixelCounts:
 
 def box_of(thing: Thing, x: float, y: float, yaw: float, global_from_world: Array) -> BoxInGlobal:
     """Annotated box of a thing, from its pose in the world."""
-    w, l, h = thing.size_wlh_m
+    w, length, h = thing.size_wlh_m
     centre = move(global_from_world, np.array([[x, y, h / 2]]))[0]
     turned = yaw + float(np.arctan2(global_from_world[1, 0], global_from_world[0, 0]))
     return BoxInGlobal(
         (round(float(centre[0]), 3), round(float(centre[1]), 3), round(float(centre[2]), 3)),
-        (w, l, h),
+        (w, length, h),
         turned,
     )
 
@@ -80,9 +80,7 @@ def attribute_of(thing: Thing, speed_mps: float) -> list[str]:
     moving = speed_mps > _MOVING_MPS
     if kind.category.startswith("vehicle."):
         return [
-            attribute_token(
-                "vehicle.moving" if moving else ("vehicle.parked" if thing.parked else "vehicle.stopped")
-            )
+            attribute_token("vehicle.moving" if moving else ("vehicle.parked" if thing.parked else "vehicle.stopped"))
         ]
     if kind.category.startswith("human.") and kind.category != "human.pedestrian.stroller":
         if kind.posture == "sitting" and not moving:
@@ -140,7 +138,7 @@ def annotate(
 
 
 def _near(points: Array, box: BoxInGlobal) -> Array:
-    w, l, _ = box.size_wlh_m
-    reach = np.hypot(w, l) / 2 + 0.1
+    w, length, _ = box.size_wlh_m
+    reach = np.hypot(w, length) / 2 + 0.1
     x, y, _ = box.translation
     return points[(np.abs(points[:, 0] - x) < reach) & (np.abs(points[:, 1] - y) < reach)]

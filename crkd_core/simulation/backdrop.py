@@ -1,6 +1,7 @@
 """What lies behind the things in an image: textured ground, shadows on it, and a sky with clouds and a skyline."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from crkd_core.simulation.ground import Ground
 from crkd_core.simulation.rig import Sensor
 from crkd_core.simulation.world import Conditions
 
-Image = NDArray[np.uint8]
+Image = NDArray[Any]
+"""Pixels, uint8, (rows, columns, 3) RGB or one channel."""
 
 _MATERIAL_COLOURS = np.array(
     [(104, 122, 74), (150, 146, 138), (92, 93, 96), (214, 212, 204), (112, 88, 84), (84, 85, 90)],
@@ -63,27 +65,21 @@ class View:
 def build_light(conditions: Conditions, rng: np.random.Generator) -> Light:
     """Light of a scene."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.6, 1.1)
-    to_sun = np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
+    to_sun = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     if conditions.night:
         return Light(to_sun, 0.03, 0.2, np.array([26, 28, 36], dtype=np.float32), 160.0)
     if conditions.rain:
-        return Light(to_sun, 0.06, 0.72, np.array([168, 172, 176], dtype=np.float32), 110.0)
+        return Light(to_sun, 0.06, 0.86, np.array([168, 172, 176], dtype=np.float32), 110.0)
     if conditions.overcast:
         return Light(to_sun, 0.22, 0.68, np.array([198, 202, 206], dtype=np.float32), 320.0)
     return Light(to_sun, 0.62, 0.5, np.array([190, 206, 222], dtype=np.float32), 420.0)
 
 
-def build_backdrop(
-    ground: Ground, conditions: Conditions, lamps: Array, rng: np.random.Generator
-) -> Backdrop:
+def build_backdrop(ground: Ground, conditions: Conditions, lamps: Array, rng: np.random.Generator) -> Backdrop:
     """Textures of a scene; `lamps` are (N, 2) positions of street lamps."""
     light = build_light(conditions, rng)
-    colours = _MATERIAL_COLOURS * (0.72 if conditions.rain else 1.0) + rng.normal(0, 3, (6, 3)).astype(
-        np.float32
-    )
-    image = np.clip(colours, 0, 255).astype(np.uint8)[ground.material]
+    colours = _MATERIAL_COLOURS * (0.72 if conditions.rain else 1.0) + rng.normal(0, 3, (6, 3)).astype(np.float32)
+    image: Image = np.clip(colours, 0, 255).astype(np.uint8)[ground.material]
     tile = _noise_tile(rng)
     rows, columns = ground.material.shape
     repeats = (rows // tile.shape[0] + 1, columns // tile.shape[1] + 1)
@@ -103,18 +99,14 @@ def build_backdrop(
         fine = cv2.resize(fine, (fine.shape[1] // 4, fine.shape[0] // 4), interpolation=cv2.INTER_AREA)
         levels.append(fine)
         cells.append(cells[-1] * 4)
-    return Backdrop(
-        tuple(levels), tuple(cells), ground.origin, _sky(light, conditions, rng), light, conditions
-    )
+    return Backdrop(tuple(levels), tuple(cells), ground.origin, _sky(light, conditions, rng), light, conditions)
 
 
 def _noise_tile(rng: np.random.Generator, size: int = 512) -> NDArray[np.int16]:
     noise = 5.0 * rng.standard_normal((size, size), dtype=np.float32)
     for cells, strength in ((64, 5.0), (16, 6.0), (8, 4.0)):
         coarse = rng.standard_normal((cells, cells), dtype=np.float32)
-        noise += strength * cv2.resize(
-            np.pad(coarse, 1, mode="wrap"), (size, size), interpolation=cv2.INTER_CUBIC
-        )
+        noise += strength * cv2.resize(np.pad(coarse, 1, mode="wrap"), (size, size), interpolation=cv2.INTER_CUBIC)
     return np.round(noise).astype(np.int16)
 
 
@@ -133,7 +125,7 @@ def _stains(image: Image, ground: Ground, rng: np.random.Generator) -> Image:
             patch = image[y : y + h, x : x + w]
             patch[:] = (patch * 0.45 + tone * 0.55).astype(np.uint8)
         elif kind < 0.8:
-            walk = np.cumsum(rng.normal(0, 0.5 / ground.cell_m, (12, 2)), axis=0) + (x, y)
+            walk = np.cumsum(rng.normal(0, 0.5 / ground.cell_m, (12, 2)), axis=0) + np.array([x, y])
             cv2.polylines(image, [walk.astype(np.int32)], False, (tone - 10,) * 3, 1)
         else:
             cv2.circle(image, (x, y), max(1, int(0.35 / ground.cell_m)), (tone - 16,) * 3, -1)
@@ -166,9 +158,7 @@ def _sky(light: Light, conditions: Conditions, rng: np.random.Generator) -> Imag
         coarse = rng.standard_normal((cells // 2, cells), dtype=np.float32)
         coarse = np.pad(coarse, ((0, 0), (2, 2)), mode="wrap")
         margin = 2 * width // cells
-        field = cv2.resize(
-            coarse, (width // cells * cells + 2 * margin, _SKY_ROWS), interpolation=cv2.INTER_CUBIC
-        )
+        field = cv2.resize(coarse, (width // cells * cells + 2 * margin, _SKY_ROWS), interpolation=cv2.INTER_CUBIC)
         field = field[:, margin : margin + width]
         clouds += strength * field[:, :width]
     cover = np.clip((clouds - (0.4 if not conditions.overcast else -0.6)) * 0.8, 0, 1)[..., None]
@@ -179,9 +169,7 @@ def _sky(light: Light, conditions: Conditions, rng: np.random.Generator) -> Imag
     return np.concatenate([image, image], axis=1)
 
 
-def _skyline(
-    sky: NDArray[np.float32], light: Light, conditions: Conditions, rng: np.random.Generator
-) -> None:
+def _skyline(sky: NDArray[np.float32], light: Light, conditions: Conditions, rng: np.random.Generator) -> None:
     """Hazy trees and towers at the horizon, painted into the panorama, which the caller owns."""
     rows, width = sky.shape[:2]
     per_rad = rows / (_SKY_TOP_RAD - _SKY_BOTTOM_RAD)
@@ -277,7 +265,7 @@ def paint_backdrop(view: View, backdrop: Backdrop, world_from_camera: Array, ego
 
 
 def _level_rows(view: View, backdrop: Backdrop) -> list[int]:
-    """Rows where each texture ends, coarsest first: a texture serves while its cells are smaller than pixels' footprint."""
+    """Rows where each texture ends, coarsest first: it serves while its cells are smaller than a pixel's footprint."""
     height = view.ego_from_camera[2, 3]
     footprint = view.row_depth**2 / (view.focal * height)
     limits = [view.horizon + int((footprint > cell * 1.6).sum()) for cell in backdrop.cells_m[:0:-1]]
@@ -296,9 +284,7 @@ def _warp(
     r, t = world_from_camera[:3, :3].T, world_from_camera[:3, 3]
     ground_to_camera = np.stack([r[:, 0], r[:, 1], -(r * t).sum(axis=1)], axis=1)
     cells = np.array([[cell, 0, origin[0] + cell / 2], [0, cell, origin[1] + cell / 2], [0, 0, 1.0]])
-    intrinsic = np.array(
-        [[view.focal, 0, view.centre[0]], [0, view.focal, view.centre[1] - first_row], [0, 0, 1.0]]
-    )
+    intrinsic = np.array([[view.focal, 0, view.centre[0]], [0, view.focal, view.centre[1] - first_row], [0, 0, 1.0]])
     mapping = np.einsum("ij,jk,kl->il", intrinsic, ground_to_camera, cells)
     cv2.warpPerspective(
         texture,

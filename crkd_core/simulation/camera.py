@@ -1,6 +1,7 @@
 """The cameras: faces of all things drawn back to front over the backdrop, and which thing each pixel shows."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -59,19 +60,19 @@ def label_pixels(view: View, drawing: Drawing, width: int) -> tuple[NDArray[np.i
     fixed, begin = _fixed(drawing.points * np.float32(scale)), 0
     for end, thing, solid in zip(drawing.ends, drawing.thing.tolist(), drawing.solid.tolist(), strict=True):
         if solid:
-            cv2.fillConvexPoly(labels, fixed[begin:end], thing, cv2.LINE_8, _SUBPIXEL_BITS)
+            cv2.fillConvexPoly(labels, fixed[begin:end], (thing,), cv2.LINE_8, _SUBPIXEL_BITS)
         begin = end
     return labels, scale
 
 
-def silhouette_pixels(drawing: Drawing, shape: tuple[int, int], scale: float, things: int) -> dict[int, int]:
+def silhouette_pixels(drawing: Drawing, shape: tuple[int, ...], scale: float, things: int) -> dict[int, int]:
     """How many pixels of a raster each of the first `things` would cover if nothing stood before it."""
     sizes = {}
     scaled = drawing.points * np.float32(scale)
     changes = np.flatnonzero(np.diff(drawing.thing)) + 1
     bounds = [0, *changes.tolist(), len(drawing.ends)]
     solid = drawing.solid.tolist()
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         if last == first or drawing.thing[first] >= things:
             continue
         begin = drawing.ends[first - 1] if first else 0
@@ -85,7 +86,7 @@ def silhouette_pixels(drawing: Drawing, shape: tuple[int, int], scale: float, th
         for k in range(first, last):
             if solid[k]:
                 polygon = fixed[begin - offset : drawing.ends[k] - offset]
-                cv2.fillConvexPoly(mask, polygon, 1, cv2.LINE_8, _SUBPIXEL_BITS)
+                cv2.fillConvexPoly(mask, polygon, (1,), cv2.LINE_8, _SUBPIXEL_BITS)
             begin = drawing.ends[k]
         sizes[int(drawing.thing[first])] = int(cv2.countNonZero(mask))
     return sizes
@@ -95,9 +96,7 @@ def _fixed(polygon: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.round(polygon * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _things_in_view(
-    view: View, assembly: Assembly, placement: Placement, world_from_camera: Array
-) -> Indices:
+def _things_in_view(view: View, assembly: Assembly, placement: Placement, world_from_camera: Array) -> Indices:
     dx, dy = placement.x - world_from_camera[0, 3], placement.y - world_from_camera[1, 3]
     right, forward = world_from_camera[:3, 0], world_from_camera[:3, 2]
     depth = dx * forward[0] + dy * forward[1]
@@ -122,14 +121,12 @@ def _draw_list(
     chosen[visible] = True
     face = np.flatnonzero(chosen[faces.thing])
     camera_from_world = invert(world_from_camera)
-    position = (
-        np.stack([placement.x, placement.y, np.zeros_like(placement.x)], axis=1) - world_from_camera[:3, 3]
-    )
+    position = np.stack([placement.x, placement.y, np.zeros_like(placement.x)], axis=1) - world_from_camera[:3, 3]
     world_normals = turn(faces.normal[face], placement.yaw[faces.thing[face]])
     first = faces.start[face]
-    anchors = turn(faces.vertices[first], placement.yaw[faces.thing[face]]) + position[
-        faces.thing[face]
-    ].astype(np.float32)
+    anchors = turn(faces.vertices[first], placement.yaw[faces.thing[face]]) + position[faces.thing[face]].astype(
+        np.float32
+    )
     facing = np.flatnonzero((anchors * world_normals).sum(axis=1) < 0)
     face, world_normals, anchors = face[facing], world_normals[facing], anchors[facing]
     size = faces.size[face]
@@ -323,7 +320,7 @@ def _paint_shadows(
         y = np.array([low[1], low[1], high[1], high[1]])
         c, s = np.cos(placement.yaw[k]), np.sin(placement.yaw[k])
         foot = np.stack([placement.x[k] + c * x - s * y, placement.y[k] + s * x + c * y], axis=1)
-        _ground_polygon(under, foot, view, camera_from_world, offset, 120)
+        _ground_polygon(under, foot.astype(np.float32), view, camera_from_world, offset, 120)
         if sunny:
             both = np.concatenate([foot, foot + lean * high[2]]).astype(np.float32)
             _ground_polygon(cast, cv2.convexHull(both)[:, 0], view, camera_from_world, offset, 150)
@@ -335,13 +332,18 @@ def _paint_shadows(
 
 
 def _ground_polygon(
-    mask: Image, outline: Array, view: View, camera_from_world: Array, offset: NDArray[np.float32], tone: int
+    mask: Image,
+    outline: NDArray[np.float32],
+    view: View,
+    camera_from_world: Array,
+    offset: NDArray[np.float32],
+    tone: int,
 ) -> None:
     points = np.column_stack([outline, np.zeros(len(outline))])
     points = rotate(camera_from_world[:3, :3], points) + camera_from_world[:3, 3]
     polygon = _clip(view, points.astype(np.float32))
     if len(polygon) >= 3:
-        cv2.fillConvexPoly(mask, _fixed(polygon - offset), tone, cv2.LINE_8, _SUBPIXEL_BITS)
+        cv2.fillConvexPoly(mask, _fixed(polygon - offset), (tone,), cv2.LINE_8, _SUBPIXEL_BITS)
 
 
 def _bloom(image: Image, drawing: Drawing) -> Image:

@@ -48,23 +48,15 @@ _PERSON = RadarEcho(-5.0, 0.0, 0.9, 0.3)
 
 KINDS: dict[str, Kind] = {
     "car": Kind("vehicle.car", (1.95, 4.6, 1.7), vehicles.car, _CAR),
-    "police_car": Kind(
-        "vehicle.emergency.police", (1.95, 4.7, 1.75), lambda s, r: vehicles.car(s, r, "police"), _CAR
-    ),
+    "police_car": Kind("vehicle.emergency.police", (1.95, 4.7, 1.75), lambda s, r: vehicles.car(s, r, "police"), _CAR),
     "ambulance": Kind(
         "vehicle.emergency.ambulance", (2.2, 6.2, 2.7), lambda s, r: vehicles.truck(s, r, "ambulance"), _BIG
     ),
     "truck": Kind("vehicle.truck", (2.5, 6.9, 2.8), vehicles.truck, _BIG, 0.09),
-    "tractor": Kind(
-        "vehicle.truck", (2.5, 5.6, 3.1), lambda s, r: vehicles.truck(s, r, "tractor"), _BIG, 0.04
-    ),
+    "tractor": Kind("vehicle.truck", (2.5, 5.6, 3.1), lambda s, r: vehicles.truck(s, r, "tractor"), _BIG, 0.04),
     "bus": Kind("vehicle.bus.rigid", (2.9, 11.2, 3.5), vehicles.bus, _BIG, 0.05),
-    "bendy_front": Kind(
-        "vehicle.bus.bendy", (2.9, 9.2, 3.4), lambda s, r: vehicles.bus(s, r, "front"), _BIG, 0.0
-    ),
-    "bendy_rear": Kind(
-        "vehicle.bus.bendy", (2.9, 7.6, 3.4), lambda s, r: vehicles.bus(s, r, "rear"), _BIG, 0.0
-    ),
+    "bendy_front": Kind("vehicle.bus.bendy", (2.9, 9.2, 3.4), lambda s, r: vehicles.bus(s, r, "front"), _BIG, 0.0),
+    "bendy_rear": Kind("vehicle.bus.bendy", (2.9, 7.6, 3.4), lambda s, r: vehicles.bus(s, r, "rear"), _BIG, 0.0),
     "trailer": Kind("vehicle.trailer", (2.9, 12.3, 3.9), vehicles.trailer, _BIG, 0.05),
     "construction": Kind("vehicle.construction", (2.8, 6.4, 3.2), vehicles.construction_vehicle, _BIG, 0.08),
     "motorcycle": Kind(
@@ -84,9 +76,7 @@ KINDS: dict[str, Kind] = {
         _BIKE,
         with_rider=True,
     ),
-    "bicycle_left": Kind(
-        "vehicle.bicycle", (0.6, 1.7, 1.1), lambda s, r: small_things.bicycle(s, r, False), _BIKE
-    ),
+    "bicycle_left": Kind("vehicle.bicycle", (0.6, 1.7, 1.1), lambda s, r: small_things.bicycle(s, r, False), _BIKE),
     "adult": Kind("human.pedestrian.adult", (0.7, 0.7, 1.8), small_things.pedestrian, _PERSON),
     "standing_adult": Kind(
         "human.pedestrian.adult",
@@ -118,9 +108,7 @@ KINDS: dict[str, Kind] = {
         posture="sitting",
     ),
     "stroller": Kind("human.pedestrian.stroller", (0.6, 0.95, 1.1), small_things.stroller, _PERSON),
-    "personal_mobility": Kind(
-        "human.pedestrian.personal_mobility", (0.7, 0.8, 1.9), small_things.pedestrian, _PERSON
-    ),
+    "personal_mobility": Kind("human.pedestrian.personal_mobility", (0.7, 0.8, 1.9), small_things.pedestrian, _PERSON),
     "animal": Kind("animal", (0.35, 0.8, 0.6), small_things.animal, RadarEcho(-10.0, 0.0, 0.4, 0.3)),
     "debris": Kind(
         "movable_object.debris",
@@ -134,9 +122,7 @@ KINDS: dict[str, Kind] = {
         lambda s, r: small_things.crate(s, r, True),
         RadarEcho(0.0, 3.0, 0.8),
     ),
-    "cone": Kind(
-        "movable_object.trafficcone", (0.4, 0.4, 1.1), small_things.traffic_cone, RadarEcho(-9.0, 0.0, 0.35)
-    ),
+    "cone": Kind("movable_object.trafficcone", (0.4, 0.4, 1.1), small_things.traffic_cone, RadarEcho(-9.0, 0.0, 0.35)),
     "concrete_barrier": Kind(
         "movable_object.barrier",
         (2.5, 0.5, 1.0),

@@ -23,21 +23,13 @@ class SimulationConfig(BaseModel):
         "mini",
         description="Which official split names the scenes borrow: v1.0-sim-mini or v1.0-sim-trainval.",
     )
-    train_scenes: int = Field(
-        8, ge=0, description="Scenes of the training split (mini: at most 8, trainval: 700)."
-    )
-    val_scenes: int = Field(
-        2, ge=0, description="Scenes of the validation split (mini: at most 2, trainval: 150)."
-    )
+    train_scenes: int = Field(8, ge=0, description="Scenes of the training split (mini: at most 8, trainval: 700).")
+    val_scenes: int = Field(2, ge=0, description="Scenes of the validation split (mini: at most 2, trainval: 150).")
     samples_per_scene: int = Field(40, ge=1, le=80, description="Key frames per scene, two per second.")
-    image_width: int = Field(
-        1600, ge=64, le=1600, description="Image width in pixels; focal lengths scale with it."
-    )
+    image_width: int = Field(1600, ge=64, le=1600, description="Image width in pixels; focal lengths scale with it.")
     image_height: int = Field(900, ge=36, le=900, description="Image height in pixels.")
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the images, in percent.")
-    lidar_azimuth_steps: int = Field(
-        1084, ge=36, le=2168, description="Firings of the 32 LiDAR beams per revolution."
-    )
+    lidar_azimuth_steps: int = Field(1084, ge=36, le=2168, description="Firings of the 32 LiDAR beams per revolution.")
     lidar_sweeps_per_key_frame: int = Field(
         9,
         ge=0,
@@ -62,9 +54,7 @@ class SimulationConfig(BaseModel):
         le=2.0,
         description="Objects relative to the default of about 30 to 45 annotated boxes a key frame.",
     )
-    seed: int = Field(
-        0, ge=0, lt=2**32, description="Seed of the whole world; every scene draws from its own stream."
-    )
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the whole world; every scene draws from its own stream.")
 
     @model_validator(mode="after")
     def _check_scenes(self) -> "SimulationConfig":

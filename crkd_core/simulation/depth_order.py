@@ -12,9 +12,7 @@ from crkd_core.simulation.frames import Array
 Matrix = NDArray[np.bool_]
 
 
-def order_footprints(
-    camera_xy: Array, centres: Array, yaws: Array, low: Array, high: Array, spans: Array
-) -> list[int]:
+def order_footprints(camera_xy: Array, centres: Array, yaws: Array, low: Array, high: Array, spans: Array) -> list[int]:
     """Indices of standing boxes, to be drawn first to last.
 
     Args:
@@ -59,7 +57,7 @@ def order_parts(camera: Array, low: Array, high: Array) -> list[int]:
 
 
 def _sort(before: Matrix, distance: Array) -> list[int]:
-    """Topological order of `before[a, b]` (a is drawn before b), furthest first among the free; cycles are cut there."""
+    """Order by `before[a, b]` (a is drawn before b), furthest first among those that are free; cycles are cut there."""
     waiting = before.sum(axis=0).tolist()
     followers = [np.flatnonzero(row).tolist() for row in before]
     by_distance = np.argsort(-distance, kind="stable").tolist()

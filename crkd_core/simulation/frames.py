@@ -39,11 +39,9 @@ def invert(transform: Array) -> Array:
     rotation = transform[:3, :3].T
     return pose(
         rotation,
-        -(
-            rotation[:, :1] * transform[0, 3]
-            + rotation[:, 1:2] * transform[1, 3]
-            + rotation[:, 2:] * transform[2, 3]
-        )[:, 0],
+        -(rotation[:, :1] * transform[0, 3] + rotation[:, 1:2] * transform[1, 3] + rotation[:, 2:] * transform[2, 3])[
+            :, 0
+        ],
     )
 
 

@@ -1,6 +1,7 @@
 """The ground: one raster of materials per scene, from which the LiDAR's reflectivity, the map and the picture come."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -102,14 +103,10 @@ def _crossing_marks(fill, xc: float, y_range: tuple[float, float]) -> None:
 
 def map_size_m(plan: RoadPlan) -> float:
     """Edge of a square map that holds a scene whatever its heading."""
-    return float(
-        np.ceil(np.hypot(plan.x_range[1] - plan.x_range[0], plan.y_range[1] - plan.y_range[0]) + 40.0)
-    )
+    return float(np.ceil(np.hypot(plan.x_range[1] - plan.x_range[0], plan.y_range[1] - plan.y_range[0]) + 40.0))
 
 
-def map_image(
-    ground: Ground, global_from_world: Array, size_m: float, cell_m: float = 0.1
-) -> NDArray[np.uint8]:
+def map_image(ground: Ground, global_from_world: Array, size_m: float, cell_m: float = 0.1) -> NDArray[Any]:
     """Semantic prior as nuScenes stores it: 255 on roads and pavements, row 0 at the highest global y."""
     pixels = int(size_m / cell_m)
     walkable = np.where(ground.material == GRASS, 0, 255).astype(np.uint8)

@@ -57,9 +57,7 @@ def scan(
     chance = rng.random(rays, dtype=np.float32)
     haze = np.exp(-distance / (120.0 if conditions.rain else 600.0))
     signal = reflectivity * (0.25 + 0.75 * cosine) * haze
-    keep_probability = np.clip(
-        1.02 - 0.12 / (1 + 40 * signal) - 0.35 * (distance / RANGE_M) ** 2 * (1 - cosine), 0, 1
-    )
+    keep_probability = np.clip(1.02 - 0.12 / (1 + 40 * signal) - 0.35 * (distance / RANGE_M) ** 2 * (1 - cosine), 0, 1)
     if conditions.rain:
         keep_probability *= 0.86 * np.exp(-distance / 160.0)
     seen = (distance < RANGE_M) & (distance > NEAR_M) & (chance < keep_probability)
@@ -113,9 +111,7 @@ def _part_hits(
     offsets = parts.offsets[close] + (world_normals * reach[:, None]).sum(axis=-1)
     first_step, steps, first_beam, count = _windows(beams, corners)
     pairs = steps * count
-    cuts = np.searchsorted(
-        np.cumsum(pairs), np.arange(_PAIRS_AT_ONCE, pairs.sum() + _PAIRS_AT_ONCE, _PAIRS_AT_ONCE)
-    )
+    cuts = np.searchsorted(np.cumsum(pairs), np.arange(_PAIRS_AT_ONCE, pairs.sum() + _PAIRS_AT_ONCE, _PAIRS_AT_ONCE))
     begin = 0
     for end in np.minimum(cuts + 1, len(close)):
         if end <= begin:

@@ -39,8 +39,8 @@ class Path:
             out_x, out_y = np.where(inside, px, out_x), np.where(inside, py, out_y)
             out_yaw, out_k = np.where(inside, pyaw, out_yaw), np.where(inside, pk, out_k)
             if np.isfinite(length):
-                ends = _advance(x, y, yaw, curvature, np.array(length))
-                x, y, yaw = (float(v) for v in ends[:3])
+                ends = _advance(x, y, yaw, curvature, np.array([length]))
+                x, y, yaw = (float(v[0]) for v in ends[:3])
                 begin += length
         return out_x, out_y, out_yaw, out_k
 

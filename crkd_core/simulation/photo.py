@@ -30,9 +30,7 @@ class Film:
             picture = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA)
         if self._conditions.rain:
             picture = self._rain(picture, rng)
-        exposure = float(np.clip(rng.normal(1.0, 0.05), 0.85, 1.15)) * (
-            1.25 if self._conditions.night else 1.0
-        )
+        exposure = float(np.clip(rng.normal(1.0, 0.05), 0.85, 1.15)) * (1.25 if self._conditions.night else 1.0)
         gains = self._vignette * (self._white * exposure).astype(np.float32)
         picture = cv2.multiply(picture, gains, dtype=cv2.CV_8U)
         dx, dy = (int(v) for v in rng.integers(0, 64, 2))
@@ -49,7 +47,7 @@ class Film:
             rng.uniform(0, width, 90), rng.uniform(0, height, 90), rng.uniform(0.01, 0.04, 90), strict=True
         ):
             end = (int(x - 0.15 * length * width), int(y + length * width))
-            cv2.line(streaks, (int(x), int(y)), end, 42, max(1, width // 900))
+            cv2.line(streaks, (int(x), int(y)), end, (42,), max(1, width // 900))
         picture = cv2.add(picture, cv2.merge([streaks] * 3))
         for _ in range(int(rng.poisson(5))):
             picture = self._drop(picture, rng)
@@ -64,17 +62,15 @@ class Film:
         patch = picture[window]
         blurred = cv2.GaussianBlur(patch, (0, 0), radius / 2)
         mask = np.zeros(patch.shape[:2], dtype=np.float32)
-        cv2.circle(mask, (radius, radius), radius - 1, 0.85, -1)
-        mask = cv2.blur(mask, (3, 3))[..., None]
+        cv2.circle(mask, (radius, radius), radius - 1, (0.85,), -1)
+        soft = cv2.blur(mask, (3, 3))[..., None]
         out = picture.copy()
-        out[window] = np.clip(patch * (1 - mask) + (blurred * 0.9 + 14) * mask, 0, 255).astype(np.uint8)
+        out[window] = np.clip(patch * (1 - soft) + (blurred * 0.9 + 14) * soft, 0, 255).astype(np.uint8)
         return out
 
 
 def jpeg_bytes(picture: Image, quality: int) -> bytes:
     """Encode an RGB image."""
-    _, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     encoded: NDArray[np.uint8] = data
     return encoded.tobytes()

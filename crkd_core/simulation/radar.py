@@ -5,6 +5,7 @@ the moving sensor, vx_comp, vy_comp with the sensor's own motion taken out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def build_reflectors(things: tuple[Thing, ...], assembly: Assembly) -> Reflector
     tall = high[:, 2]
     clutter = np.array([thing.kind is None for thing in things])
     blocks = np.where(tall < 1.2, 0.05, np.where(tall < 2.2, 0.45, 0.7)) * np.clip(width / 1.5, 0.1, 1)
-    blocks = np.where(clutter & (tall > 1.2) & (np.maximum(*(high - low)[:, :2].T) > 3), 0.995, blocks)
+    solid = clutter & (tall > 1.2) & ((high - low)[:, :2].max(axis=1) > 3)
     return Reflectors(
         half_length=(high[:, 0] - low[:, 0]) / 2,
         half_width=(high[:, 1] - low[:, 1]) / 2,
@@ -94,14 +95,14 @@ def build_reflectors(things: tuple[Thing, ...], assembly: Assembly) -> Reflector
         facing=np.array([thing.echo.facing_db for thing in things]),
         detections=np.array([thing.echo.detections for thing in things]),
         jitter=np.array([thing.echo.jitter_mps for thing in things]),
-        blocks=blocks,
+        blocks=np.where(solid, 0.995, blocks),
         stands_out=~clutter,
     )
 
 
 def detect(
     reflectors: Reflectors, placement: Placement, sensor: SensorMotion, rng: np.random.Generator
-) -> NDArray[np.void]:
+) -> NDArray[Any]:
     """One sweep: a structured array of at most 125 points in the sensor frame, nearest first."""
     echoes = _object_echoes(reflectors, placement, sensor, rng)
     echoes = _join(echoes, _ghosts(echoes, rng), _false_alarms(rng))
@@ -121,7 +122,7 @@ def _in_view(distance: Array, azimuth: Array) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Bearing:
-    """All things as seen from one radar: offset of their middles, sensor position in their frames, gap to their sides."""
+    """All things as seen from one radar: offset of their middles, the sensor in their frames, gap to their sides."""
 
     cos: Array
     sin: Array
@@ -161,7 +162,8 @@ def _object_echoes(
     arm_x, arm_y = _points_on_faces(bearing, reflectors, thing, on_x_face, u)
     at_x, at_y = bearing.dx[thing] + arm_x, bearing.dy[thing] + arm_y
     in_view = np.flatnonzero(_in_view(np.hypot(at_x, at_y), _wrap(np.arctan2(at_y, at_x) - sensor.yaw)))
-    thing, arm_x, arm_y, at_x, at_y = (v[in_view] for v in (thing, arm_x, arm_y, at_x, at_y))
+    thing = thing[in_view]
+    arm_x, arm_y, at_x, at_y = (v[in_view] for v in (arm_x, arm_y, at_x, at_y))
     distance, azimuth = np.hypot(at_x, at_y), np.arctan2(at_y, at_x)
     lever_x = arm_x + (bearing.cos * reflectors.centre_x)[thing]
     lever_y = arm_y + (bearing.sin * reflectors.centre_x)[thing]
@@ -184,7 +186,7 @@ def _object_echoes(
 
 
 def _points_on_faces(
-    bearing: _Bearing, reflectors: Reflectors, thing: Array, on_x_face: NDArray[np.bool_], u: Array
+    bearing: _Bearing, reflectors: Reflectors, thing: NDArray[np.int64], on_x_face: NDArray[np.bool_], u: Array
 ) -> tuple[Array, Array]:
     """Where things reflect, relative to their middles in world directions: corners and wheel houses most often."""
     across = np.sign(u[1] - 0.5) * np.abs(2 * u[1] - 1) ** 0.6
@@ -196,7 +198,7 @@ def _points_on_faces(
     return c * x - s * y, s * x + c * y
 
 
-def _picks_x_face(bearing: _Bearing, reflectors: Reflectors, thing: Array, u: Array) -> NDArray[np.bool_]:
+def _picks_x_face(bearing: _Bearing, reflectors: Reflectors, thing: NDArray[np.int64], u: Array) -> NDArray[np.bool_]:
     """Whether a detection lies on the front or back face: by how large each visible face looks from the sensor."""
     outside_x, outside_y = bearing.outside_x[thing], bearing.outside_y[thing]
     reach = np.hypot(outside_x, outside_y) + 1e-6
@@ -205,7 +207,7 @@ def _picks_x_face(bearing: _Bearing, reflectors: Reflectors, thing: Array, u: Ar
     return u < end_on / (end_on + side_on)
 
 
-def _blocked(reflectors: Reflectors, bearing: _Bearing, at_x: Array, at_y: Array, thing: Array) -> Array:
+def _blocked(reflectors: Reflectors, bearing: _Bearing, at_x: Array, at_y: Array, thing: NDArray[np.int64]) -> Array:
     """Share of the power that things in between take away from each line of sight, 0 to 1."""
     near = np.hypot(bearing.outside_x, bearing.outside_y) < 80.0
     matter = np.flatnonzero((reflectors.blocks > 0.04) & near)
@@ -250,7 +252,7 @@ def _false_alarms(rng: np.random.Generator) -> _Echoes:
     )
 
 
-def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> NDArray[np.void]:
+def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> NDArray[Any]:
     """Add measurement noise and fill the 18 fields, on the number grid of the real sensor."""
     n = len(echoes.distance)
     weak = np.clip((8.0 - echoes.rcs) / 20.0, 0, 1)
@@ -259,11 +261,13 @@ def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> 
     angle_noise = np.radians(0.3 + 1.2 * np.clip(0.6 * edge + 0.4 * weak, 0, 1))
     distance = np.maximum(echoes.distance + rng.normal(0, 1, n) * range_noise, 0.3)
     azimuth = echoes.azimuth + rng.normal(0, 1, n) * angle_noise
-    ux, uy = np.cos(azimuth), np.sin(azimuth)
+    x, y = np.round(distance * np.cos(azimuth) / 0.2) * 0.2, np.round(distance * np.sin(azimuth) / 0.2) * 0.2
+    reach = np.maximum(np.hypot(x, y), 1e-3)
+    ux, uy = x / reach, y / reach
     true_angle = echoes.azimuth + sensor.yaw
     own = sensor.vx * np.cos(true_angle) + sensor.vy * np.sin(true_angle)
     points = np.zeros(n, dtype=POINT_TYPE)
-    points["x"], points["y"] = np.round(distance * ux / 0.2) * 0.2, np.round(distance * uy / 0.2) * 0.2
+    points["x"], points["y"] = x, y
     points["rcs"] = np.clip(np.round(echoes.rcs * 2) / 2, -64, 63)
     raw = echoes.radial - own
     points["vx"], points["vy"] = np.round(raw * ux / 0.25) * 0.25, np.round(raw * uy / 0.25) * 0.25
@@ -274,9 +278,7 @@ def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> 
     doubt = rng.random((3, n))
     points["ambig_state"] = np.where(doubt[0] < 0.03, rng.choice([1, 2, 4], n), 3)
     suspicious = np.where(echoes.ghost, doubt[1] < 0.35, doubt[1] < 0.02)
-    points["invalid_state"] = np.where(
-        suspicious, rng.choice([1, 6, 7, 14], n), np.where(doubt[1] > 0.97, 4, 0)
-    )
+    points["invalid_state"] = np.where(suspicious, rng.choice([1, 6, 7, 14], n), np.where(doubt[1] > 0.97, 4, 0))
     points["pdh0"] = np.where(echoes.ghost, rng.choice([1, 2, 3, 4, 5], n), np.where(doubt[2] < 0.06, 2, 1))
     points["x_rms"] = 18 + np.round(3 * weak + 1.5 * edge).astype(int)
     points["y_rms"] = 18 + np.round(3 * weak + 2.5 * edge).astype(int)
@@ -292,7 +294,7 @@ def _dynamic_property(radial: Array, doubt: Array) -> NDArray[np.int64]:
     return np.where(np.abs(radial) < MOVING_MPS, still, np.where(doubt < 0.05, 6, going))
 
 
-def pcd_bytes(points: NDArray[np.void]) -> bytes:
+def pcd_bytes(points: NDArray[Any]) -> bytes:
     """Binary PCD as nuScenes writes it: header, 43-byte records, zeros up to 4096 + 43 x points bytes.
 
     An empty sweep is one record of NaN, because the devkit expects at least one point.

@@ -73,9 +73,7 @@ def build_rig(config: SimulationConfig) -> dict[str, Sensor]:
         rotation = _camera_rotation(math.radians(yaw), math.radians(pitch))
         rig[channel] = Sensor(channel, "camera", (x, y, z), _quaternion(rotation), 12.0, offset, intrinsic)
     for channel, (x, y, z, yaw, offset) in _RADARS.items():
-        rig[channel] = Sensor(
-            channel, "radar", (x, y, z), _quaternion(yaw_matrix(math.radians(yaw))), 13.0, offset
-        )
+        rig[channel] = Sensor(channel, "radar", (x, y, z), _quaternion(yaw_matrix(math.radians(yaw))), 13.0, offset)
     return rig
 
 

@@ -54,9 +54,7 @@ def write_scenario(index: int, duration_s: float, rng: np.random.Generator) -> S
     manoeuvre = _MANOEUVRES[index % len(_MANOEUVRES)]
     conditions = _WEATHER[index % len(_WEATHER)]
     lane = (
-        -INNER_LANE
-        if manoeuvre == "turn left" or (manoeuvre != "turn right" and rng.random() < 0.5)
-        else -OUTER_LANE
+        -INNER_LANE if manoeuvre == "turn left" or (manoeuvre != "turn right" and rng.random() < 0.5) else -OUTER_LANE
     )
     speed = float(rng.uniform(6.0, 10.0))
     green = -math.inf
@@ -97,6 +95,4 @@ def _turning(manoeuvre: Manoeuvre, lane: float, rng: np.random.Generator) -> tup
     slow, fast = float(rng.uniform(4.0, 5.0)), float(rng.uniform(6.5, 8.0))
     brake_s = max(0.6, (straight - 2.0) / ((fast + slow) / 2))
     out_s = brake_s + (radius * math.pi / 2 + 3.0) / slow
-    return crossing, Motion(
-        path, SpeedProfile((0.0, brake_s, out_s, out_s + 2.5), (fast, slow, slow, fast + 1.0))
-    )
+    return crossing, Motion(path, SpeedProfile((0.0, brake_s, out_s, out_s + 2.5), (fast, slow, slow, fast + 1.0)))

@@ -78,15 +78,14 @@ def build_world(config: SimulationConfig, plan: ScenePlan) -> tuple[World, Scena
     duration = config.samples_per_scene * 0.5
     scenario = write_scenario(plan.index, duration, rng)
     agents = populate(scenario, config.density, generator(config.seed, plan.name, "agents"))
-    clutter = place_surroundings(
-        scenario.plan, scenario.conditions, generator(config.seed, plan.name, "clutter")
-    )
+    clutter = place_surroundings(scenario.plan, scenario.conditions, generator(config.seed, plan.name, "clutter"))
     yaw = float(rng.uniform(-math.pi, math.pi))
     middle = np.array([np.mean(scenario.plan.x_range), np.mean(scenario.plan.y_range), 0.0])
     global_from_world = planar_pose(0.0, 0.0, yaw)
     global_from_world[:2, 3] = (map_size_m(scenario.plan) / 2 - move(global_from_world, middle))[:2]
     crossing = "" if scenario.manoeuvre == "straight" else "intersection, "
-    description = f"{scenario.conditions.label}{crossing}{scenario.manoeuvre}, road works, parked vehicles, pedestrians (simulated)"
+    what = f"{scenario.conditions.label}{crossing}{scenario.manoeuvre}"
+    description = f"{what}, road works, parked vehicles, pedestrians (simulated)"
     start = _FIRST_DAY + timedelta(days=int(rng.integers(0, 400)), seconds=int(rng.integers(0, 36000)))
     world = World(
         name=plan.name,
@@ -107,11 +106,7 @@ def _set_stage(config: SimulationConfig, plan: ScenePlan) -> _Stage:
     assembly = assemble(world.things)
     ground = build_ground(world.plan, 0.1 if config.image_width > 800 else 0.16)
     lamps = np.array(
-        [
-            (t.motion.path.x, t.motion.path.y)
-            for t in world.things
-            if t.kind is None and 6.9 < t.shape.high[2] < 7
-        ]
+        [(t.motion.path.x, t.motion.path.y) for t in world.things if t.kind is None and 6.9 < t.shape.high[2] < 7]
     )
     oversample = 1 if config.image_width > 800 else 2
     started = datetime.fromtimestamp(world.start_us / 1e6, tz=timezone.utc)
@@ -168,9 +163,7 @@ def simulate_scene(
                 if shot.is_key_frame and points is not None:
                     (lidar_points if channel == "LIDAR_TOP" else radar_points).append(points)
         annotated.append(
-            _annotate(
-                stage, moments, sample, np.concatenate(lidar_points), np.concatenate(radar_points), pixels
-            )
+            _annotate(stage, moments, sample, np.concatenate(lidar_points), np.concatenate(radar_points), pixels)
         )
         sample_done()
     _sensor_records(stage, times, tables)
@@ -212,15 +205,11 @@ def _fire(
         target.write_bytes(jpeg_bytes(stage.film.develop(picture, view, rng), stage.config.jpeg_quality))
         return None
     if sensor.modality == "lidar":
-        cloud = scan(
-            stage.beams, stage.assembly, placement, world_from_sensor, stage.ground, world.conditions, rng
-        )
+        cloud = scan(stage.beams, stage.assembly, placement, world_from_sensor, stage.ground, world.conditions, rng)
         target.write_bytes(cloud.astype("<f4").tobytes())
         local = cloud[:, :3].astype(np.float64)
     else:
-        detections = detect(
-            stage.reflectors, placement, _sensor_motion(world_from_sensor, world_from_ego, ego), rng
-        )
+        detections = detect(stage.reflectors, placement, _sensor_motion(world_from_sensor, world_from_ego, ego), rng)
         target.write_bytes(pcd_bytes(detections))
         local = np.stack([detections[name].astype(np.float64) for name in ("x", "y", "z")], axis=1)
     return move(compose(world.global_from_world, world_from_sensor), local)
@@ -282,9 +271,7 @@ def _describe_scene(root: Path, stage: _Stage, tables: SceneRecords) -> None:
         [cv2.IMWRITE_PNG_COMPRESSION, 3],
     )
     (root / image).write_bytes(png.tobytes())
-    tables.add(
-        "map", {"category": "semantic_prior", "token": plan_map, "filename": image, "log_tokens": [log]}
-    )
+    tables.add("map", {"category": "semantic_prior", "token": plan_map, "filename": image, "log_tokens": [log]})
     samples = [token("sample", name, k) for k in range(count)]
     tables.add(
         "scene",
@@ -353,9 +340,7 @@ def _sensor_records(stage: _Stage, times: dict[str, list[Shot]], tables: SceneRe
             )
 
 
-def _annotation_records(
-    stage: _Stage, annotated: list[list[tuple[int, Record]]], tables: SceneRecords
-) -> None:
+def _annotation_records(stage: _Stage, annotated: list[list[tuple[int, Record]]], tables: SceneRecords) -> None:
     """instance and sample_annotation records; a chain goes on over key frames in which nobody saw the object."""
     name = stage.world.name
     seen: dict[int, list[int]] = {}
@@ -386,9 +371,7 @@ def _annotation_records(
                     "instance_token": token("instance", name, thing),
                     **record,
                     "prev": token("annotation", name, thing, chain[place - 1]) if place else "",
-                    "next": token("annotation", name, thing, chain[place + 1])
-                    if place + 1 < len(chain)
-                    else "",
+                    "next": token("annotation", name, thing, chain[place + 1]) if place + 1 < len(chain) else "",
                 },
             )
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Colour = tuple[float, float, float]
+Number = float | int
+Colour = tuple[Number, Number, Number]
 """Red, green, blue, 0 to 255."""
 
 # Corners 0..3 are the bottom, counter-clockwise from front left; 4..7 the top, in the same order.
@@ -62,8 +63,8 @@ class ShapeBuilder:
 
     def box(
         self,
-        low: tuple[float, float, float],
-        high: tuple[float, float, float],
+        low: tuple[Number, Number, Number],
+        high: tuple[Number, Number, Number],
         colour: Colour,
         *,
         top_x: tuple[float, float] = (0.0, 0.0),
@@ -102,7 +103,7 @@ class ShapeBuilder:
         self,
         part: int,
         face: str,
-        rectangle: tuple[float, float, float, float],
+        rectangle: tuple[Number, Number, Number, Number],
         colour: Colour,
         *,
         glow: float = 0.0,
@@ -120,7 +121,7 @@ class ShapeBuilder:
     def wheel(
         self,
         x: float,
-        y: tuple[float, float],
+        y: tuple[Number, Number],
         radius: float,
         hub: Colour = (150, 150, 155),
         tyre_bottom: float = 0.0,
@@ -146,9 +147,7 @@ class ShapeBuilder:
             )
             y = (float(min(outer, disc_inner)), float(max(outer, disc_inner)))
         every = ("left", "right", "top", "front", "back")
-        part = self.box(
-            (x - radius, y[0], 0.0), (x + radius, y[1], 2 * radius), tyre, reflectivity=0.08, skip=every
-        )
+        part = self.box((x - radius, y[0], 0.0), (x + radius, y[1], 2 * radius), tyre, reflectivity=0.08, skip=every)
         angles = np.arange(12) * np.pi / 6
         for side, at in ((1, y[1]), (-1, y[0])):
             for scale, colour in ((1.0, tyre), (0.55, hub)):

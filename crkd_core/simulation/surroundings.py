@@ -56,14 +56,14 @@ def building(length: float, depth: float, height: float, night: bool, rng: np.ra
         for floor in range(floors):
             base = (floor + 0.28) / floors
             if floor == 0 and shop and face == "front":
-                b.patch(house, face, (0.06, 0.02, 0.94, 0.62 / floors), glass, glow=0.55 if night else 0.0)
+                b.patch(house, face, (0.06, 0.02, 0.94, 0.62 / floors), glass, glow=0.4 if night else 0.0)
                 b.patch(house, face, (0.04, 0.66 / floors, 0.96, 0.9 / floors), pick(rng, _FACADES, 40))
                 continue
             for column in range(columns):
                 lit = night and rng.random() < 0.35
                 colour: Colour = (240, 206, 130) if lit else glass
                 rectangle = ((column + 0.25) / columns, base, (column + 0.75) / columns, base + 0.5 / floors)
-                b.patch(house, face, rectangle, colour, glow=0.8 if lit else 0.0)
+                b.patch(house, face, rectangle, colour, glow=0.5 if lit else 0.0)
     b.patch(house, "front", (0.0, 1 - 0.25 / floors, 1.0, 1.0), shade(paint, 0.7))
     return b.build()
 
@@ -120,9 +120,7 @@ def sign(rng: np.random.Generator) -> Shape:
     b = ShapeBuilder()
     b.box((-0.04, -0.04, 0.0), (0.04, 0.04, 2.0), _STEEL, reflectivity=0.5)
     plate = b.box((-0.03, -0.35, 2.0), (0.03, 0.35, 2.7), (150, 152, 156), reflectivity=0.9)
-    b.patch(
-        plate, "front", (0.04, 0.04, 0.96, 0.96), pick(rng, ((30, 80, 170), (200, 40, 40), (240, 210, 60)), 5)
-    )
+    b.patch(plate, "front", (0.04, 0.04, 0.96, 0.96), pick(rng, ((30, 80, 170), (200, 40, 40), (240, 210, 60)), 5))
     b.patch(plate, "front", (0.3, 0.3, 0.7, 0.7), (240, 240, 240))
     return b.build()
 
@@ -167,9 +165,7 @@ def _frontage(plan: RoadPlan, side: int, conditions: Conditions, rng: np.random.
                 float(rng.choice([6.8, 10.2, 13.6, 20.4]) + rng.uniform(0, 1.5)),
             )
             y = side * (SIDEWALK_EDGE + rng.uniform(0.6, 3.0) + depth / 2)
-            things.append(
-                _thing(building(length, depth, height, conditions.night, rng), middle, y, yaw, "building")
-            )
+            things.append(_thing(building(length, depth, height, conditions.night, rng), middle, y, yaw, "building"))
         elif kind == "wall":
             y = side * (SIDEWALK_EDGE + rng.uniform(0.5, 1.5))
             things.append(_thing(wall(length, float(rng.uniform(1.6, 2.6)), rng), middle, y, yaw, "wall"))
@@ -201,9 +197,7 @@ def _frontage(plan: RoadPlan, side: int, conditions: Conditions, rng: np.random.
     return things
 
 
-def _street_furniture(
-    plan: RoadPlan, side: int, conditions: Conditions, rng: np.random.Generator
-) -> list[Thing]:
+def _street_furniture(plan: RoadPlan, side: int, conditions: Conditions, rng: np.random.Generator) -> list[Thing]:
     things = []
     x = plan.x_range[0] + float(rng.uniform(0, 12))
     count = 0
@@ -238,9 +232,7 @@ def _kerbs(plan: RoadPlan, side: int) -> list[Thing]:
         pieces = max(1, int((end - begin) / 24))
         length = (end - begin) / pieces
         for k in range(pieces):
-            things.append(
-                _thing(_kerb(length), plan.crossing_x + edge, begin + (k + 0.5) * length, np.pi / 2, "kerb")
-            )
+            things.append(_thing(_kerb(length), plan.crossing_x + edge, begin + (k + 0.5) * length, np.pi / 2, "kerb"))
     return things
 
 
@@ -263,9 +255,7 @@ def _cross_road_frontage(plan: RoadPlan, conditions: Conditions, rng: np.random.
                 y = 20.0 + 22 * k + float(rng.uniform(0, 6))
                 x = plan.crossing_x + side * (CROSS_KERB + 0.8)
                 shape = lamp_post(conditions.night) if k % 2 == 0 else tree(5.5, 2.2, rng)
-                things.append(
-                    _thing(shape, x, end * y, np.pi if side > 0 else 0.0, "pole" if k % 2 == 0 else "tree")
-                )
+                things.append(_thing(shape, x, end * y, np.pi if side > 0 else 0.0, "pole" if k % 2 == 0 else "tree"))
     return things
 
 

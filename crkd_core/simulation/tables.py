@@ -91,12 +91,8 @@ class SceneRecords:
 def fixed_tables(rig: dict[str, Sensor]) -> dict[str, list[Record]]:
     """The tables that do not depend on the scenes."""
     return {
-        "category": [
-            {"token": category_token(n), "name": n, "description": d} for n, d in CATEGORIES.items()
-        ],
-        "attribute": [
-            {"token": attribute_token(n), "name": n, "description": d} for n, d in ATTRIBUTES.items()
-        ],
+        "category": [{"token": category_token(n), "name": n, "description": d} for n, d in CATEGORIES.items()],
+        "attribute": [{"token": attribute_token(n), "name": n, "description": d} for n, d in ATTRIBUTES.items()],
         "visibility": [
             {
                 "description": f"visibility of whole object is between {level[1:].replace('-', ' and ')}%",

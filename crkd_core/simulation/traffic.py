@@ -105,12 +105,12 @@ class Population:
         """Add an object if it never comes too close to what is already there."""
         kind = KINDS[name]
         size = np.array(kind.size_wlh_m) * (1 + np.clip(self.rng.normal(0, kind.size_spread, 3), -0.15, 0.15))
-        w, l, h = (float(v) for v in size)
+        w, length, h = (float(v) for v in size)
         track = np.stack(motion.at(self.times)[:3])
-        footprint = np.array([l, w])
-        if self._touches(track, footprint, 0.35 if max(w, l) > 1.2 else 0.12):
+        footprint = np.array([length, w])
+        if self._touches(track, footprint, 0.35 if max(w, length) > 1.2 else 0.12):
             return False
-        self.things.append(Thing(kind.make((w, l, h), self.rng), motion, kind.echo, kind, parked))
+        self.things.append(Thing(kind.make((w, length, h), self.rng), motion, kind.echo, kind, parked))
         self._tracks.append(track)
         self._sizes.append(footprint)
         return True
@@ -147,12 +147,12 @@ def populate(scenario: Scenario, density: float, rng: np.random.Generator) -> tu
     return tuple(crowd.things)
 
 
-def _gap(crowd: Population, low: float, high: float) -> float:
+def _gap(crowd: Population, low: float | int, high: float | int) -> float:
     return _SPREAD * float(crowd.rng.uniform(low, high)) / crowd.density
 
 
 def _convoy(
-    crowd: Population, name: str, path: Path, profile: SpeedProfile, s: float, parked: bool = False
+    crowd: Population, name: str, path: Path, profile: SpeedProfile, s: float | int, parked: bool = False
 ) -> float:
     """Place a vehicle, or a truck with what it tows, with its front at arc length `s`; returns the rear's."""
     parts = {"lorry": ("tractor", "trailer"), "bendy": ("bendy_front", "bendy_rear")}.get(name, (name,))
@@ -246,9 +246,7 @@ def _cross_road_traffic(crowd: Population) -> None:
             while s < 75:
                 s += _gap(crowd, 18, 36)
                 will_pass = s + speed * (scenario.main_green_from_s - 3.0) > KERB
-                profile = (
-                    SpeedProfile((0.0,), (speed,)) if will_pass else braking_profile(speed, -(KERB + 5.5) - s)
-                )
+                profile = SpeedProfile((0.0,), (speed,)) if will_pass else braking_profile(speed, -(KERB + 5.5) - s)
                 _convoy(crowd, next(deck), path, profile, s)
 
 
@@ -261,9 +259,7 @@ def _road_works(crowd: Population) -> None:
     while begin < plan.x_range[1] - 60:
         length = float(rng.uniform(20, 26))
         if abs(begin + length / 2 - plan.crossing_x) < length / 2 + 18:
-            begin = (
-                plan.crossing_x + 19.0 if begin > plan.crossing_x - 10 else plan.crossing_x - 19.5 - length
-            )
+            begin = plan.crossing_x + 19.0 if begin > plan.crossing_x - 10 else plan.crossing_x - 19.5 - length
             if abs(begin + length / 2 - plan.crossing_x) < length / 2 + 18:
                 begin = plan.crossing_x + 19.0
         _one_work_site(crowd, begin, length, side)
@@ -303,9 +299,7 @@ def _one_work_site(crowd: Population, begin: float, length: float, side: float) 
         parked=bool(rng.random() < 0.5),
     )
     for along in (0.12, 0.8):
-        crowd.place(
-            "worker", standing(begin + length * along, side * (KERB - 1.6), float(rng.uniform(-3, 3)))
-        )
+        crowd.place("worker", standing(begin + length * along, side * (KERB - 1.6), float(rng.uniform(-3, 3))))
 
 
 def _parked(crowd: Population) -> None:
@@ -395,9 +389,7 @@ def _crossing_walkers(crowd: Population) -> None:
             x = plan.crossing_x - end * float(rng.uniform(*CROSSWALK)) * -1.0
             if main_red:
                 heading = float(rng.choice([1.0, -1.0])) * math.pi / 2
-                crowd.place(
-                    "adult", cruising(x, float(rng.uniform(-10, 10)), heading, float(rng.uniform(0.9, 1.5)))
-                )
+                crowd.place("adult", cruising(x, float(rng.uniform(-10, 10)), heading, float(rng.uniform(0.9, 1.5))))
             else:
                 y = float(rng.choice([1.0, -1.0])) * (KERB + float(rng.uniform(0.7, 1.4)))
                 crowd.place("standing_adult", standing(x, y, -math.copysign(math.pi / 2, y)))
@@ -422,6 +414,4 @@ def _extras(crowd: Population) -> None:
             if crowd.place(name, motion):
                 break
     if OUTER_LANE > INNER_LANE and rng.random() < 0.5:
-        crowd.place(
-            "debris", standing(float(rng.uniform(5, 40)), math.copysign(BIKE_LANE, rng.normal()), 0.4)
-        )
+        crowd.place("debris", standing(float(rng.uniform(5, 40)), math.copysign(BIKE_LANE, rng.normal()), 0.4))

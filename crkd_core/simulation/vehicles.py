@@ -5,7 +5,7 @@ Every builder fills the box (width, length, height) in metres given to it; paint
 
 import numpy as np
 
-from crkd_core.simulation.shapes import Colour, Shape, ShapeBuilder
+from crkd_core.simulation.shapes import Colour, Number, Shape, ShapeBuilder
 
 Size = tuple[float, float, float]
 
@@ -41,7 +41,7 @@ _BUS_PAINTS: tuple[Colour, ...] = (
 )
 
 
-def pick(rng: np.random.Generator, paints: tuple[Colour, ...], spread: float = 10.0) -> Colour:
+def pick(rng: np.random.Generator, paints: tuple[Colour, ...], spread: Number = 10.0) -> Colour:
     """One of some paints, slightly changed."""
     r, g, b = np.clip(np.array(paints[int(rng.integers(len(paints)))]) + rng.normal(0, spread, 3), 8, 250)
     return (float(r), float(g), float(b))
@@ -79,25 +79,28 @@ def _wheels(
 
 def car(size: Size, rng: np.random.Generator, livery: str = "private") -> Shape:
     """A saloon, an estate or a van; `livery` "police" adds stripes and a light bar."""
-    w, l, h = size
+    w, length, h = size
     paint = pick(rng, _CAR_PAINTS) if livery == "private" else (232.0, 234.0, 238.0)
     style = rng.choice(["saloon", "hatchback", "van"], p=[0.5, 0.35, 0.15])
     b = ShapeBuilder()
     waist = h * (0.54 if style != "van" else 0.5)
     radius = 0.19 * h + 0.01
     bottom = 0.13 * h
-    half, side = l / 2, w / 2 - 0.03
-    bonnet = {"saloon": 0.27, "hatchback": 0.25, "van": 0.14}[style] * l
-    boot = {"saloon": 0.17, "hatchback": 0.03, "van": 0.01}[style] * l
+    half, side = length / 2, w / 2 - 0.03
+    bonnet = {"saloon": 0.27, "hatchback": 0.25, "van": 0.14}[style] * length
+    boot = {"saloon": 0.17, "hatchback": 0.03, "van": 0.01}[style] * length
     roof = h if livery == "private" else h - 0.12
     body = b.box(
-        (-half, -side, bottom), (half, side, waist), paint, top_x=(0.03 * l, 0.05 * l), top_y=0.03 * w
+        (-half, -side, bottom), (half, side, waist), paint, top_x=(0.03 * length, 0.05 * length), top_y=0.03 * w
     )
     cabin = b.box(
         (-half + boot, -side + 0.05, waist),
         (half - bonnet, side - 0.05, roof),
         paint,
-        top_x=(0.05 * l if style == "hatchback" else (0.10 * l if style == "saloon" else 0.02 * l), 0.12 * l),
+        top_x=(
+            0.05 * length if style == "hatchback" else (0.10 * length if style == "saloon" else 0.02 * length),
+            0.12 * length,
+        ),
         top_y=0.09 * w,
         reflectivity=0.22,
     )
@@ -119,7 +122,7 @@ def car(size: Size, rng: np.random.Generator, livery: str = "private") -> Shape:
         bar = b.box((-0.15, -w * 0.3, roof), (0.15, w * 0.3, h), (40, 40, 46))
         b.patch(bar, "front", (0.0, 0.0, 0.5, 1.0), (40, 70, 250), glow=1.0)
         b.patch(bar, "back", (0.5, 0.0, 1.0, 1.0), (250, 40, 40), glow=1.0)
-    _wheels(b, size, radius, (0.31 * l, -0.30 * l), bottom=bottom)
+    _wheels(b, size, radius, (0.31 * length, -0.30 * length), bottom=bottom)
     return b.build()
 
 
@@ -134,22 +137,20 @@ def _cab(b: ShapeBuilder, x0: float, x1: float, w: float, z0: float, z1: float, 
 
 def truck(size: Size, rng: np.random.Generator, style: str | None = None) -> Shape:
     """A box lorry, a tipper, a pickup, a tractor unit or an ambulance."""
-    w, l, h = size
+    w, length, h = size
     b = ShapeBuilder()
     style = style or str(rng.choice(["box", "tipper", "pickup"], p=[0.55, 0.3, 0.15]))
     paint = pick(rng, _TRUCK_PAINTS) if style != "ambulance" else (240.0, 240.0, 236.0)
     radius = min(0.5, 0.18 * h)
     deck = 2 * radius
-    cab_length = 0.28 * l if style != "tractor" else 0.5 * l
-    half = l / 2
+    cab_length = 0.28 * length if style != "tractor" else 0.5 * length
+    half = length / 2
     frame = b.box((-half, -0.32 * w, 0.45 * deck), (half - 0.1, 0.32 * w, deck), DARK, reflectivity=0.12)
     _lights(b, frame, head=False, low=0.3, high=0.9)
     _cab(b, half - cab_length, half, w, deck, h * (0.78 if style == "box" else 0.97), paint)
     bed_end = half - cab_length - 0.12
     if style in ("box", "ambulance"):
-        cargo = (
-            (238.0, 238.0, 234.0) if style == "ambulance" or rng.random() < 0.5 else pick(rng, _TRUCK_PAINTS)
-        )
+        cargo = (238.0, 238.0, 234.0) if style == "ambulance" or rng.random() < 0.5 else pick(rng, _TRUCK_PAINTS)
         box = b.box((-half, -w / 2, deck), (bed_end, w / 2, h), cargo, reflectivity=0.45)
         stripe = (200.0, 30.0, 30.0) if style == "ambulance" else shade(paint, 0.9)
         for face in ("left", "right"):
@@ -166,22 +167,22 @@ def truck(size: Size, rng: np.random.Generator, style: str | None = None) -> Sha
         bed = b.box((-half, -w / 2, deck), (bed_end, w / 2, 0.55 * h), paint)
         b.patch(bed, "top", (0.06, 0.08, 0.96, 0.92), DARK)
         _lights(b, bed, head=False)
-    wheels = (0.34 * l, -0.3 * l) if style != "tractor" else (0.33 * l, -0.22 * l, -0.38 * l)
+    wheels = (0.34 * length, -0.3 * length) if style != "tractor" else (0.33 * length, -0.22 * length, -0.38 * length)
     _wheels(b, size, radius, wheels, 0.3)
     return b.build()
 
 
 def bus(size: Size, rng: np.random.Generator, section: str = "whole") -> Shape:
     """A bus, or the front or rear section of an articulated one: one tall body with a band of windows and doors."""
-    w, l, h = size
+    w, length, h = size
     paint = pick(rng, _BUS_PAINTS, 6)
     b = ShapeBuilder()
-    half = l / 2
+    half = length / 2
     side = w / 2 - 0.03
     body = b.box((-half, -side, 0.1 * h), (half, side, 0.95 * h), paint, top_y=0.05, reflectivity=0.35)
     roof = b.box((-half + 0.5, -w / 2 + 0.25, 0.95 * h), (half - 0.9, w / 2 - 0.25, h), (224, 224, 222))
     b.patch(roof, "top", (0.2, 0.2, 0.4, 0.8), (170, 170, 172))
-    windows = max(4, round(l / 1.5))
+    windows = max(4, round(length / 1.5))
     for face in ("left", "right"):
         b.patch(body, face, (0.0, 0.0, 1.0, 0.12), DARK)
         b.patch(body, face, (0.0, 0.36, 1.0, 0.42), (236, 236, 230))
@@ -197,15 +198,15 @@ def bus(size: Size, rng: np.random.Generator, section: str = "whole") -> Shape:
         b.patch(body, "back", (0.14, 0.52, 0.86, 0.82), GLASS)
         b.patch(body, "back", (0.1, 0.14, 0.9, 0.4), shade(paint, 0.6))
         _lights(b, body, head=False, low=0.08, high=0.22)
-    _wheels(b, size, 0.14 * h, (0.32 * l, -0.28 * l), 0.3, bottom=0.1 * h)
+    _wheels(b, size, 0.14 * h, (0.32 * length, -0.28 * length), 0.3, bottom=0.1 * h)
     return b.build()
 
 
 def trailer(size: Size, rng: np.random.Generator) -> Shape:
     """A box trailer, a tanker or a flatbed with a container; no cab, wheels at the rear and a kingpin at the front."""
-    w, l, h = size
+    w, length, h = size
     b = ShapeBuilder()
-    half, deck = l / 2, 0.3 * h
+    half, deck = length / 2, 0.3 * h
     frame = b.box((-half, -0.3 * w, 0.22 * h), (half, 0.3 * w, deck), DARK, reflectivity=0.12)
     _lights(b, frame, head=False, low=0.1, high=0.9)
     style = rng.choice(["box", "container", "tank"])
@@ -228,40 +229,40 @@ def trailer(size: Size, rng: np.random.Generator) -> Shape:
             b.patch(box, "back", (begin, 0.05, begin + 0.43, 0.95), shade(paint, 0.86))
         for begin in (0.2, 0.36, 0.62, 0.78):
             b.patch(box, "back", (begin, 0.05, begin + 0.03, 0.95), (210, 210, 210))
-    _wheels(b, size, 0.12 * h, (-0.24 * l, -0.33 * l, -0.42 * l), 0.35)
-    b.box((0.3 * l, -0.2 * w, 0.0), (0.33 * l, 0.2 * w, 0.22 * h), DARK)
+    _wheels(b, size, 0.12 * h, (-0.24 * length, -0.33 * length, -0.42 * length), 0.35)
+    b.box((0.3 * length, -0.2 * w, 0.0), (0.33 * length, 0.2 * w, 0.22 * h), DARK)
     return b.build()
 
 
 def construction_vehicle(size: Size, rng: np.random.Generator) -> Shape:
     """An excavator on tracks or a wheel loader, in yellow or orange."""
-    w, l, h = size
+    w, length, h = size
     b = ShapeBuilder()
-    half = l / 2
+    half = length / 2
     paint = pick(rng, ((238.0, 178.0, 24.0), (232.0, 120.0, 26.0), (222.0, 190.0, 48.0)), 6)
     if rng.random() < 0.55:
         for side in (1, -1):
             inner, outer = sorted((side * 0.28 * w, side * w / 2))
-            track = b.box((-half, inner, 0.0), (0.2 * l, outer, 0.26 * h), (46, 44, 42), top_x=(0.3, 0.3))
+            track = b.box((-half, inner, 0.0), (0.2 * length, outer, 0.26 * h), (46, 44, 42), top_x=(0.3, 0.3))
             for face in ("left", "right"):
                 b.patch(track, face, (0.1, 0.25, 0.9, 0.75), (92, 88, 82))
-        house = b.box((-half, -0.46 * w, 0.3 * h), (0.12 * l, 0.46 * w, 0.62 * h), paint)
+        house = b.box((-half, -0.46 * w, 0.3 * h), (0.12 * length, 0.46 * w, 0.62 * h), paint)
         b.patch(house, "back", (0.15, 0.2, 0.85, 0.8), DARK)
         for face in ("left", "right"):
             b.patch(house, face, (0.3, 0.3, 0.9, 0.6), shade(paint, 0.7))
-        cab = b.box((-0.16 * l, 0.0, 0.62 * h), (0.12 * l, 0.46 * w, 0.98 * h), paint, top_x=(0.1, 0.15))
+        cab = b.box((-0.16 * length, 0.0, 0.62 * h), (0.12 * length, 0.46 * w, 0.98 * h), paint, top_x=(0.1, 0.15))
         for face in ("front", "left", "back", "right"):
             b.patch(cab, face, (0.12, 0.15, 0.88, 0.88), GLASS)
-        b.box((0.12 * l, -0.2 * w, 0.45 * h), (0.36 * l, -0.02 * w, h), paint, top_x=(0.1 * l, -0.0))
-        b.box((0.36 * l, -0.18 * w, 0.32 * h), (0.44 * l, -0.04 * w, 0.96 * h), shade(paint, 0.9))
-        b.box((0.37 * l, -0.36 * w, 0.03 * h), (half, 0.14 * w, 0.32 * h), (84, 80, 76), top_x=(0.0, 0.2))
+        b.box((0.12 * length, -0.2 * w, 0.45 * h), (0.36 * length, -0.02 * w, h), paint, top_x=(0.1 * length, -0.0))
+        b.box((0.36 * length, -0.18 * w, 0.32 * h), (0.44 * length, -0.04 * w, 0.96 * h), shade(paint, 0.9))
+        b.box((0.37 * length, -0.36 * w, 0.03 * h), (half, 0.14 * w, 0.32 * h), (84, 80, 76), top_x=(0.0, 0.2))
     else:
-        body = b.box((-half, -0.36 * w, 0.22 * h), (0.05 * l, 0.36 * w, 0.58 * h), paint, top_x=(0.2, 0.0))
+        body = b.box((-half, -0.36 * w, 0.22 * h), (0.05 * length, 0.36 * w, 0.58 * h), paint, top_x=(0.2, 0.0))
         b.patch(body, "back", (0.15, 0.2, 0.85, 0.8), DARK)
-        cab = b.box((-0.2 * l, -0.3 * w, 0.58 * h), (0.08 * l, 0.3 * w, h), paint, top_x=(0.08, 0.08))
+        cab = b.box((-0.2 * length, -0.3 * w, 0.58 * h), (0.08 * length, 0.3 * w, h), paint, top_x=(0.08, 0.08))
         for face in ("front", "left", "back", "right"):
             b.patch(cab, face, (0.1, 0.12, 0.9, 0.86), GLASS)
-        b.box((0.05 * l, -0.24 * w, 0.25 * h), (0.32 * l, 0.24 * w, 0.46 * h), shade(paint, 0.85))
-        b.box((0.32 * l, -w / 2, 0.06 * h), (half, w / 2, 0.42 * h), (96, 92, 86), top_x=(0.15, 0.1))
-        _wheels(b, size, 0.22 * h, (0.16 * l, -0.3 * l), 0.42)
+        b.box((0.05 * length, -0.24 * w, 0.25 * h), (0.32 * length, 0.24 * w, 0.46 * h), shade(paint, 0.85))
+        b.box((0.32 * length, -w / 2, 0.06 * h), (half, w / 2, 0.42 * h), (96, 92, 86), top_x=(0.15, 0.1))
+        _wheels(b, size, 0.22 * h, (0.16 * length, -0.3 * length), 0.42)
     return b.build()

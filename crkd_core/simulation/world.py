@@ -93,9 +93,7 @@ def states(things: tuple[Thing, ...], times: Array) -> Kinematics:
     return Kinematics(*out)
 
 
-def rectangles_meet(
-    first: Array, first_size: Array, second: Array, second_size: Array, margin: float
-) -> bool:
+def rectangles_meet(first: Array, first_size: Array, second: Array, second_size: Array, margin: float) -> bool:
     """Whether two oriented rectangles come closer than about `margin` (m) at any time.
 
     Args:

@@ -97,7 +97,8 @@ def _existing_result(out: Path, request: SimulateRequest, started: float) -> Sim
         return None
     if found is None:
         raise UsageError(
-            f"{out} exists and is not a simulated data set of crkd: choose another folder, or use force to move it aside."
+            f"{out} exists and is not a simulated data set of crkd: "
+            "choose another folder, or use force to move it aside."
         )
     if found.get("digest") != request.config.digest():
         raise UsageError(
@@ -145,11 +146,13 @@ def _prepare(partial: Path, request: SimulateRequest) -> None:
         if not same and not empty:
             if found is None:
                 raise UsageError(
-                    f"{partial} is in the way and is no unfinished simulation of crkd: move it or choose another folder."
+                    f"{partial} is in the way and is no unfinished simulation of crkd: "
+                    "move it or choose another folder."
                 )
             if not request.force:
                 raise UsageError(
-                    f"{partial} is an unfinished simulation with other settings ({_difference(found, request.config)}): "
+                    f"{partial} is an unfinished simulation with other settings "
+                    f"({_difference(found, request.config)}): "
                     "finish it with its settings, choose another folder, or use force to start anew."
                 )
             shutil.rmtree(partial)
@@ -168,15 +171,11 @@ def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advanc
         os.replace(unfinished, mark)
 
 
-def _make_scenes(
-    partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task
-) -> None:
+def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task) -> None:
     """Make scenes in several processes; the first error stops them all."""
     context = get_context("spawn")
     ticks: SimpleQueue[int] = context.SimpleQueue()
-    with ProcessPoolExecutor(
-        min(processes, len(plans)), context, initializer=_start_worker, initargs=(ticks,)
-    ) as pool:
+    with ProcessPoolExecutor(min(processes, len(plans)), context, initializer=_start_worker, initargs=(ticks,)) as pool:
         waiting: set[Future[None]] = {pool.submit(_work, partial, config, plan) for plan in plans}
         try:
             while waiting:
@@ -277,8 +276,8 @@ def _writing(partial: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise WriteError(
-                f"The disk is full while writing to {partial}: make room and run the same command again, it goes on from "
-                "the last finished scene."
+                f"The disk is full while writing to {partial}: "
+                "make room and run the same command again, it goes on from the last finished scene."
             ) from error
         raise WriteError(
             f"Cannot write to {partial} ({error.strerror or error}): check the folder and its permissions."
