@@ -42,9 +42,7 @@ class SilentProgress:
     """Reports to nobody."""
 
     @contextmanager
-    def task(
-        self, description: str, total: int | None = None, unit: str = "", done: int = 0
-    ) -> Iterator[Task]:
+    def task(self, description: str, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Task]:
         yield _SilentTask()
 
     def message(self, text: str) -> None:
@@ -68,9 +66,7 @@ class TqdmProgress:
     """Reports through tqdm bars, for library and notebook users."""
 
     @contextmanager
-    def task(
-        self, description: str, total: int | None = None, unit: str = "", done: int = 0
-    ) -> Iterator[Task]:
+    def task(self, description: str, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Task]:
         from tqdm.auto import tqdm
 
         with tqdm(total=total, desc=description, unit=f" {unit}" if unit else "it", initial=done) as bar:

@@ -29,7 +29,9 @@ def explain_write_errors(path: Path) -> Iterator[None]:
                 f"{path} could not be written: no space is left on the disk; what was there before is unchanged. "
                 "Free some space and run the same command again: it continues."
             ) from error
-        raise WriteError(f"{path} could not be written: {error.strerror or error}; check the path and its permissions.") from error
+        raise WriteError(
+            f"{path} could not be written: {error.strerror or error}; check the path and its permissions."
+        ) from error
 
 
 @contextmanager

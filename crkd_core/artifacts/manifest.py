@@ -108,5 +108,6 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError, ValueError):
         raise DamagedArtifactError(
-            f"{path} is damaged: expected a manifest of schema version {SCHEMA_VERSION}; remove {folder} and make it again."
+            f"{path} is damaged: expected a manifest of schema version {SCHEMA_VERSION}; remove {folder} "
+            f"and make it again."
         ) from None

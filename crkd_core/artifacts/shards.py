@@ -42,9 +42,13 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def write_shard(path: Path, items: Mapping[ItemKey, Mapping[str, Tensor]], metadata: Mapping[str, str] | None = None) -> None:
+def write_shard(
+    path: Path, items: Mapping[ItemKey, Mapping[str, Tensor]], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write the items of one shard, whole or not at all."""
-    tensors = {f"{key}/{name}": tensor.contiguous().cpu() for key, item in items.items() for name, tensor in item.items()}
+    tensors = {
+        f"{key}/{name}": tensor.contiguous().cpu() for key, item in items.items() for name, tensor in item.items()
+    }
     write_bytes(path, safetensors.torch.save(tensors, metadata=dict(metadata) if metadata else None))
 
 
@@ -69,7 +73,14 @@ def write_index(folder: Path, shards: Iterable[str]) -> int:
             "tensors": pa.array(
                 [sorted(row["tensors"], key=lambda t: t["offset"]) for row in rows.values()],
                 pa.list_(
-                    pa.struct([("name", pa.string()), ("offset", pa.int64()), ("dtype", pa.string()), ("shape", pa.list_(pa.int64()))])
+                    pa.struct(
+                        [
+                            ("name", pa.string()),
+                            ("offset", pa.int64()),
+                            ("dtype", pa.string()),
+                            ("shape", pa.list_(pa.int64())),
+                        ]
+                    )
                 ),
             ),
         }

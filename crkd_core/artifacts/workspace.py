@@ -202,7 +202,9 @@ class Workspace:
             found = [artifact for artifact in found if artifact.name == name]
         if not found:
             wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
-            partial = " (an unfinished one is there; the same command continues it)" if self.partial_names(stage) else ""
+            partial = (
+                " (an unfinished one is there; the same command continues it)" if self.partial_names(stage) else ""
+            )
             raise MissingArtifactError(
                 f"{needed_for} needs {wanted}, and {self.root} has none{partial}; make it with: {make}"
             )
@@ -210,7 +212,9 @@ class Workspace:
         artifact.verify()
         problem = self.staleness(artifact)
         if problem:
-            raise StaleArtifactError(f"{artifact.label} is stale: {problem}; make it again with: {artifact.manifest.command} --force")
+            raise StaleArtifactError(
+                f"{artifact.label} is stale: {problem}; make it again with: {artifact.manifest.command} --force"
+            )
         return artifact
 
     def staleness(self, artifact: Artifact) -> str | None:

@@ -49,7 +49,9 @@ class LidarConfig(Section):
     """LiDAR points before voxelisation."""
 
     sweeps: PositiveInt = Field(10, description="sweeps a sample, the key frame included")
-    min_distance_m: float = Field(1.0, ge=0, description="points of earlier sweeps nearer than this in x and y are dropped (m)")
+    min_distance_m: float = Field(
+        1.0, ge=0, description="points of earlier sweeps nearer than this in x and y are dropped (m)"
+    )
     random_sweeps: bool = Field(
         True, description="draw the earlier sweeps at random while training (always the nearest at test time)"
     )

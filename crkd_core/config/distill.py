@@ -6,8 +6,8 @@ from pydantic import Field
 
 from crkd_core.config.sections import PositiveInt, Range, Section
 
-LOSS_NAMES: tuple[str, ...] = ("csrd", "msfd", "reld", "respd")
 LossName = Literal["csrd", "msfd", "reld", "respd"]
+LOSS_NAMES: tuple[LossName, ...] = ("csrd", "msfd", "reld", "respd")
 Reading = Literal["released", "paper"]
 
 

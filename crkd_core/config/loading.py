@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Tag, ValidationError
 
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError
@@ -28,7 +28,9 @@ def read_preset(name: str) -> str:
         ConfigError: no preset has that name.
     """
     if name not in preset_names():
-        raise ConfigError(f"no preset is named {name!r}{_suggestion(name, preset_names())}; there are {', '.join(preset_names())}.")
+        raise ConfigError(
+            f"no preset is named {name!r}{_suggestion(name, preset_names())}; there are {', '.join(preset_names())}."
+        )
     return (resources.files("crkd_core.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -77,7 +79,9 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         place = f" at line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""  # type: ignore[attr-defined]
-        raise ConfigError(f"{source} is not valid YAML{place}; expected nested keys such as 'train: {{seed: 1}}'.") from None
+        raise ConfigError(
+            f"{source} is not valid YAML{place}; expected nested keys such as 'train: {{seed: 1}}'."
+        ) from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -119,9 +123,15 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"]) or "the configuration"
+    keys, section = _locate(first["loc"])
+    path = ".".join(keys) or "the configuration"
     if first["type"] == "extra_forbidden":
-        return f"the config has no key {path!r}{_suggestion(str(first['loc'][-1]), _keys_at(first['loc'][:-1]))}."
+        return f"the config has no key {path!r}{_suggestion(keys[-1], list(section.model_fields) if section else [])}."
+    if first["type"] == "union_tag_invalid":
+        context = first["ctx"]
+        return (
+            f"the config key {path + '.kind'!r}: expected one of {context['expected_tags']}, found {context['tag']!r}."
+        )
     if first["type"] == "missing":
         return f"the config key {path!r} is missing and has no default."
     message = first["msg"].removeprefix("Value error, ")
@@ -131,14 +141,21 @@ def _explain(error: ValidationError) -> str:
     return f"the config key {path!r}: {message[0].lower()}{message[1:]}, found {found!r} ({type(found).__name__})."
 
 
-def _keys_at(location: tuple[Any, ...]) -> list[str]:
-    model: Any = Config
+def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | None]:
+    """Keys that lead to an error, without the tags of unions, and the section that the last of them is in."""
+    keys: list[str] = []
+    section: type[BaseModel] | None = None
+    here: Any = Config
     for part in location:
-        field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        if field is None:
-            return []
-        model = field.annotation
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+        tagged = [member for member in typing.get_args(here) if Tag(str(part)) in getattr(member, "__metadata__", ())]
+        if tagged:
+            here = tagged[0].__origin__
+            continue
+        keys.append(str(part))
+        section = here if isinstance(here, type) and issubclass(here, BaseModel) else None
+        field = section.model_fields.get(str(part)) if section else None
+        here = field.annotation if field else None
+    return keys, section
 
 
 def _suggestion(word: str, known: list[str]) -> str:

@@ -24,13 +24,15 @@ class Config(Section):
         if "msfd" in self.distill.losses or "reld" in self.distill.losses:
             if teacher.fuser.channels != student.fuser.channels:
                 raise ValueError(
-                    "msfd and reld compare fused maps, so teacher.fuser.channels and student.fuser.channels must be equal, "
+                    "msfd and reld compare fused maps, so teacher.fuser.channels and student.fuser.channels must "
+                    "be equal, "
                     f"found {teacher.fuser.channels} and {student.fuser.channels}"
                 )
             both_cameras = "camera" in teacher.modalities and "camera" in student.modalities
             if both_cameras and teacher.camera.view_transform.channels != student.camera.view_transform.channels:
                 raise ValueError(
-                    "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be equal, found "
+                    "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be "
+                    "equal, found "
                     f"{teacher.camera.view_transform.channels} and {student.camera.view_transform.channels}"
                 )
         return self

@@ -22,7 +22,9 @@ class TrainConfig(Section):
     teacher: RunConfig = Field(
         default_factory=lambda: RunConfig(backbone_multiplier=0.1), description="`crkd train-teacher`"
     )
-    student: RunConfig = Field(default_factory=RunConfig, description="the plain student (`crkd distill --losses none`)")
+    student: RunConfig = Field(
+        default_factory=RunConfig, description="the plain student (`crkd distill --losses none`)"
+    )
     distill: RunConfig = Field(
         default_factory=lambda: RunConfig(learning_rate=1e-4, batch_size=2),
         description="`crkd distill` and its equal-epoch control",

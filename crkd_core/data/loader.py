@@ -1,6 +1,7 @@
 """Batches from loader processes, with errors that stay the one sentence they were."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -34,7 +35,7 @@ def _collate(items: list[Sample | CrkdError]) -> Batch | CrkdError:
 
 
 def load_batches(
-    dataset: SampleDataset, batches: Iterable[Sequence[Key]], workers: int, device: torch.device
+    dataset: SampleDataset, batches: Iterable[list[Any]], workers: int, device: torch.device
 ) -> Iterator[Batch]:
     """Batches for lists of dataset keys, loaded by `workers` processes (0: by this one).
 

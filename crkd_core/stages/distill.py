@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         StaleArtifactError: the targets were made with another teacher, grid or loss settings.
     """
     losses = _checked_losses(request)
-    config = request.config.model_copy(update={"distill": request.config.distill.model_copy(update={"losses": losses})})
+    config = _resolved(request.config, losses)
     start = _find_start(request, losses, workspace)
     plain = not losses and start is None
     detector = config.student
@@ -109,7 +109,10 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         detector=detector,
         run=config.train.student if plain else config.train.distill,
         inputs=inputs,
-        options={"distill": config.distill.model_dump(mode="json") if losses else None, "teacher": request.teacher if losses else None},
+        options={
+            "distill": config.distill.model_dump(mode="json") if losses else None,
+            "teacher": request.teacher if losses else None,
+        },
     )
     progress.message(
         f"{name}: {'no distillation' if not losses else ' + '.join(losses)}, "
@@ -148,16 +151,24 @@ def load_start(model: Detector, start: Artifact) -> None:
     """
     weights = read_tensors(start, WEIGHTS_NAME)
     own = model.state_dict()
-    missing = [name for name in own if name not in weights and not name.startswith(("radar.calibration.", "radar.activation."))]
+    missing = [
+        name for name in own if name not in weights and not name.startswith(("radar.calibration.", "radar.activation."))
+    ]
     unexpected = [name for name in weights if name not in own]
     reshaped = [name for name in weights if name in own and weights[name].shape != own[name].shape]
     if missing or unexpected or reshaped:
         examples = ", ".join((missing + unexpected + reshaped)[:3])
         raise StaleArtifactError(
-            f"{start.label} cannot start this student: it was another detector ({len(missing)} tensors missing, {len(unexpected)} "
-            f"unexpected, {len(reshaped)} of another shape, such as {examples}); train it again with this configuration."
+            f"{start.label} cannot start this student: it was another detector ({len(missing)} tensors "
+            f"missing, {len(unexpected)} "
+            f"unexpected, {len(reshaped)} of another shape, such as {examples}); train it again with this "
+            f"configuration."
         )
     model.load_state_dict(weights, strict=False)
+
+
+# How many views are stored, and how precisely, is the targets' own affair.
+_FREE_SETTINGS = {"losses", "views", "storage"}
 
 
 class _TeacherInput:
@@ -185,7 +196,11 @@ class _TeacherInput:
     @property
     def detector_config(self) -> DetectorConfig:
         """The teacher's detector, also where only its targets are at hand."""
-        return self._config.teacher if not self.online else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
+        return (
+            self._config.teacher
+            if not self.online
+            else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
+        )
 
     def check_fits(self, prepared: PreparedData, workspace: Workspace) -> None:
         """Refuse targets or a teacher that belong to other data, another grid or other loss settings."""
@@ -198,22 +213,26 @@ class _TeacherInput:
         if self.online:
             wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
             if wanted != found:
-                raise StaleArtifactError(f"the teacher {self.artifact.label} has another BEV grid: expected {wanted}, found {found}.")
-            return
-        wanted = target_settings(self._config)
-        for key, value in wanted.items():
-            found = stored.settings.get(key)
-            if key == "losses":
-                absent = [loss for loss in value if loss not in found]
-                if absent:
-                    raise StaleArtifactError(
-                        f"{self.artifact.label} holds nothing for the losses {', '.join(absent)} (it has {', '.join(found)}); "
-                        f"make it again with: crkd {EXTRACT_STAGE} --force"
-                    )
-            elif key not in ("views", "storage") and found != value:
                 raise StaleArtifactError(
-                    f"{self.artifact.label} was made with other settings of {key}: expected {_first_difference(value, found)}; "
-                    f"use those settings, or make it again with: crkd {EXTRACT_STAGE} --force"
+                    f"the teacher {self.artifact.label} has another BEV grid: expected {wanted}, found {found}."
+                )
+            return
+        self._check_settings(stored.settings)
+
+    def _check_settings(self, stored: dict[str, Any]) -> None:
+        wanted = target_settings(self._config)
+        absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
+        if absent:
+            raise StaleArtifactError(
+                f"{self.artifact.label} holds nothing for the losses {', '.join(absent)} (it has "
+                f"{', '.join(stored['losses'])}); make it again with: crkd {EXTRACT_STAGE} --force"
+            )
+        for key, value in wanted.items():
+            if key not in _FREE_SETTINGS and stored.get(key) != value:
+                raise StaleArtifactError(
+                    f"{self.artifact.label} was made with other settings of {key}: expected "
+                    f"{_first_difference(value, stored.get(key))}; use those settings, or make it again with: "
+                    f"crkd {EXTRACT_STAGE} --force"
                 )
 
     def source(self, device: torch.device) -> TargetSource:
@@ -231,6 +250,14 @@ def _checked_losses(request: DistillRequest) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"there is no loss called {unknown[0]!r}; expected none, or some of {', '.join(LOSS_NAMES)}.")
     return tuple(loss for loss in LOSS_NAMES if loss in losses)
+
+
+def _resolved(config: Config, losses: tuple[str, ...]) -> Config:
+    distill = config.distill.model_copy(update={"losses": losses})
+    data = config.data
+    if "radar_columns" in distill.released_quirks:
+        data = data.model_copy(update={"released_radar_augmentation": True})
+    return config.model_copy(update={"distill": distill, "data": data})
 
 
 def _find_start(request: DistillRequest, losses: tuple[str, ...], workspace: Workspace) -> Artifact | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from crkd_core.artifacts.shards import ItemKey, shard_name, write_index, write_shard
-from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
@@ -114,7 +114,9 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     began = time.monotonic()
     config = request.config
     if not config.distill.losses:
-        raise UsageError("distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd.")
+        raise UsageError(
+            "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
+        )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
     _check_teacher(teacher, config)
     modalities = tuple(teacher.manifest.settings["detector"]["modalities"])
@@ -138,18 +140,17 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             if writer is None:
                 return None
             reused = writer.finished is not None
-            artifact = writer.finished or _finish(writer, work, folder)
+            artifact = writer.finished or _finish(writer, work)
         facts = artifact.manifest.facts
-        return ExtractResult(
-            artifact, facts["items"], facts["views"], facts["bytes"], facts["bytes"] // max(facts["items"], 1),
-            time.monotonic() - began, reused,
-        )  # fmt: skip
+        per_item = facts["bytes"] // max(facts["items"], 1)
+        seconds = time.monotonic() - began
+        return ExtractResult(artifact, facts["items"], facts["views"], facts["bytes"], per_item, seconds, reused)
 
 
-def _finish(writer, work: "_Extraction", folder: Path) -> Artifact:
+def _finish(writer: ArtifactWriter, work: "_Extraction") -> Artifact:
     shards = [shard_name(number) for number in range(len(work.shards))]
-    items = write_index(folder, shards)
-    size = sum((folder / shard).stat().st_size for shard in shards)
+    items = write_index(writer.path, shards)
+    size = sum((writer.path / shard).stat().st_size for shard in shards)
     return writer.finish({"items": items, "views": work.views, "bytes": size, "shards": len(shards)})
 
 
@@ -162,7 +163,8 @@ def _check_teacher(teacher: Artifact, config: Config) -> None:
         if differing:
             key = differing[0]
             raise StaleArtifactError(
-                f"the teacher {teacher.label} was trained with data.{section}.{key} = {found[key]}, and this run asks for "
+                f"the teacher {teacher.label} was trained with data.{section}.{key} = {found[key]}, and this "
+                f"run asks for "
                 f"{expected[key]}; use its configuration, or train another teacher with: crkd train-teacher --name NEW"
             )
 
@@ -216,7 +218,9 @@ class _Extraction:
             for number in shards
             for start in range(0, len(self.shards[number]), size)
         ]
-        frozen = FrozenTeacher(load_trained(teacher, device).detector, self._config.data.grid.build(), self._config.distill)
+        frozen = FrozenTeacher(
+            load_trained(teacher, device).detector, self._config.data.grid.build(), self._config.distill
+        )
         for keys, batch in zip(batches, load_batches(self._dataset, batches, self._config.train.workers, device)):
             items = list(self._items(frozen, keys, batch.to(device)))
             task.advance(len(batch))

@@ -48,13 +48,15 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
     absent = [modality for modality in modalities if modality not in available]
     if absent:
         raise ConfigError(
-            f"the configuration needs {', '.join(modalities)}, and {label} has {', '.join(available)} only; choose other "
+            f"the configuration needs {', '.join(modalities)}, and {label} has {', '.join(available)} "
+            f"only; choose other "
             "modalities, or prepare a data set that has them."
         )
     for modality, wanted in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
         found = prepared.sweeps[modality] if modality in modalities else wanted
         if found < wanted:
             raise ConfigError(
-                f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set it to at most "
+                f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
+                f"it to at most "
                 f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
             )

@@ -49,7 +49,9 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         TrainingError: the loss is no longer finite.
     """
     config, detector = request.config, request.config.teacher
-    prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}")
+    prepared = open_prepared(
+        workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}"
+    )
     dataset = SampleDataset(
         prepared,
         prepared.tokens("train"),
@@ -73,6 +75,4 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     def build_step(model: Detector, device: torch.device) -> DetectionStep:
         return DetectionStep(model, detector.head, config.data.grid.build())
 
-    return run_training(
-        spec, build_step, dataset, workspace, progress, request.device, request.force, request.resume
-    )
+    return run_training(spec, build_step, dataset, workspace, progress, request.device, request.force, request.resume)

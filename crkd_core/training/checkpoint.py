@@ -41,7 +41,9 @@ def read_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
         tensors = safetensors.torch.load_file(path)
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata()
-        module.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
+        module.load_state_dict(
+            {name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")}
+        )
         moments: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer/"):
@@ -51,5 +53,6 @@ def read_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimi
         return TrainingState(step=int(metadata["step"]), scaler=json.loads(metadata["scaler"]))
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
         raise DamagedArtifactError(
-            f"the checkpoint {path} cannot be used ({str(error).splitlines()[0]}); start the run afresh with --no-resume."
+            f"the checkpoint {path} cannot be used ({str(error).splitlines()[0]}); start the run afresh "
+            f"with --no-resume."
         ) from None

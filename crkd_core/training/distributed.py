@@ -70,7 +70,9 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError:
         raise UsageError(f"there is no device called {name!r}; expected auto, cpu, cuda or cuda:N.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name} was asked for, but torch sees {torch.cuda.device_count()} GPUs; use --device cpu.")
+        raise UsageError(
+            f"--device {name} was asked for, but torch sees {torch.cuda.device_count()} GPUs; use --device cpu."
+        )
     return device
 
 

@@ -136,7 +136,9 @@ class Trainer:
             waited_since = time.monotonic()
         expected = (epoch + 1) * plan.steps_per_epoch
         if step != expected:
-            raise TrainingError(f"epoch {epoch} ended after {step - epoch * plan.steps_per_epoch} of {plan.steps_per_epoch} steps.")
+            raise TrainingError(
+                f"epoch {epoch} ended after {step - epoch * plan.steps_per_epoch} of {plan.steps_per_epoch} steps."
+            )
         if log is not None and ((epoch + 1) % plan.train.checkpoint_every_epochs == 0 or step == plan.total_steps):
             self._save(step, log)
         plan.processes.barrier()

@@ -70,7 +70,9 @@ def load_trained(artifact: Artifact, device: torch.device | str = "cpu") -> Trai
     try:
         detector.load_state_dict(read_tensors(artifact, WEIGHTS_NAME))
     except RuntimeError as error:
-        raise artifact.damaged(WEIGHTS_NAME, f"its tensors do not fit the configuration: {str(error).splitlines()[-1].strip()}") from None
+        raise artifact.damaged(
+            WEIGHTS_NAME, f"its tensors do not fit the configuration: {str(error).splitlines()[-1].strip()}"
+        ) from None
     return TrainedModel(
         name=artifact.name,
         role=artifact.manifest.settings["role"],

@@ -197,7 +197,11 @@ def test_a_path_that_is_no_folder_is_a_write_error(tmp_path):
 
 
 def test_shards_round_trip_and_say_when_damaged(workspace):
-    items = {ItemKey(f"{i:032x}", view): {"a.b": torch.randn(3, i), "n": torch.arange(i)} for i in range(4) for view in (0, 1)}
+    items = {
+        ItemKey(f"{i:032x}", view): {"a.b": torch.randn(3, i), "n": torch.arange(i)}
+        for i in range(4)
+        for view in (0, 1)
+    }
     keys = list(items)
     with workspace.write("extract-teacher", "targets", command="crkd extract-teacher", settings={}) as writer:
         write_shard(writer.path / shard_name(0), {key: items[key] for key in keys[:5]})

@@ -87,7 +87,13 @@ def test_training_reduces_the_loss_and_logs_to_tensorboard(tmp_path):
     rows = pq.read_table(tmp_path / METRICS_NAME).to_pylist()
     total = [row["value"] for row in rows if row["name"] == "loss/total"]
     assert sum(total[-5:]) < 0.8 * sum(total[:5])
-    assert {row["name"] for row in rows} >= {"loss/fit", "loss/small", "gradient_norm", "learning_rate", "data_wait_share"}
+    assert {row["name"] for row in rows} >= {
+        "loss/fit",
+        "loss/small",
+        "gradient_norm",
+        "learning_rate",
+        "data_wait_share",
+    }
     assert any(path.stat().st_size > 100 for path in (tmp_path / "logs" / "tensorboard").iterdir())
 
 
