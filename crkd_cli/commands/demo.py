@@ -88,6 +88,7 @@ class _Demo:
     def steps(self, scenes: int, samples: int, chosen: str) -> list[_Step]:
         """Every step with the command it stands for; `chosen` are the options that choose the configuration."""
         at = f"--workspace {self._workspace.root}"
+        models = " ".join(f"--model {name}" for name in MODELS)
         data = self._config.data
         sensors = "".join(f" --set {name}={value}" for name, value in _SMALL_SENSORS.items())
         sweeps = f"--radar-sweeps {data.radar.sweeps} --lidar-sweeps {data.lidar.sweeps}"
@@ -105,8 +106,8 @@ class _Demo:
                 f"crkd distill {at} --losses none --init plain --name control",
                 lambda: self._distill((), init="plain", name="control"),
             ),
-            _Step(f"crkd evaluate {at} {' '.join(f'--model {name}' for name in MODELS)}", self._evaluate),
-            _Step(f"crkd visualize {at}", self._visualize),
+            _Step(f"crkd evaluate {at} {models}", self._evaluate),
+            _Step(f"crkd visualize {at} {models}", self._visualize),
         ]
 
     def _simulate(self, scenes: int, samples: int) -> None:
@@ -170,7 +171,7 @@ class _Demo:
         console.print_lines(
             "",
             "teacher: camera + LiDAR. The others: camera + radar.",
-            f"control: the plain student after {epochs} more epochs without a teacher, as the distilled one had.",
+            f"control: the plain student trained on without a teacher, as long as the distilled one ({epochs} epochs).",
             "",
             *(str(path) for path in self._pictures),
         )

@@ -1,0 +1,83 @@
+"""crkd demo: its steps are what the commands it prints would do."""
+
+import re
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from crkd_core.config.loading import load_config
+from crkd_core.errors import TrainingError
+from crkd_core.stages.simulate import SimulateRequest
+
+STAGES = {
+    "simulate": "simulate",
+    "prepare": "prepare",
+    "train": "train_teacher",
+    "extract": "extract_teacher",
+    "distill": "distill",
+    "evaluate": "evaluate",
+    "visualize": "visualize",
+}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Every stage only notes its request."""
+    requests = []
+    artifact = SimpleNamespace(path=Path("artifact"), file=Path("artifact").joinpath)
+    result = SimpleNamespace(
+        artifact=artifact, root="world", version="v", scenes=1, samples=1, annotations=1, seconds=1.0, reused=False,
+        samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
+        bytes_per_item=1, metrics=None, split="mini_val", model="m", paths=(Path("one.png"),), index=Path("index.html"),
+    )  # fmt: skip
+
+    def note(request, *_):
+        requests.append(request)
+        return result
+
+    for module, function in STAGES.items():
+        monkeypatch.setattr(import_module(f"crkd_core.stages.{module}"), function, note)
+    return requests
+
+
+def _comparable(request) -> dict:
+    # Without a trained teacher in the workspace the later commands resolve another configuration.
+    ignored = {"processes"} if isinstance(request, SimulateRequest) else {"processes", "config"}
+    return {"request": type(request), **{name: value for name, value in vars(request).items() if name not in ignored}}
+
+
+def test_every_step_is_the_command_it_prints(crkd, asked):
+    result = crkd("demo", "--scenes", "2", "--samples", "3", "--set", "train.seed=5")
+    assert result.code == 0
+    demo = list(asked)
+    asked.clear()
+    commands = re.findall(r"^\[\d/9\] crkd (.*)$", result.err, flags=re.MULTILINE)
+    assert len(commands) == 9
+    for command in commands:
+        assert crkd(*command.split()).code == 0
+    assert [_comparable(request) for request in asked] == [_comparable(request) for request in demo]
+    assert demo[2].config == asked[2].config == load_config("tiny", None, ["train.seed=5"])
+
+
+def test_the_pictures_come_last(crkd, asked):
+    lines = crkd("demo", "--quiet").out.splitlines()
+    assert lines[-2:] == ["one.png", "index.html"]
+
+
+def test_a_wrong_setting_is_found_before_anything_is_made(crkd, asked, tmp_path):
+    assert crkd("demo", "--set", "train.epoch=5").code == 2
+    assert asked == []
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_failing_step_ends_the_demo(crkd, asked, monkeypatch):
+    def fail(*_):
+        raise TrainingError("the loss is not finite")
+
+    monkeypatch.setattr("crkd_core.stages.train.train_teacher", fail)
+    result = crkd("demo")
+    assert result.code == 6
+    assert len(asked) == 2
+    assert result.err.endswith("error: the loss is not finite\n")
