@@ -109,13 +109,12 @@ class ShapeBuilder:
         glow: float = 0.0,
     ) -> None:
         """Paint a rectangle (left, bottom, right, top as fractions, seen from outside) on a face of a part."""
-        a, b, c, d = self._corners[part][list(_FACES[face])]
+        quad = self._corners[part][list(_FACES[face])]
         left, bottom, right, top = rectangle
-
-        def at(u: float, v: float) -> Array:
-            return (a * (1 - u) + b * u) * (1 - v) + (d * (1 - u) + c * u) * v
-
-        polygon = np.stack([at(left, bottom), at(right, bottom), at(right, top), at(left, top)])
+        u = np.array([[left], [right], [right], [left]])
+        v = np.array([[bottom], [bottom], [top], [top]])
+        low, high = quad[0] * (1 - u) + quad[1] * u, quad[3] * (1 - u) + quad[2] * u
+        polygon = low * (1 - v) + high * v
         self._faces.append((polygon, colour, part, glow, False))
 
     def wheel(
