@@ -39,7 +39,7 @@ class EvaluateRequest:
         model: name of a training run; None for the latest student, or the teacher where there is no student.
         split: train, val or test, or an official split name such as ``mini_val``.
         nuscenes: where the data set is now, if it moved since it was prepared.
-        batch_size, workers: how samples are loaded; they do not change what is computed.
+        batch_size, workers: how samples are loaded; they change the results by rounding at most.
         prepared: name of the prepared data; None for those the model was trained on, or the latest.
     """
 
