@@ -29,7 +29,7 @@ def read_preset(name: str) -> str:
     """
     if name not in preset_names():
         raise ConfigError(
-            f"no preset is named {name!r}{_suggestion(name, preset_names())}; there are {', '.join(preset_names())}."
+            f"no preset is named {name!r}{_suggestion(name, preset_names())}"
         )
     return (resources.files("crkd_core.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
@@ -134,6 +134,8 @@ def _explain(error: ValidationError) -> str:
         )
     if first["type"] == "missing":
         return f"the config key {path!r} is missing and has no default."
+    if first["type"] == "union_tag_not_found":
+        return f"the config key {path!r}: expected a section with a kind, found {first['input']!r}."
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{path}: {message}."
@@ -162,4 +164,4 @@ def _suggestion(word: str, known: list[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known here: {', '.join(known)}" if known else ""
+    return f"; known here: {', '.join(known)}." if known else "."

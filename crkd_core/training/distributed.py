@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from crkd_core.errors import UsageError
+from crkd_core.errors import TrainingError, UsageError
 
 _TIMEOUT = timedelta(minutes=60)
 
@@ -97,24 +98,35 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
     """Run ``python -m module arguments`` in `processes` processes of this machine and wait; returns an exit status.
 
     Every process runs the same command under torch's elastic launcher, as ``torchrun`` would start it.
+
+    Raises:
+        TrainingError: the processes were killed from outside.
     """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id="crkd",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-        monitor_interval=0.5,
-        start_method="spawn",
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", module, *arguments)
-    except ChildFailedError as error:
-        codes = [failure.exitcode for failure in error.failures.values()]
-        return next((code for code in codes if code > 0), 1)
+    with tempfile.TemporaryDirectory(prefix="crkd-launch-") as logs:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id="crkd",
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.5,
+            start_method="spawn",
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", module, *arguments)
+        except ChildFailedError as error:
+            codes = [failure.exitcode for failure in error.failures.values()]
+            if all(code < 0 for code in codes):
+                raise TrainingError(
+                    f"a process of this run was killed by signal {-codes[0]} (9 often means that memory ran out); "
+                    "use a smaller batch or fewer processes, and run the same command again: it continues."
+                ) from None
+            return next(code for code in codes if code > 0)
     return 0

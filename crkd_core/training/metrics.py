@@ -40,10 +40,10 @@ class MetricLog:
         self._board.flush()
 
     def epoch_mean(self, epoch: int) -> dict[str, float]:
-        """Mean of every value over one epoch."""
+        """Mean of every loss over one epoch."""
         sums: dict[str, list[float]] = {}
         for row in self._rows:
-            if row["epoch"] == epoch:
+            if row["epoch"] == epoch and row["name"].startswith("loss/"):
                 sums.setdefault(row["name"], []).append(row["value"])
         return {name: sum(values) / len(values) for name, values in sums.items()}
 
