@@ -28,9 +28,7 @@ def read_preset(name: str) -> str:
         ConfigError: no preset has that name.
     """
     if name not in preset_names():
-        raise ConfigError(
-            f"no preset is named {name!r}{_suggestion(name, preset_names())}"
-        )
+        raise ConfigError(f"no preset is named {name!r}{_suggestion(name, preset_names())}")
     return (resources.files("crkd_core.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
 

@@ -1,10 +1,10 @@
 """Sections ``teacher`` and ``student``: one detector each, of any modality set."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from crkd_core.config.sections import Positive, PositiveInt, Range, Section
+from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
 
 Modality = Literal["camera", "lidar", "radar"]
 
@@ -18,10 +18,58 @@ class ResNetConfig(Section):
     width: PositiveInt = Field(64, description="channels of the stem; stage i has width * 2^i (x 4 for bottlenecks)")
 
 
+class SwinConfig(Section):
+    """Swin Transformer image backbone; the defaults are Swin-T. Its stages at 1/8, 1/16 and 1/32 go to the neck."""
+
+    kind: Literal["swin"] = Field("swin", description="kind of backbone")
+    embed_dims: PositiveInt = Field(96, description="channels of the first stage; each further stage has twice as many")
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        (2, 2, 6, 2), description="blocks of each stage; every second one shifts its windows"
+    )
+    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+        (3, 6, 12, 24), description="attention heads of each stage"
+    )
+    window: int = Field(7, ge=2, description="side of an attention window (tokens)")
+    drop_path: Fraction = Field(
+        0.2,
+        lt=1,
+        description="stochastic depth of the last block while training; it grows linearly from 0 at the first",
+    )
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "SwinConfig":
+        for stage, heads in enumerate(self.heads):
+            if (self.embed_dims * 2**stage) % heads:
+                raise ValueError(
+                    f"the {self.embed_dims * 2**stage} channels of stage {stage} must be a multiple of its {heads} "
+                    "heads; change embed_dims or heads"
+                )
+        return self
+
+
+class TimmConfig(Section):
+    """Any image backbone of the timm library that has maps at 1/8, 1/16 and 1/32; needs `pip install crkd[timm]`."""
+
+    kind: Literal["timm"] = Field("timm", description="kind of backbone")
+    name: str = Field(description="name of the timm model, such as convnext_tiny; it starts from random weights")
+
+
+def _backbone_kind(value: Any) -> Any:
+    return value.get("kind", "resnet") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+BackboneConfig = Annotated[
+    Annotated[ResNetConfig, Tag("resnet")] | Annotated[SwinConfig, Tag("swin")] | Annotated[TimmConfig, Tag("timm")],
+    Discriminator(_backbone_kind),
+]
+
+
 class CameraNeckConfig(Section):
     """Feature pyramid that merges the backbone's stages at 1/8 of the input size."""
 
-    kind: Literal["second_fpn", "lss_fpn"] = Field("second_fpn", description="SECOND-style (all to 1/8, concatenated) or LSS-style")
+    kind: Literal["second_fpn", "lss_fpn"] = Field(
+        "second_fpn", description="SECOND-style (all to 1/8, concatenated) or LSS-style"
+    )
     channels: PositiveInt = Field(512, description="channels of the output map")
 
 
@@ -39,9 +87,15 @@ class ViewTransformConfig(Section):
 class CameraBranchConfig(Section):
     """Images to a camera BEV map."""
 
-    backbone: ResNetConfig = Field(default_factory=ResNetConfig, description="image backbone")
+    backbone: BackboneConfig = Field(default_factory=ResNetConfig, description="image backbone")
     neck: CameraNeckConfig = Field(default_factory=CameraNeckConfig, description="feature pyramid")
     view_transform: ViewTransformConfig = Field(default_factory=ViewTransformConfig, description="image to BEV")
+
+    @model_validator(mode="after")
+    def _enough_stages(self) -> "CameraBranchConfig":
+        if self.backbone.kind == "swin" and self.neck.kind == "second_fpn":
+            raise ValueError("the neck second_fpn merges four stages and a swin backbone gives three; use lss_fpn")
+        return self
 
 
 class LidarBranchConfig(Section):
@@ -54,9 +108,12 @@ class LidarBranchConfig(Section):
     stem_channels: PositiveInt = Field(16, description="channels of the first sparse convolution")
     stage_channels: tuple[tuple[int, ...], ...] = Field(
         ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
-        description="per stage: channels of each layer; the last of every stage but the final one is the stride-2 convolution",
+        description="per stage: channels of each layer; the last of every stage but the final one is "
+        "the stride-2 convolution",
     )
-    out_channels: PositiveInt = Field(128, description="channels of the last convolution; the map has this times the heights left")
+    out_channels: PositiveInt = Field(
+        128, description="channels of the last convolution; the map has this times the heights left"
+    )
 
 
 class RadarBranchConfig(Section):
@@ -84,7 +141,9 @@ class FuserConfig(Section):
 class DecoderConfig(Section):
     """Residual BEV decoder and its pyramid."""
 
-    channels: tuple[int, int, int] = Field((128, 256, 512), description="channels of the three stages (strides 2, 2, 1)")
+    channels: tuple[int, int, int] = Field(
+        (128, 256, 512), description="channels of the three stages (strides 2, 2, 1)"
+    )
     blocks: PositiveInt = Field(2, description="basic blocks of each stage")
     out_channels: PositiveInt = Field(256, description="channels of the decoded map")
 
@@ -111,12 +170,16 @@ class HeadConfig(Section):
     """CenterPoint head and its detection loss."""
 
     shared_channels: PositiveInt = Field(64, description="channels of the shared and the per-map convolutions")
-    heatmap_bias: float = Field(-2.19, description="initial bias of the heatmap logits (the released code never applies it)")
+    heatmap_bias: float = Field(
+        -2.19, description="initial bias of the heatmap logits (the released code never applies it)"
+    )
     gaussian_overlap: float = Field(0.1, gt=0, lt=1, description="overlap that sets the Gaussian radius")
     min_radius_cells: PositiveInt = Field(2, description="smallest Gaussian radius (cells)")
     max_objects: PositiveInt = Field(500, description="objects supervised of a task and sample")
     box_loss_weight: Positive = Field(0.25, description="weight of the L1 term against the heatmap term")
-    velocity_weight: float = Field(1.0, ge=0, description="weight of velocity within the L1 term (teacher 0.2, student 1.0)")
+    velocity_weight: float = Field(
+        1.0, ge=0, description="weight of velocity within the L1 term (teacher 0.2, student 1.0)"
+    )
     nms: NMSConfig = Field(default_factory=NMSConfig, description="selection of detections")
 
 

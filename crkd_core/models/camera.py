@@ -7,8 +7,8 @@ from crkd_core.config.data import ImageConfig
 from crkd_core.config.models import CameraBranchConfig
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
+from crkd_core.models.backbones import build_backbone
 from crkd_core.models.necks import build_neck
-from crkd_core.models.resnet import ResNet
 from crkd_core.models.view_transform import ViewTransform
 
 _FEATURE_STRIDE = 8
@@ -20,7 +20,7 @@ class CameraBranch(nn.Module):
     def __init__(self, config: CameraBranchConfig, grid: BEVGrid, image: ImageConfig) -> None:
         super().__init__()
         self.out_channels = config.view_transform.channels
-        self.backbone = ResNet(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         self.neck = build_neck(config.neck, self.backbone.out_channels)
         self.view_transform = ViewTransform(
             config.neck.channels,

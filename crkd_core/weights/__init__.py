@@ -1,0 +1,1 @@
+"""Import of published weights: reading checkpoint files, recognising them, renaming their tensors."""

@@ -1,0 +1,180 @@
+"""Published detectors: their state dicts to ours and back, tensor by tensor.
+
+Besides trained weights a published state dict holds constants: the view transform's grid (``dx``, ``bx``, ``nx``,
+``frustum``) and Swin's relative positions. Ours are computed from the configuration; an imported file's are compared
+with them, so that weights for another grid or image size are refused.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from crkd_core.config.data import DataConfig
+from crkd_core.config.models import DetectorConfig, SwinConfig
+from crkd_core.errors import ConfigError
+from crkd_core.models.detector import build_detector
+from crkd_core.models.swin import relative_position_index
+from crkd_core.models.view_transform import make_frustum
+from crkd_core.weights.matching import StateDict, match_tensors
+from crkd_core.weights.naming import our_adapter_name, our_name, published_adapter_name, published_name
+
+SparseLayout = Literal["spconv1", "spconv2"]
+
+_MODULES = ("encoders", "fuser", "decoder", "heads")
+_STUDENT = "_student"
+_VIEW = "encoders.camera.vtransform"
+_POSITIONS = "attn.w_msa.relative_position_index"
+
+
+@dataclass(frozen=True)
+class DistillerParts:
+    """A published distiller taken apart.
+
+    Attributes:
+        teacher, student: published detector state dicts, the student's without its suffix.
+        adapters: RelD adapters under the names of our ``DistillationObjective``.
+    """
+
+    teacher: StateDict
+    student: StateDict
+    adapters: StateDict
+
+
+def split_distiller(state: Mapping[str, Tensor]) -> DistillerParts:
+    """Take a distiller's state dict apart.
+
+    Raises:
+        ConfigError: it holds something else besides teacher, student and adapters.
+    """
+    parts = DistillerParts({}, {}, {})
+    strange = []
+    for key, tensor in state.items():
+        module, _, rest = key.partition(".")
+        adapter = our_adapter_name(key)
+        if adapter is not None:
+            parts.adapters[adapter] = tensor
+        elif module in _MODULES:
+            parts.teacher[key] = tensor
+        elif module.removesuffix(_STUDENT) in _MODULES:
+            parts.student[f"{module.removesuffix(_STUDENT)}.{rest}"] = tensor
+        else:
+            strange.append(key)
+    if strange:
+        raise ConfigError(
+            f"the file is no CRKD distiller: {len(strange)} of its tensors belong to neither teacher, student nor "
+            f"relation adapters, such as {', '.join(strange[:3])}"
+        )
+    return parts
+
+
+def join_distiller(parts: DistillerParts) -> StateDict:
+    """The inverse of :func:`split_distiller`."""
+    joined = dict(parts.teacher)
+    for key, tensor in parts.student.items():
+        module, _, rest = key.partition(".")
+        joined[f"{module}{_STUDENT}.{rest}"] = tensor
+    return joined | {published_adapter_name(key) or key: tensor for key, tensor in parts.adapters.items()}
+
+
+def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data: DataConfig) -> StateDict:
+    """Our state dict of a published detector's, in the order of ours.
+
+    Sparse convolution weights may have the layout of spconv 1 (as ours) or 2, recognised by their shape.
+
+    Raises:
+        ConfigError: tensors are missing, unexpected or of another shape than the configuration's, or the file's grid,
+            frustum or window is another than the configuration's; says how many and which.
+    """
+    expected = detector_shapes(detector, data)
+    constants = published_constants(detector, data)
+    found = {key: tensor for key, tensor in state.items() if key not in constants}
+    names = {key: our_name(key) or key for key in found}
+    published = {ours: published_name(ours) or ours for ours in expected}
+    weights = match_tensors(
+        {names[key]: _with_our_layout(tensor, expected.get(names[key])) for key, tensor in found.items()},
+        expected,
+        shown_as=published | {ours: key for key, ours in names.items()},
+        also_missing=[key for key in constants if key not in state],
+    )
+    _check_constants(state, constants)
+    return weights
+
+
+def export_detector(
+    weights: Mapping[str, Tensor], detector: DetectorConfig, data: DataConfig, layout: SparseLayout = "spconv1"
+) -> StateDict:
+    """The published state dict of one of our detectors: the inverse of :func:`import_detector`."""
+    exported = {}
+    for ours, tensor in weights.items():
+        sparse = tensor.dim() == 5 and layout == "spconv2"
+        exported[published_name(ours) or ours] = tensor.permute(4, 0, 1, 2, 3).contiguous() if sparse else tensor
+    return exported | published_constants(detector, data)
+
+
+def detector_shapes(detector: DetectorConfig, data: DataConfig) -> dict[str, torch.Size]:
+    """Names and shapes of our detector's state dict, without allocating it."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in build_detector(detector, data).state_dict().items()}
+
+
+def published_constants(detector: DetectorConfig, data: DataConfig) -> StateDict:
+    """What a published state dict holds besides weights, computed from our configuration.
+
+    The published view transform truncates where ours floors, so that one cell more below the lower borders falls into
+    the first one. In z, where there is a single cell, this doubles the pooled range: ``z_range_m`` says what is
+    really pooled, and the published constants half of it.
+    """
+    if "camera" not in detector.modalities:
+        return {}
+    view, image = detector.camera.view_transform, data.image
+    cell = data.grid.cell_m / view.downsample
+    ranges = (data.grid.x_range_m, data.grid.y_range_m)
+    height = (view.z_range_m[1] - view.z_range_m[0]) / 2
+    depth_bins = round((view.depth_range_m[1] - view.depth_range_m[0]) / view.depth_step_m)
+    constants = {
+        f"{_VIEW}.dx": torch.tensor([cell, cell, height]),
+        f"{_VIEW}.bx": torch.tensor([*(lower + cell / 2 for lower, _ in ranges), view.z_range_m[1] - height / 2]),
+        f"{_VIEW}.nx": torch.tensor([*(round((upper - lower) / cell) for lower, upper in ranges), 1]),
+        f"{_VIEW}.frustum": make_frustum(
+            view.depth_range_m[0] + view.depth_step_m * torch.arange(depth_bins),
+            (image.height_px, image.width_px),
+            (-(-image.height_px // 8), -(-image.width_px // 8)),
+        ),
+    }
+    backbone = detector.camera.backbone
+    if isinstance(backbone, SwinConfig):
+        positions = relative_position_index(backbone.window)
+        constants |= {
+            f"encoders.camera.backbone.stages.{stage}.blocks.{block}.{_POSITIONS}": positions
+            for stage, depth in enumerate(backbone.depths)
+            for block in range(depth)
+        }
+    return constants
+
+
+def _check_constants(state: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> None:
+    for key, expected in constants.items():
+        found = state[key]
+        if found.shape != expected.shape or not torch.allclose(found.double(), expected.double(), rtol=1e-4, atol=1e-3):
+            raise ConfigError(
+                f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, found "
+                f"{_summary(found)}; set data.grid, data.image and camera.view_transform to what the weights were "
+                "trained with"
+            )
+
+
+def _summary(tensor: Tensor) -> str:
+    if tensor.numel() <= 3:
+        return str([round(float(value), 4) for value in tensor.flatten()])
+    return f"{tuple(tensor.shape)} from {float(tensor.min()):g} to {float(tensor.max()):g}"
+
+
+def _with_our_layout(tensor: Tensor, expected: torch.Size | None) -> Tensor:
+    if expected is None or len(expected) != 5 or tensor.dim() != 5 or tensor.shape == expected:
+        return tensor
+    # spconv 2 keeps the output channels first.
+    moved = tensor.permute(1, 2, 3, 4, 0)
+    return moved.contiguous() if moved.shape == expected else tensor
