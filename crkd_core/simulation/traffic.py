@@ -78,7 +78,7 @@ _WALK_DECK = (
     "adult",
     "officer",
 )
-_SPREAD = 2.6
+_SPREAD = 2.9
 """Factor on all gaps that makes density 1 the default number of boxes."""
 _EXTRAS = ("stroller", "wheelchair", "personal_mobility", "animal", "pushable", "debris", "bicycle_rack")
 
