@@ -87,7 +87,7 @@ def draw_view(
     seed: int,
     token: str,
     number: int,
-    camera_sizes_px: Sequence[tuple[int, int]] | NDArray,
+    camera_sizes_px: NDArray | Sequence[tuple[int, int]],
     lidar_sweep_count: int,
 ) -> View:
     """The training view of a number: the same arguments always give the same view, on any machine and in any order.
@@ -110,7 +110,7 @@ def draw_view(
     return _view(number, data.image, images, augmented_from_lidar, sweeps)
 
 
-def test_view(data: DataConfig, camera_sizes_px: Sequence[tuple[int, int]] | NDArray, lidar_sweep_count: int) -> View:
+def test_view(data: DataConfig, camera_sizes_px: NDArray | Sequence[tuple[int, int]], lidar_sweep_count: int) -> View:
     """The view without randomness: centred crop, no BEV augmentation, the nearest sweeps."""
     sweeps = np.arange(min(data.lidar.sweeps, lidar_sweep_count))
     return _view(TEST_VIEW, data.image, _centred_images(data.image, camera_sizes_px), np.eye(4), sweeps)
@@ -130,19 +130,19 @@ def random_bev(bev: BEVAugmentationConfig, generator: np.random.Generator) -> ND
 
 
 def bev_matrix(
-    yaw_rad: float, scale: float, translation_m: Sequence[float] | NDArray, flip_x: bool, flip_y: bool
+    yaw_rad: float, scale: float, translation_m: NDArray | Sequence[float], flip_x: bool, flip_y: bool
 ) -> NDArray[np.float64]:
     """4x4 BEV augmentation: rotate counter-clockwise, translate, scale (the translation too), then mirror x and y."""
     matrix = np.eye(4)
     matrix[:3, :3] = rotation_about_z(yaw_rad)
-    matrix[:3, 3] = translation_m
+    matrix[:3, 3] = np.asarray(translation_m)
     mirror = np.diag([-scale if flip_x else scale, -scale if flip_y else scale, scale, 1.0])
     return mirror @ matrix
 
 
 def image_matrix(
-    resize: tuple[float, float] | float,
-    crop_px: Sequence[int],
+    resize: float,
+    crop_px: NDArray | Sequence[int],
     flip: bool,
     rotation_deg: float,
     size_px: tuple[int, int],
@@ -156,7 +156,7 @@ def image_matrix(
         size_px: width and height of the crop.
     """
     width, height = size_px
-    linear = np.diag(np.broadcast_to(resize, 2).astype(np.float64))
+    linear = np.diag([resize, resize])
     offset = -np.asarray(crop_px, dtype=np.float64)
     if flip:
         mirror = np.diag([-1.0, 1.0])
@@ -180,8 +180,10 @@ class _Images:
     rotation_deg: NDArray[np.float64]
 
 
-def _random_images(image: ImageConfig, generator: np.random.Generator, sizes: Sequence | NDArray) -> _Images:
-    count = len(sizes)
+def _random_images(
+    image: ImageConfig, generator: np.random.Generator, sizes: NDArray | Sequence[tuple[int, int]]
+) -> _Images:
+    count = len(np.asarray(sizes))
     resize, resized = _resize(generator.uniform(*image.train_resize, count), sizes)
     left = generator.random(count) * np.maximum(resized[:, 0] - image.width_px, 0)
     flip = (generator.random(count) < 0.5) & image.flip
@@ -189,14 +191,16 @@ def _random_images(image: ImageConfig, generator: np.random.Generator, sizes: Se
     return _Images(resize, resized, _crop(image, left, resized), flip, rotation)
 
 
-def _centred_images(image: ImageConfig, sizes: Sequence | NDArray) -> _Images:
-    count = len(sizes)
+def _centred_images(image: ImageConfig, sizes: NDArray | Sequence[tuple[int, int]]) -> _Images:
+    count = len(np.asarray(sizes))
     resize, resized = _resize(np.full(count, image.test_resize), sizes)
     left = np.maximum(resized[:, 0] - image.width_px, 0) / 2
     return _Images(resize, resized, _crop(image, left, resized), np.zeros(count, dtype=bool), np.zeros(count))
 
 
-def _resize(factor: NDArray[np.float64], sizes: Sequence | NDArray) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _resize(
+    factor: NDArray[np.float64], sizes: NDArray | Sequence[tuple[int, int]]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     source = np.asarray(sizes, dtype=np.float64).reshape(-1, 2)
     resize = factor * _REFERENCE_WIDTH_PX / source[:, 0]
     return resize, np.maximum((source * resize[:, None]).astype(np.int64), 1)

@@ -43,8 +43,8 @@ def read_image(path: Path, size_px: tuple[int, int] | None = None) -> Image.Imag
 
 def transform_image(
     image: Image.Image,
-    resized_px: Sequence[int],
-    crop_px: Sequence[int],
+    resized_px: NDArray | Sequence[int],
+    crop_px: NDArray | Sequence[int],
     size_px: tuple[int, int],
     flip: bool,
     rotation_deg: float,
@@ -58,12 +58,13 @@ def transform_image(
         crop_px: left and top of the result in the resized image.
         size_px: width and height of the result.
     """
-    left, top = (int(value) for value in crop_px)
-    x0, x1 = max(left, 0), min(left + size_px[0], int(resized_px[0]))
-    y0, y1 = max(top, 0), min(top + size_px[1], int(resized_px[1]))
+    left, top = (int(value) for value in np.asarray(crop_px))
+    width, height = (int(value) for value in np.asarray(resized_px))
+    x0, x1 = max(left, 0), min(left + size_px[0], width)
+    y0, y1 = max(top, 0), min(top + size_px[1], height)
     if x1 <= x0 or y1 <= y0:
         return Image.new("RGB", size_px)
-    along_x, along_y = image.width / int(resized_px[0]), image.height / int(resized_px[1])
+    along_x, along_y = image.width / width, image.height / height
     box = (x0 * along_x, y0 * along_y, min(x1 * along_x, image.width), min(y1 * along_y, image.height))
     result = image.resize((x1 - x0, y1 - y0), Image.Resampling.BICUBIC, box=box)
     if result.size != tuple(size_px):

@@ -266,7 +266,7 @@ class PreparedData:
             values, codes = values[chosen], codes[chosen]
         return values, codes
 
-    def radar_channels(self, token: str) -> NDArray[np.str_]:
+    def radar_channels(self, token: str) -> NDArray:
         """(P,) channel name of every point that :meth:`radar` gives with all sweeps."""
         counts = self._radar.read(ItemKey(token))["sweep_points"].numpy().sum(axis=1)
         return np.repeat(np.array(RADAR_CHANNELS), counts)

@@ -1,0 +1,104 @@
+"""Reading images and LiDAR for a view."""
+
+import numpy as np
+import pytest
+import torch
+from golden_cases import load_case
+from PIL import Image
+
+from crkd_core.config.data import DataConfig, ImageConfig, LidarConfig
+from crkd_core.data.images import normalise_images, read_image
+from crkd_core.data.points import load_lidar
+from crkd_core.data.prepared import LidarSweeps
+from crkd_core.errors import DatasetError
+
+
+def write_jpeg(path, size=(64, 36)):
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    return path
+
+
+@pytest.mark.parametrize("kept", [0, 10, 700, 2000])
+def test_damaged_images_are_named(tmp_path, kept):
+    path = write_jpeg(tmp_path / "camera.jpg")
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DatasetError, match=r"camera\.jpg is damaged"):
+        read_image(path)
+
+
+def test_missing_images_and_other_sizes_are_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"gone\.jpg is missing"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(DatasetError, match="expected 1600 x 900 px, found 64 x 36"):
+        read_image(write_jpeg(tmp_path / "camera.jpg"), (1600, 900))
+
+
+def test_grey_images_become_rgb(tmp_path):
+    Image.new("L", (8, 8), 100).save(tmp_path / "grey.jpg")
+    assert read_image(tmp_path / "grey.jpg").mode == "RGB"
+
+
+def test_normalisation_takes_off_the_mean_and_divides_by_the_deviation():
+    config = ImageConfig()
+    image = np.zeros((2, 3, 3), np.uint8)
+    image[..., 1] = 255
+    found = normalise_images([image], config.mean, config.std)
+    assert found.shape == (1, 3, 2, 3)
+    np.testing.assert_allclose(found[0, 0], np.full((2, 3), -0.485 / 0.229), rtol=1e-6)
+    np.testing.assert_allclose(found[0, 1], np.full((2, 3), (1 - 0.456) / 0.224), rtol=1e-6)
+
+
+def load(tmp_path, raws, matrices, ages, chosen):
+    for index, raw in enumerate(raws):
+        raw.astype(np.float32).tofile(tmp_path / f"{index}.pcd.bin")
+    sweeps = LidarSweeps(tuple(f"{index}.pcd.bin" for index in range(len(raws))), np.array(ages), np.stack(matrices))
+    return load_lidar(tmp_path, sweeps, np.array(chosen), np.eye(4), LidarConfig(), DataConfig().grid)
+
+
+def test_lidar_sweeps_are_those_of_the_published_loader(tmp_path):
+    case = load_case("lidar_loading")
+    raws, matrices, ages = [], [], []
+    for index in range(3):
+        name = f"in/sweep{index}"
+        matrix, age = np.eye(4), 0.0
+        if index:
+            matrix[:3, :3] = case.arrays[f"{name}/rotation__f64"]
+            matrix[:3, 3] = case.arrays[f"{name}/translation__f64"]
+            age = (int(case.arrays["in/timestamp"]) - int(case.arrays[f"{name}/timestamp"])) * 1e-6
+        raws.append(case.arrays[f"{name}/raw"])
+        matrices.append(matrix)
+        ages.append(age)
+    published = case.arrays["out/points"]
+    kept = (np.abs(published[:, :2]) < 54).all(1) & (published[:, 2] > -5) & (published[:, 2] < 3)
+    assert kept.mean() > 0.5
+    ours = load(tmp_path, raws, matrices, ages, [0, 1, 2])
+    np.testing.assert_allclose(ours, published[kept], atol=2e-5)
+
+
+def test_a_sample_without_sweeps_is_not_repeated(tmp_path):
+    # The released loader repeats the key frame nine times, which no voxel's mean notices; we read it once.
+    case = load_case("lidar_loading")
+    ours = load(tmp_path, [case.arrays["in/sweep0/raw"]], [np.eye(4)], [0.0], [0])
+    published = np.unique(case.arrays["out/points_no_sweeps"], axis=0)
+    inside = (np.abs(published[:, :2]) < 54).all(1) & (published[:, 2] > -5) & (published[:, 2] < 3)
+    np.testing.assert_allclose(np.unique(ours, axis=0), published[inside])
+
+
+def test_the_car_itself_is_dropped_from_earlier_sweeps_only(tmp_path):
+    raw = np.array([[0.5, -0.9, 0, 1, 2], [0.5, -1.1, 0, 1, 2]], np.float32)
+    moved = np.eye(4)
+    moved[0, 3] = 10.0
+    ours = load(tmp_path, [raw, raw], [np.eye(4), moved], [0.0, 0.05], [0, 1])
+    np.testing.assert_allclose(ours[:, 0], [0.5, 0.5, 10.5])
+    np.testing.assert_allclose(ours[:, 4], [0, 0, 0.05])
+
+
+def test_points_on_the_border_of_the_range_are_out(tmp_path):
+    raw = np.array([[54, 0, 0, 1, 2], [53.99, 0, 0, 1, 2], [0, -54, 0, 1, 2], [0, 0, 3, 1, 2], [0, 0, -5, 1, 2]])
+    assert len(load(tmp_path, [raw], [np.eye(4)], [0.0], [0])) == 1
+
+
+def test_no_points_are_no_points(tmp_path):
+    ours = load(tmp_path, [np.zeros((0, 5))], [np.eye(4)], [0.0], [0])
+    assert torch.from_numpy(ours).shape == (0, 5)
