@@ -103,8 +103,10 @@ def draw_view(
     else:
         images = _centred_images(data.image, camera_sizes_px)
     sweeps = np.arange(min(data.lidar.sweeps, lidar_sweep_count))
-    if data.lidar.random_sweeps and lidar_sweep_count > data.lidar.sweeps:
-        drawn = _generator(seed, token, number, "lidar").permutation(lidar_sweep_count - 1)[: data.lidar.sweeps - 1]
+    if data.lidar.random_sweeps and 1 < data.lidar.sweeps < lidar_sweep_count:
+        # One sweep more than is used to choose from, as in the released loader (9 of 10): more would be much older
+        # than those of the test view.
+        drawn = _generator(seed, token, number, "lidar").permutation(data.lidar.sweeps)[: data.lidar.sweeps - 1]
         sweeps = np.concatenate([[0], np.sort(drawn) + 1])
     augmented_from_lidar = random_bev(bev, _generator(seed, token, number, "bev"))
     return _view(number, data.image, images, augmented_from_lidar, sweeps)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,7 +17,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data import preparing
-from crkd_core.errors import DatasetError, UsageError
+from crkd_core.errors import CrkdError, DatasetError, UsageError
 from crkd_core.nuscenes.availability import ALLOWABLE, Missing, find_missing
 from crkd_core.nuscenes.folder import digest_tables, find_version
 from crkd_core.nuscenes.splits import splits_of_scenes
@@ -213,6 +214,11 @@ def _write_radar(
                 try:
                     for future in as_completed(futures):
                         task.advance(future.result())
+                except BrokenProcessPool:
+                    raise CrkdError(
+                        "a worker process of prepare was ended from outside (out of memory?); run the same command "
+                        "with fewer --processes: it continues from the finished scenes."
+                    ) from None
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise

@@ -97,6 +97,14 @@ def test_sweeps_are_random_while_training_and_nearest_in_the_test_view():
     assert len({tuple(sweeps) for sweeps in chosen}) > 3
     assert test_view(DataConfig(), SIZES, 11).lidar_sweeps.tolist() == list(range(10))
     assert draw(sweeps=3).lidar_sweeps.tolist() == [0, 1, 2]
+    few = DataConfig.model_validate({"lidar": {"sweeps": 3}})
+    assert {tuple(draw(data=few, number=number).lidar_sweeps) for number in range(40)} == {
+        (0, 1, 2),
+        (0, 1, 3),
+        (0, 2, 3),
+    }
+    alone = DataConfig.model_validate({"lidar": {"sweeps": 1}})
+    assert draw(data=alone).lidar_sweeps.tolist() == [0]
 
 
 def test_the_test_view_is_the_published_one():
