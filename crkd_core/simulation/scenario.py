@@ -44,7 +44,6 @@ class Scenario:
     conditions: Conditions
     plan: RoadPlan
     ego: Motion
-    ego_lane_y: float
     main_green_from_s: float
     duration_s: float
 
@@ -82,7 +81,7 @@ def write_scenario(index: int, duration_s: float, rng: np.random.Generator) -> S
     else:
         x_range, y_range = (-75.0, max(reach, crossing) + 85.0), (-80.0, 80.0)
     plan = RoadPlan(crossing, x_range, y_range)
-    return Scenario(manoeuvre, conditions, plan, ego, lane, green, duration_s)
+    return Scenario(manoeuvre, conditions, plan, ego, green, duration_s)
 
 
 def _turning(manoeuvre: Manoeuvre, lane: float, rng: np.random.Generator) -> tuple[float, Motion]:

@@ -50,7 +50,7 @@ class ScenePlan:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """Everything that stays the same during a scene."""
 
     config: SimulationConfig
@@ -100,7 +100,8 @@ def build_world(config: SimulationConfig, plan: ScenePlan) -> tuple[World, Scena
     return world, scenario
 
 
-def _set_stage(config: SimulationConfig, plan: ScenePlan) -> _Stage:
+def set_stage(config: SimulationConfig, plan: ScenePlan) -> Stage:
+    """Everything a scene needs before the first sensor fires."""
     world, _ = build_world(config, plan)
     rig = build_rig(config)
     assembly = assemble(world.things)
@@ -110,7 +111,7 @@ def _set_stage(config: SimulationConfig, plan: ScenePlan) -> _Stage:
     )
     oversample = 1 if config.image_width > 800 else 2
     started = datetime.fromtimestamp(world.start_us / 1e6, tz=timezone.utc)
-    return _Stage(
+    return Stage(
         config=config,
         world=world,
         logfile=f"sim{plan.name[-4:]}-{started:%Y-%m-%d-%H-%M-%S}+0000",
@@ -145,11 +146,11 @@ def simulate_scene(
         OSError: if a file cannot be written.
     """
     cv2.setNumThreads(1)
-    stage = _set_stage(config, plan)
+    stage = set_stage(config, plan)
     times = {channel: shots(sensor, config) for channel, sensor in stage.rig.items()}
     tables = SceneRecords()
     _describe_scene(root, stage, tables)
-    moments = _Timetable(stage.world, {shot.time_us for found in times.values() for shot in found})
+    moments = Timetable(stage.world, {shot.time_us for found in times.values() for shot in found})
     annotated: list[list[tuple[int, Record]]] = []
     pending = {channel: list(found) for channel, found in times.items()}
     for sample in range(config.samples_per_scene):
@@ -171,7 +172,7 @@ def simulate_scene(
     return tables.records
 
 
-class _Timetable:
+class Timetable:
     """States of all things and of the ego vehicle at every moment at which something fires."""
 
     def __init__(self, world: World, times_us: set[int]) -> None:
@@ -189,7 +190,7 @@ class _Timetable:
 
 
 def _fire(
-    root: Path, stage: _Stage, moments: _Timetable, sensor: Sensor, shot: Shot, pixels: PixelCounts
+    root: Path, stage: Stage, moments: Timetable, sensor: Sensor, shot: Shot, pixels: PixelCounts
 ) -> NDArray[np.float64] | None:
     """Make and write one sensor file; returns the points in the global frame as written (None for a camera)."""
     world = stage.world
@@ -228,8 +229,8 @@ def _sensor_motion(world_from_sensor: Array, world_from_ego: Array, ego: Kinemat
 
 
 def _annotate(
-    stage: _Stage,
-    moments: _Timetable,
+    stage: Stage,
+    moments: Timetable,
     sample: int,
     lidar_points: Array,
     radar_points: Array,
@@ -242,13 +243,13 @@ def _annotate(
     return annotate(agents, subset, ego_xy, stage.world.global_from_world, lidar_points, radar_points, pixels)
 
 
-def _file_name(stage: _Stage, sensor: Sensor, shot: Shot) -> str:
+def _file_name(stage: Stage, sensor: Sensor, shot: Shot) -> str:
     folder = "samples" if shot.is_key_frame else "sweeps"
     suffix = _EXTENSIONS[sensor.modality][0]
     return f"{folder}/{sensor.channel}/{stage.logfile}__{sensor.channel}__{stage.world.start_us + shot.time_us}{suffix}"
 
 
-def _describe_scene(root: Path, stage: _Stage, tables: SceneRecords) -> None:
+def _describe_scene(root: Path, stage: Stage, tables: SceneRecords) -> None:
     """Records of the scene itself, its log, map, key frames and calibration; writes the map image."""
     name, world = stage.world.name, stage.world
     count = stage.config.samples_per_scene
@@ -300,7 +301,7 @@ def _describe_scene(root: Path, stage: _Stage, tables: SceneRecords) -> None:
         tables.add("calibrated_sensor", record)
 
 
-def _sensor_records(stage: _Stage, times: dict[str, list[Shot]], tables: SceneRecords) -> None:
+def _sensor_records(stage: Stage, times: dict[str, list[Shot]], tables: SceneRecords) -> None:
     """sample_data and ego_pose records of all files, chained per channel."""
     name = stage.world.name
     ego_yaw_offset = math.atan2(stage.world.global_from_world[1, 0], stage.world.global_from_world[0, 0])
@@ -340,7 +341,7 @@ def _sensor_records(stage: _Stage, times: dict[str, list[Shot]], tables: SceneRe
             )
 
 
-def _annotation_records(stage: _Stage, annotated: list[list[tuple[int, Record]]], tables: SceneRecords) -> None:
+def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]], tables: SceneRecords) -> None:
     """instance and sample_annotation records; a chain goes on over key frames in which nobody saw the object."""
     name = stage.world.name
     seen: dict[int, list[int]] = {}

@@ -135,7 +135,7 @@ def motorcycle(size: Size, rng: np.random.Generator, rider: bool) -> Shape:
     b.box((-0.02 * length, -0.16, 0.62), (0.24 * length, 0.16, 0.9), paint, top_x=(0.05, 0.1), top_y=0.04)
     tail = b.box((-0.46 * length, -0.14, 0.66), (-0.02 * length, 0.14, 0.82), DARK)
     b.patch(tail, "back", (0.1, 0.1, 0.9, 0.9), (230, 30, 30), glow=0.8)
-    bar = min(h, 1.12)
+    bar = min(h, 1.12) if rider else h
     front = b.box((0.24 * length, -0.16, 0.62), (0.36 * length, 0.16, bar - 0.08), paint, top_x=(0.0, 0.1))
     b.patch(front, "front", (0.15, 0.1, 0.85, 0.6), LAMP, glow=0.9)
     b.box((0.2 * length, -w / 2, bar - 0.08), (0.25 * length, w / 2, bar), DARK)

@@ -210,17 +210,15 @@ def _light_profile(
     own_speed = speed * float(rng.uniform(0.97, 1.03))
     if green_s == -math.inf or front > line + 1.0:
         return SpeedProfile((0.0,), (own_speed,)), free_line
-    stop = min(free_line, max(front, free_line))
     if front > free_line:
         return SpeedProfile(), free_line
-    braking = braking_profile(own_speed, stop - front) if green_s > 2.0 else SpeedProfile()
-    if not math.isfinite(green_s):
-        return braking, stop - 16.0
     if green_s <= 2.0:
         return starting_profile(green_s + 0.05 * max(0.0, line - front), own_speed), free_line
-    start = max(green_s + 0.05 * max(0.0, line - stop), braking.times[-1] + 0.5)
-    times, speeds = (*braking.times, start, start + 4.0), (*braking.speeds, 0.0, own_speed)
-    return SpeedProfile(times, speeds), stop - 16.0
+    braking = braking_profile(own_speed, free_line - front)
+    if math.isfinite(green_s):
+        start = max(green_s + 0.05 * max(0.0, line - free_line), braking.times[-1] + 0.5)
+        braking = SpeedProfile((*braking.times, start, start + 4.0), (*braking.speeds, 0.0, own_speed))
+    return braking, free_line - 16.0
 
 
 def _cross_road_traffic(crowd: Population) -> None:
@@ -386,7 +384,7 @@ def _crossing_walkers(crowd: Population) -> None:
     main_red = scenario.main_green_from_s > 2.0
     for end in (1.0, -1.0):
         for _ in range(max(1, round(2 * crowd.density))):
-            x = plan.crossing_x - end * float(rng.uniform(*CROSSWALK)) * -1.0
+            x = plan.crossing_x + end * float(rng.uniform(*CROSSWALK))
             if main_red:
                 heading = float(rng.choice([1.0, -1.0])) * math.pi / 2
                 crowd.place("adult", cruising(x, float(rng.uniform(-10, 10)), heading, float(rng.uniform(0.9, 1.5))))
@@ -413,5 +411,5 @@ def _extras(crowd: Population) -> None:
             )
             if crowd.place(name, motion):
                 break
-    if OUTER_LANE > INNER_LANE and rng.random() < 0.5:
+    if rng.random() < 0.5:
         crowd.place("debris", standing(float(rng.uniform(5, 40)), math.copysign(BIKE_LANE, rng.normal()), 0.4))

@@ -147,7 +147,7 @@ def truck(size: Size, rng: np.random.Generator, style: str | None = None) -> Sha
     half = length / 2
     frame = b.box((-half, -0.32 * w, 0.45 * deck), (half - 0.1, 0.32 * w, deck), DARK, reflectivity=0.12)
     _lights(b, frame, head=False, low=0.3, high=0.9)
-    _cab(b, half - cab_length, half, w, deck, h * (0.78 if style == "box" else 0.97), paint)
+    _cab(b, half - cab_length, half, w, deck, h * (0.78 if style in ("box", "ambulance") else 1.0), paint)
     bed_end = half - cab_length - 0.12
     if style in ("box", "ambulance"):
         cargo = (238.0, 238.0, 234.0) if style == "ambulance" or rng.random() < 0.5 else pick(rng, _TRUCK_PAINTS)

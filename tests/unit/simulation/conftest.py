@@ -16,6 +16,7 @@ TINY = SimulationConfig(
     lidar_sweeps_per_key_frame=1,
     radar_sweeps_per_key_frame=1,
     camera_sweeps_per_key_frame=0,
+    density=1.5,
     seed=3,
 )
 

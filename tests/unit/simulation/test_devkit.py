@@ -173,10 +173,10 @@ def test_projected_boxes_lie_on_drawn_objects(nusc, tiny_config):
     """Inside the box's outline the picture changes when the object is left out: seen through the id raster instead."""
     from crkd_core.simulation.camera import label_pixels, render
     from crkd_core.simulation.names import scene_plans
-    from crkd_core.simulation.scene import _set_stage, _Timetable
+    from crkd_core.simulation.scene import Timetable, set_stage
 
-    stage = _set_stage(tiny_config, scene_plans(tiny_config)[0])
-    moments = _Timetable(stage.world, {0})
+    stage = set_stage(tiny_config, scene_plans(tiny_config)[0])
+    moments = Timetable(stage.world, {0})
     placement, world_from_ego, _ = moments.at(0)
     overlaps = []
     for view in stage.views.values():
