@@ -13,6 +13,7 @@ from crkd_cli.commands.demo import demo
 from crkd_cli.commands.distill import distill
 from crkd_cli.commands.evaluate import evaluate
 from crkd_cli.commands.extract_teacher import extract_teacher
+from crkd_cli.commands.import_weights import import_weights
 from crkd_cli.commands.prepare import prepare
 from crkd_cli.commands.presets import presets
 from crkd_cli.commands.simulate import simulate
@@ -49,6 +50,7 @@ _STAGES: dict[str, Callable[..., None]] = {
 }
 _OTHERS: dict[str, Callable[..., None]] = {
     "status": status,
+    "import-weights": import_weights,
     "demo": demo,
     "simulate": simulate,
     "presets": presets,

@@ -14,6 +14,11 @@ class RunConfig(Section):
     learning_rate: Positive = Field(2e-4, description="peak learning rate of AdamW")
     batch_size: PositiveInt = Field(4, description="samples a step and process")
     backbone_multiplier: Positive = Field(1.0, description="factor on the image backbone's learning rate")
+    backbone_weights: str = Field(
+        "auto",
+        description="what the image backbone starts from, unless the run starts from another: the name of imported "
+        "weights (crkd import-weights --as backbone), none for random ones, auto for the latest that fit, if any",
+    )
 
 
 class TrainConfig(Section):

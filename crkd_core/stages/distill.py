@@ -10,7 +10,7 @@ from torch import nn
 from crkd_core.artifacts.shards import TensorShards, read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
-from crkd_core.config.models import DetectorConfig
+from crkd_core.config.models import DetectorConfig, Modality
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.prepared import PreparedData
@@ -21,6 +21,7 @@ from crkd_core.progress import Progress
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import target_settings
 from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.pretrained import find_backbone, load_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep, DistillationStep, FrozenTeacher, StoredTargets, TargetSource
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
@@ -70,18 +71,14 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     config = _resolved(request.config, losses)
     start = _find_start(request, losses, workspace)
     plain = not losses and start is None
-    detector = config.student
-    if plain:
-        detector = detector.model_copy(update={"radar": detector.radar.model_copy(update={"calibration": False})})
-    elif losses and start is None:
+    detector = without_calibration(config.student) if plain else config.student
+    if losses and start is None:
         progress.warning(
             "the workspace has no plain student to start from, so the student starts from random weights; "
             f"the published recipe trains one first: crkd {STAGE} --losses none"
         )
     teacher = _TeacherInput(request, config, workspace) if losses else None
-    modalities = detector.modalities
-    if teacher is not None and teacher.online:
-        modalities = tuple(dict.fromkeys((*modalities, *teacher.detector_config.modalities)))
+    modalities = detector.modalities if teacher is None else teacher.with_own(detector.modalities)
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
     if teacher is not None:
         teacher.check_fits(prepared, workspace)
@@ -95,9 +92,10 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         targets=teacher.shards if teacher is not None else None,
     )
     name = request.name or _default_name(losses, start)
-    inputs = {"prepared": prepared.artifact.reference()}
-    if start is not None:
-        inputs["start"] = start.reference()
+    run = config.train.student if plain else config.train.distill
+    backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress) if start is None else None
+    made_from = {"prepared": prepared.artifact, "start": start, "backbone": backbone}
+    inputs = {role: artifact.reference() for role, artifact in made_from.items() if artifact is not None}
     if teacher is not None:
         inputs[teacher.input_role] = teacher.artifact.reference()
     spec = RunSpec(
@@ -107,7 +105,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         command=_command(request, losses, name),
         config=config,
         detector=detector,
-        run=config.train.student if plain else config.train.distill,
+        run=run,
         inputs=inputs,
         options={
             "distill": config.distill.model_dump(mode="json") if losses else None,
@@ -116,13 +114,15 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     )
     progress.message(
         f"{name}: {'no distillation' if not losses else ' + '.join(losses)}, "
-        f"from {start.label if start else 'random weights'}, {spec.run.epochs} epochs, {len(dataset)} samples"
+        f"from {start.label if start else 'new weights'}, {spec.run.epochs} epochs, {len(dataset)} samples"
     )
 
     def build_step(model: Detector, device: torch.device) -> nn.Module:
         grid = config.data.grid.build()
         if start is not None:
             load_start(model, start)
+        elif backbone is not None:
+            load_backbone(model, backbone)
         if "csrd" not in losses and model.radar is not None and model.radar.activation is not None:
             model.radar.activation.requires_grad_(False)
         if teacher is None:
@@ -141,6 +141,11 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         request.resume,
         views=teacher.views if teacher is not None else None,
     )
+
+
+def without_calibration(student: DetectorConfig) -> DetectorConfig:
+    """The plain student: the radar calibration comes with distillation."""
+    return student.model_copy(update={"radar": student.radar.model_copy(update={"calibration": False})})
 
 
 def load_start(model: Detector, start: Artifact) -> None:
@@ -202,12 +207,18 @@ class _TeacherInput:
             else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
         )
 
+    def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        """The student's modalities, and the live teacher's."""
+        return tuple(dict.fromkeys((*modalities, *(self.detector_config.modalities if self.online else ()))))
+
     def check_fits(self, prepared: PreparedData, workspace: Workspace) -> None:
         """Refuse targets or a teacher that belong to other data, another grid or other loss settings."""
         stored = self.artifact.manifest
-        if stored.inputs["prepared"] != prepared.artifact.reference():
+        # An imported teacher was made from no prepared data of this workspace.
+        made_from = stored.inputs.get("prepared")
+        if made_from is not None and made_from != prepared.artifact.reference():
             raise StaleArtifactError(
-                f"{self.artifact.label} was made from {stored.inputs['prepared'].name}, and this run uses "
+                f"{self.artifact.label} was made from {made_from.name}, and this run uses "
                 f"{prepared.artifact.label}; make it again with: {stored.command} --force"
             )
         if self.online:

@@ -229,7 +229,9 @@ def _last(artifacts: tuple[ArtifactStatus, ...], stage: str) -> ArtifactStatus |
 
 
 def _is_taught(student: ArtifactStatus) -> bool:
-    return bool({"targets", "teacher"} & student.inputs.keys()) or not student.inputs
+    if not student.inputs:
+        return student.facts.get("taught", True)
+    return bool({"targets", "teacher"} & student.inputs.keys())
 
 
 def _was_made_from(artifact: ArtifactStatus, other: ArtifactStatus) -> bool:

@@ -11,6 +11,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.pretrained import find_backbone, load_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
 
@@ -60,6 +61,10 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         bev=config.data.augment_teacher,
         seed=config.train.seed,
     )
+    inputs = {"prepared": prepared.artifact.reference()}
+    backbone = find_backbone(workspace, config.train.teacher, detector, f"crkd {STAGE}", progress)
+    if backbone is not None:
+        inputs["backbone"] = backbone.reference()
     spec = RunSpec(
         stage=STAGE,
         name=request.name,
@@ -68,11 +73,13 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         config=config,
         detector=detector,
         run=config.train.teacher,
-        inputs={"prepared": prepared.artifact.reference()},
+        inputs=inputs,
         options={},
     )
 
     def build_step(model: Detector, device: torch.device) -> DetectionStep:
+        if backbone is not None:
+            load_backbone(model, backbone)
         return DetectionStep(model, detector.head, config.data.grid.build())
 
     return run_training(spec, build_step, dataset, workspace, progress, request.device, request.force, request.resume)

@@ -22,6 +22,11 @@ _SWIN_NAMES = (
 )
 
 
+def import_backbone(state: Mapping[str, Tensor], config: ResNetConfig | SwinConfig) -> StateDict:
+    """The state dict of our image backbone from a published classifier's; see the two functions below."""
+    return import_swin(state, config) if isinstance(config, SwinConfig) else import_resnet(state, config)
+
+
 def import_resnet(state: Mapping[str, Tensor], config: ResNetConfig) -> StateDict:
     """A torchvision ResNet without its classifier; the names are ours too.
 

@@ -11,6 +11,7 @@ StateDict = dict[str, Tensor]
 
 # How often a batch norm has seen a batch. Files of early torch versions lack it, and nothing is computed from it.
 COUNTERS = ".num_batches_tracked"
+BUFFERS = (".running_mean", ".running_var", COUNTERS)
 _SHOWN = 3
 
 

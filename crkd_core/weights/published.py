@@ -162,7 +162,7 @@ def _check_constants(state: Mapping[str, Tensor], constants: Mapping[str, Tensor
             raise ConfigError(
                 f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, found "
                 f"{_summary(found)}; set data.grid, data.image and camera.view_transform to what the weights were "
-                "trained with"
+                "trained with (z_range_m: twice the height in dx, as the published code pools)"
             )
 
 

@@ -30,6 +30,7 @@ FLAGS = {
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
+    "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--force"},
     "demo": _REPORTING
     | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
     "simulate": _REPORTING
