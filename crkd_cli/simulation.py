@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from crkd_core.simulation.config import SimulationConfig
 
 
-def simulation_config(values: dict[str, Any], overrides: Sequence[str] | None = None) -> "SimulationConfig":
-    """The world of some values and ``field=value`` overrides, of which the last wins.
+def simulation_config(
+    size: str, values: dict[str, Any], overrides: Sequence[str] | None = None
+) -> "SimulationConfig":
+    """The world of a named size, some values and ``field=value`` overrides, of which the last wins.
 
     Raises:
         ConfigError: an unknown field, a wrong type, or values out of range.
@@ -19,9 +21,9 @@ def simulation_config(values: dict[str, Any], overrides: Sequence[str] | None = 
     import yaml
     from pydantic import ValidationError
 
-    from crkd_core.simulation.config import SimulationConfig
+    from crkd_core.simulation.config import WORLD_SIZES, SimulationConfig
 
-    values = dict(values)
+    values = {**WORLD_SIZES[size], **values}
     fields = list(SimulationConfig.model_fields)
     for override in overrides or ():
         name, separator, text = override.partition("=")

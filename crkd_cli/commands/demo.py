@@ -18,21 +18,13 @@ DEFAULT_WORKSPACE = Path("crkd-demo")
 MODELS = {"teacher": "teacher", "plain": "plain student", "control": "control", "crkd": "distilled student"}
 """Run names in the order of the final table, and what the table calls them."""
 
-_SMALL_SENSORS = {
-    "image_width": 800,
-    "image_height": 450,
-    "lidar_azimuth_steps": 542,
-    "camera_sweeps_per_key_frame": 0,
-}
-
-
 def demo(
     context: typer.Context,
     workspace: Annotated[
         Path, typer.Option("--workspace", "-w", help="Folder of the simulated data set and all artifacts.")
     ] = DEFAULT_WORKSPACE,
-    scenes: Annotated[int, typer.Option("--scenes", min=1, max=8, help="Training scenes.")] = 8,
-    samples: Annotated[int, typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.")] = 20,
+    scenes: Annotated[int, typer.Option("--scenes", min=1, max=700, help="Training scenes.")] = 20,
+    samples: Annotated[int, typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.")] = 5,
     preset: Annotated[
         str,
         typer.Option("--preset", help="Configuration (see: crkd presets).", autocompletion=options.complete_preset),
@@ -89,15 +81,12 @@ class _Demo:
         """Every step with the command it stands for; `chosen` are the options that choose the configuration."""
         at = f"--workspace {self._workspace.root}"
         models = " ".join(f"--model {name}" for name in MODELS)
-        data = self._config.data
-        sensors = "".join(f" --set {name}={value}" for name, value in _SMALL_SENSORS.items())
-        sweeps = f"--radar-sweeps {data.radar.sweeps} --lidar-sweeps {data.lidar.sweeps}"
         return [
             _Step(
-                f"crkd simulate --out {self._dataset} --scenes {scenes} --samples {samples}{sensors}",
+                f"crkd simulate --out {self._dataset} --size tiny --scenes {scenes} --samples {samples}",
                 lambda: self._simulate(scenes, samples),
             ),
-            _Step(f"crkd prepare --nuscenes {self._dataset} {at} {sweeps}", self._prepare),
+            _Step(f"crkd prepare --nuscenes {self._dataset} {at}", self._prepare),
             _Step(f"crkd train-teacher {at}{chosen}", self._train_teacher),
             _Step(f"crkd extract-teacher {at}", self._extract_teacher),
             _Step(f"crkd distill {at} --losses none", lambda: self._distill(())),
@@ -114,7 +103,7 @@ class _Demo:
         from crkd_cli.simulation import simulation_config
         from crkd_core.stages.simulate import SimulateRequest, simulate
 
-        world = simulation_config({"train_scenes": scenes, "samples_per_scene": samples, **_SMALL_SENSORS})
+        world = simulation_config("tiny", {"train_scenes": scenes, "samples_per_scene": samples})
         simulate(SimulateRequest(self._dataset, world, self._processes, self._force), self._progress)
 
     def _prepare(self) -> None:
@@ -122,8 +111,6 @@ class _Demo:
 
         request = PrepareRequest(
             nuscenes=self._dataset,
-            radar_sweeps=self._config.data.radar.sweeps,
-            lidar_sweeps=self._config.data.lidar.sweeps,
             processes=self._processes,
             force=self._force,
         )

@@ -12,12 +12,23 @@ from crkd_cli.session import session_of
 def simulate(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the data set to.")] = Path("crkd-simulated"),
+    size: Annotated[
+        Literal["full", "tiny"],
+        typer.Option("--size", help="full: nuScenes' sensors, ten scenes; tiny: small sensors, many short scenes."),
+    ] = "full",
     kind: Annotated[
-        Literal["mini", "trainval"], typer.Option("--kind", help="Whose scene names to borrow, and how many there are.")
-    ] = "mini",
-    scenes: Annotated[int, typer.Option("--scenes", min=0, help="Training scenes.")] = 8,
-    val_scenes: Annotated[int, typer.Option("--val-scenes", min=0, help="Validation scenes.")] = 2,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Key frames a scene, two a second.")] = 40,
+        Literal["mini", "trainval"] | None,
+        typer.Option("--kind", help="Whose scene names to borrow, and how many there are.", show_default="by size"),
+    ] = None,
+    scenes: Annotated[
+        int | None, typer.Option("--scenes", min=0, help="Training scenes.", show_default="by size")
+    ] = None,
+    val_scenes: Annotated[
+        int | None, typer.Option("--val-scenes", min=0, help="Validation scenes.", show_default="by size")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Key frames a scene, two a second.", show_default="by size")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the whole world.")] = 0,
     overrides: Annotated[
         list[str] | None,
@@ -36,14 +47,9 @@ def simulate(
     """
     from crkd_cli.simulation import simulation_config
 
-    values = {
-        "kind": kind,
-        "train_scenes": scenes,
-        "val_scenes": val_scenes,
-        "samples_per_scene": samples,
-        "seed": seed,
-    }
-    world = simulation_config(values, overrides)
+    chosen = {"kind": kind, "train_scenes": scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
+    values = {name: value for name, value in chosen.items() if value is not None}
+    world = simulation_config(size, {**values, "seed": seed}, overrides)
     from crkd_core.stages.simulate import SimulateRequest, simulate
 
     result = simulate(SimulateRequest(out, world, processes, force), session_of(context).progress())

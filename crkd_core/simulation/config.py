@@ -10,6 +10,24 @@ from crkd_core.errors import ConfigError
 OFFICIAL_SCENES = {"mini": (8, 2), "trainval": (700, 150)}
 """Number of official nuScenes scenes (train, val) that each kind can borrow names from."""
 
+WORLD_SIZES: dict[str, dict[str, str | int]] = {
+    "full": {},
+    "tiny": {
+        "kind": "trainval",
+        "train_scenes": 20,
+        "val_scenes": 6,
+        "samples_per_scene": 5,
+        "image_width": 352,
+        "image_height": 198,
+        "lidar_azimuth_steps": 270,
+        "lidar_sweeps_per_key_frame": 4,
+        "radar_sweeps_per_key_frame": 5,
+        "camera_sweeps_per_key_frame": 0,
+    },
+}
+"""Named sizes of a world, as settings that differ from the defaults: nuScenes' own sensors, or those of the preset
+``tiny`` in many short scenes."""
+
 SIMULATOR_REVISION = 1
 """Raised whenever the same configuration starts to give other bytes."""
 

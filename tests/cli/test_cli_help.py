@@ -34,7 +34,7 @@ FLAGS = {
     "demo": _REPORTING
     | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
     "simulate": _REPORTING
-    | {"--out", "--kind", "--scenes", "--val-scenes", "--samples", "--seed", "--set", "--processes", "--force"},
+    | {"--out", "--size", "--kind", "--scenes", "--val-scenes", "--samples", "--seed", "--set", "--processes", "--force"},
     "presets": {"--debug"},
 }
 

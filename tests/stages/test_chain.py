@@ -1,0 +1,263 @@
+"""The stages one after another: what they promise about each other, on a small simulated world."""
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from crkd_core.artifacts.shards import TensorShards, read_tensors
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.distill import LOSS_NAMES
+from crkd_core.config.loading import load_config
+from crkd_core.data.dataset import SampleDataset
+from crkd_core.data.samples import collate
+from crkd_core.distillation.objective import build_objective
+from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
+from crkd_core.models.detector import build_detector
+from crkd_core.progress import SilentProgress
+from crkd_core.stages.distill import DistillRequest, distill
+from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.training.steps import DistillationStep, FrozenTeacher, StoredTargets
+from crkd_core.training.trained import WEIGHTS_NAME, load_trained
+from tests.conftest import CHAIN_OVERRIDES
+
+SILENT = SilentProgress()
+
+
+class KillingProgress(SilentProgress):
+    """Stops the stage after a number of reported steps, as Ctrl-C would."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    @contextmanager
+    def task(self, description, total=None, unit="", done=0):
+        yield self
+
+    def advance(self, steps=1, **fields):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+
+
+def weights(workspace, stage, name):
+    artifact = workspace.find(stage, name, needed_for="test", make="nothing")
+    return read_tensors(artifact, WEIGHTS_NAME)
+
+
+def files_of(artifact):
+    return {path: record.sha256 for path, record in artifact.manifest.files.items() if not path.startswith("logs/")}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_equal_requests_are_reused(chain):
+    result = train_teacher(TrainTeacherRequest(chain.config), chain.workspace, SILENT)
+    assert result.reused
+    assert extract_teacher(ExtractRequest(chain.config), chain.workspace, SILENT).reused
+    assert distill(DistillRequest(chain.config), chain.workspace, SILENT).reused
+
+
+def test_distilled_student_starts_from_the_plain_one_and_moves(chain):
+    manifest = chain.workspace.find("distill", "crkd", needed_for="test", make="").manifest
+    assert manifest.inputs["start"].name == "plain"
+    plain, crkd = (weights(chain.workspace, "distill", name) for name in ("plain", "crkd"))
+    new = {name for name in crkd if name not in plain}
+    assert new
+    assert all(name.startswith(("radar.calibration.", "radar.activation.")) for name in new)
+    assert not same(plain, {name: crkd[name] for name in plain})
+    assert set(manifest.facts["final"]) >= {f"loss/{term}" for term in ("csrd", "msfd_fused", "reld", "respd")}
+
+
+@pytest.mark.parametrize("killed_after", [0, 1, 3])
+def test_a_killed_distillation_continues_to_the_same_weights(chain, tmp_path, killed_after):
+    copy = chain.copy(tmp_path)
+    expected = weights(copy.workspace, "distill", "crkd")
+    with pytest.raises(KeyboardInterrupt):
+        distill(DistillRequest(copy.config, name="again"), copy.workspace, KillingProgress(killed_after))
+    assert copy.workspace.partial_names("distill") == ["again"]
+    distill(DistillRequest(copy.config, name="again"), copy.workspace, SILENT)
+    assert same(expected, weights(copy.workspace, "distill", "again"))
+    assert copy.workspace.partial_names("distill") == []
+
+
+def test_a_killed_extraction_continues_to_the_same_bytes(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    whole = copy.workspace.find("extract-teacher", needed_for="test", make="")
+    with pytest.raises(KeyboardInterrupt):
+        extract_teacher(ExtractRequest(copy.config, name="again"), copy.workspace, KillingProgress(3))
+    partial = copy.workspace.root / "extract-teacher" / "again.partial"
+    finished = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.safetensors")}
+    assert finished
+    result = extract_teacher(ExtractRequest(copy.config, name="again"), copy.workspace, SILENT)
+    assert files_of(result.artifact) == files_of(whole)
+    kept = {name: result.artifact.file(name).stat().st_mtime_ns for name in finished}
+    assert kept == finished
+
+
+def test_cached_targets_give_the_live_teachers_losses_and_gradients(chain):
+    config, grid = chain.config, chain.config.data.grid.build()
+    prepared = open_prepared(chain.workspace, None, None, config.data, ("camera", "lidar", "radar"), "test")
+    shards = TensorShards(chain.workspace.find("extract-teacher", needed_for="test", make=""))
+    tokens = prepared.tokens("train")
+    teacher = load_trained(chain.workspace.find("train-teacher", needed_for="test", make=""))
+    results = []
+    for stored in (True, False):
+        dataset = SampleDataset(
+            prepared,
+            tokens,
+            config.data,
+            ("camera", "radar") if stored else ("camera", "lidar", "radar"),
+            bev=config.data.augment_student,
+            seed=config.train.seed,
+            targets=shards if stored else None,
+        )
+        torch.manual_seed(0)
+        student = build_detector(config.student, config.data).eval()
+        objective = build_objective(config.distill, grid, student.fused_channels, config.student, config.teacher)
+        source = StoredTargets(torch.device("cpu")) if stored else FrozenTeacher(teacher.detector, grid, config.distill)
+        step = DistillationStep(student, config.student.head, grid, objective, source)
+        terms = step(collate([dataset[(index, 1)] for index in (0, 2, 3)]))
+        sum(terms.values()).backward()
+        gradients = {name: p.grad for name, p in step.named_parameters() if p.grad is not None}
+        results.append((terms, gradients))
+    (cached, cached_gradients), (live, live_gradients) = results
+    assert cached.keys() == live.keys()
+    for name in live:
+        torch.testing.assert_close(cached[name], live[name], rtol=2e-5, atol=1e-6, msg=name)
+    assert cached_gradients.keys() == live_gradients.keys()
+    for name, gradient in live_gradients.items():
+        difference = (cached_gradients[name] - gradient).norm()
+        assert difference <= 1e-3 * gradient.norm() + 1e-6, name
+
+
+def test_lidar_files_are_never_opened_while_distilling_from_the_cache(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    world = chain.copy_world(tmp_path)
+    for folder in ("samples", "sweeps"):
+        shutil.rmtree(world / folder / "LIDAR_TOP")
+    result = distill(DistillRequest(copy.config, name="blind", nuscenes=world), copy.workspace, SILENT)
+    assert same(weights(copy.workspace, "distill", "crkd"), weights(copy.workspace, "distill", "blind"))
+    assert result.steps == 4
+
+
+def test_the_teacher_is_bit_equal_after_an_online_distillation(chain, tmp_path, monkeypatch):
+    copy = chain.copy(tmp_path)
+    kept = []
+    original = FrozenTeacher.__init__
+
+    def remember(self, detector, *arguments, **options):
+        kept.append((detector, {name: tensor.clone() for name, tensor in detector.state_dict().items()}))
+        original(self, detector, *arguments, **options)
+
+    monkeypatch.setattr(FrozenTeacher, "__init__", remember)
+    distill(DistillRequest(copy.config, teacher="online", name="live"), copy.workspace, SILENT)
+    (detector, before), *_ = kept
+    assert not detector.training
+    assert same(before, detector.state_dict())
+    assert all(parameter.grad is None for parameter in detector.parameters())
+
+
+@pytest.mark.parametrize("loss", LOSS_NAMES)
+def test_each_loss_alone_trains(chain, tmp_path, loss):
+    copy = chain.copy(tmp_path)
+    result = distill(DistillRequest(copy.config, losses=(loss,)), copy.workspace, SILENT)
+    assert result.artifact.name == f"crkd-{loss}"
+    named = {name.removeprefix("loss/").split("_")[0] for name in result.losses} & set(LOSS_NAMES)
+    assert named == {loss}
+
+
+def test_control_has_the_distilled_students_architecture_and_epochs(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    control = distill(DistillRequest(copy.config, losses=(), init="plain"), copy.workspace, SILENT)
+    crkd = copy.workspace.find("distill", "crkd", needed_for="test", make="").manifest
+    assert control.artifact.name == "control"
+    assert control.artifact.manifest.settings["detector"] == crkd.settings["detector"]
+    assert control.steps == crkd.facts["steps"]
+
+
+def test_targets_of_another_teacher_are_stale(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    other = load_config("tiny", None, [*CHAIN_OVERRIDES, "train.seed=1"])
+    train_teacher(TrainTeacherRequest(other, force=True), copy.workspace, SILENT)
+    with pytest.raises(StaleArtifactError, match="teacher train-teacher/teacher has been remade"):
+        distill(DistillRequest(copy.config, name="again"), copy.workspace, SILENT)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.grid.x_range_m=[-43.2, 43.2]", "grid"),
+        ("train.seed=3", "seed"),
+        ("distill.msfd.mask=released", "msfd"),
+        ("distill.reld.scales=[16, 8]", "reld_scales"),
+        ("data.augment_student.flip_x=false", "augmentation"),
+    ],
+)
+def test_targets_for_other_settings_are_refused(chain, override, words):
+    config = load_config("tiny", None, [*CHAIN_OVERRIDES, override])
+    with pytest.raises(StaleArtifactError, match=words):
+        distill(DistillRequest(config, name="again"), chain.workspace, SILENT)
+    assert "again" not in chain.workspace.partial_names("distill")
+
+
+def test_targets_without_a_loss_are_refused(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    config = load_config("tiny", None, [*CHAIN_OVERRIDES, "distill.losses=[respd]"])
+    extract_teacher(ExtractRequest(config, name="few"), copy.workspace, SILENT)
+    with pytest.raises(StaleArtifactError, match="nothing for the losses csrd"):
+        distill(DistillRequest(copy.config, targets="few", name="again"), copy.workspace, SILENT)
+    distill(DistillRequest(config, targets="few", losses=("respd",)), copy.workspace, SILENT)
+
+
+def test_a_start_of_another_detector_is_refused(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    config = load_config("tiny", None, [*CHAIN_OVERRIDES, "student.decoder.channels=[32, 64, 96]"])
+    with pytest.raises(StaleArtifactError, match="another detector"):
+        distill(DistillRequest(config, name="again"), copy.workspace, SILENT)
+
+
+def test_more_sweeps_than_prepared_are_refused(chain):
+    config = load_config("tiny", None, [*CHAIN_OVERRIDES, "data.radar.sweeps=20"])
+    with pytest.raises(ConfigError, match="prepared with 6"):
+        train_teacher(
+            TrainTeacherRequest(config.model_copy(update={"teacher": config.student}), name="x"), chain.workspace, SILENT
+        )
+
+
+def test_unknown_losses_are_refused(chain):
+    with pytest.raises(UsageError, match="no loss called 'csdr'"):
+        distill(DistillRequest(chain.config, losses=("csdr",)), chain.workspace, SILENT)
+
+
+def test_plan_measures_and_writes_nothing(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    shutil.rmtree(copy.workspace.root / "extract-teacher")
+    result = extract_teacher(ExtractRequest(copy.config, plan=True), copy.workspace, SILENT)
+    assert result.artifact is None
+    assert result.items == 8
+    facts = chain.workspace.find("extract-teacher", needed_for="test", make="").manifest.facts
+    assert result.bytes_total == pytest.approx(facts["bytes"], rel=0.3)
+    assert not (copy.workspace.root / "extract-teacher").exists()
+
+
+def test_a_moved_workspace_still_works(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    moved = tmp_path / "elsewhere"
+    shutil.move(copy.workspace.root, moved)
+    assert extract_teacher(ExtractRequest(chain.config), Workspace(moved), SILENT).reused
+
+
+def test_run_folder_holds_config_metrics_and_manifest(chain):
+    artifact = chain.workspace.find("distill", "crkd", needed_for="test", make="")
+    assert load_config(None, artifact.file("config.yaml")) == chain.config
+    manifest = json.loads((artifact.path / "manifest.json").read_text())
+    assert {"prepared", "targets", "start"} == set(manifest["inputs"])
+    assert "logs/metrics.parquet" in manifest["files"]
+    assert not (artifact.path / "checkpoint.safetensors").exists()
