@@ -16,9 +16,8 @@ from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
-from crkd_core.stages.distill import DISTILLED, PLAIN
+from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
-from crkd_core.stages.distill import without_calibration
 from crkd_core.stages.pretrained import BACKBONE_NAME, STAGE, backbone_settings
 from crkd_core.stages.train import STAGE as TEACHER_STAGE
 from crkd_core.training.trained import CONFIG_NAME, WEIGHTS_NAME
@@ -132,8 +131,8 @@ def _detector(
         state = parts.teacher if request.role == "teacher" else parts.student
         if request.role == "teacher":
             progress.warning(
-                "the teacher inside a published distiller is not the one that was trained: its image backbone was reset to "
-                "ImageNet weights and its batch norms moved on; import the teacher's own checkpoint if you have it"
+                "the teacher inside a published distiller is not the trained one: its image backbone was reset to "
+                "ImageNet weights, and its batch norms moved on; import the teacher's own checkpoint if there is one"
             )
     detector = {
         "teacher": config.teacher,

@@ -1,0 +1,78 @@
+"""The published full-size models as their recorded key lists, and checkpoints made from them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+import torch
+from golden_cases import FOLDER
+from torch import Tensor
+
+from crkd_core.config import load_config
+from crkd_core.config.models import DetectorConfig
+from crkd_core.config.schema import Config
+from crkd_core.stages.distill import without_calibration
+
+MODELS = ("teacher_r50", "teacher_swint", "student_r50", "student_swint", "distill_r50", "distill_swint")
+_CONSTANTS = ("vtransform.dx", "vtransform.bx", "vtransform.nx", "vtransform.frustum")
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """One recorded key list."""
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, torch.dtype]
+    meta: dict
+
+    @property
+    def config(self) -> Config:
+        return load_config(f"paper-{self.name.split('_')[1]}")
+
+    def detector(self, role: str) -> DetectorConfig:
+        """The configuration of its teacher or student."""
+        if role == "teacher":
+            return self.config.teacher
+        return self.config.student if self.name.startswith("distill") else without_calibration(self.config.student)
+
+    def empty(self) -> dict[str, Tensor]:
+        """Its state dict without values."""
+        return {k: torch.empty(s, dtype=self.types[k], device="meta") for k, s in self.shapes.items()}
+
+    def trained(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters that its run trained."""
+        fixed = (*_CONSTANTS, *_BUFFERS)
+        own = {key: shape for key, shape in self.shapes.items() if not key.endswith(fixed)}
+        if self.name.startswith("distill"):
+            teacher = ("encoders.", "fuser.", "decoder.", "heads.")
+            own = {key: shape for key, shape in own.items() if not key.startswith(teacher)}
+        if "not_trainable_parameters" in self.meta:
+            stated = {*self.meta["buffers"], *self.meta["not_trainable_parameters"]}
+            assert own.keys() == self.shapes.keys() - stated
+        return own
+
+
+def load_model(name: str) -> PublishedModel:
+    """A recorded key list; skips the test if it is not there."""
+    path = FOLDER / "keys" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"the recorded keys of {name} are not beside the repository")
+    recorded = json.loads(path.read_text())
+    shapes = {key: tuple(shape) for key, shape, *_ in recorded["keys"]}
+    types = {key: getattr(torch, kind.removeprefix("torch.")) for key, _, kind, *_ in recorded["keys"]}
+    return PublishedModel(name, shapes, types, recorded["meta"])
+
+
+def random_state(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, torch.dtype] | None = None) -> dict:
+    """Seeded values of these shapes: floats, or counters where the type says so."""
+    generator = torch.Generator().manual_seed(0)
+    counters = {key for key, kind in (types or {}).items() if not kind.is_floating_point}
+    return {
+        key: torch.randint(100, shape, generator=generator)
+        if key in counters
+        else torch.randn(shape, generator=generator)
+        for key, shape in shapes.items()
+    }

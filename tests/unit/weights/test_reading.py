@@ -1,0 +1,123 @@
+"""Opening checkpoint files, and telling what they hold."""
+
+import os
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from crkd_core.errors import UsageError
+from crkd_core.weights.reading import read_checkpoint_file
+from crkd_core.weights.recognise import recognise
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("wrapped", [
+    lambda state: state,
+    lambda state: {"state_dict": state, "meta": {"epoch": 20, "iter": 300}, "optimizer": {"state": {}}},
+    lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+    lambda state: {"state_dict": {"module": state}},
+])  # fmt: skip
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_are_found_in_every_wrapper(tmp_path, wrapped, zipped):
+    state = OrderedDict(a=torch.ones(2), b=torch.arange(3))
+    values = wrapped(state)
+    torch.save(values, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
+    found = read_checkpoint_file(tmp_path / "file.pth")
+    assert list(found.state) == ["a", "b"]
+    assert torch.equal(found.state["b"], state["b"])
+    assert (found.epochs, found.steps) == ((20, 300) if "meta" in values else (None, None))
+
+
+def test_safetensors_are_read(tmp_path):
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "file.safetensors")
+    assert torch.equal(read_checkpoint_file(tmp_path / "file.safetensors").state["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_that_would_run_code_is_refused_and_does_not_run_it(tmp_path, zipped):
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    values = {"state_dict": {"a": torch.ones(1)}, "meta": Malicious(f"touch {trace}")}
+    torch.save(values, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UsageError, match="would execute code") as caught:
+        read_checkpoint_file(path)
+    assert "\n" not in str(caught.value)
+    assert not trace.exists()
+    # The file does what it is said to do where nobody takes care.
+    script = f"import torch; torch.load({str(path)!r}, weights_only=False)"
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": ""})
+    assert trace.exists()
+
+
+def test_whole_modules_and_torchscript_are_refused(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    for name in ("module.pth", "script.pt"):
+        with pytest.raises(UsageError, match="would execute code"):
+            read_checkpoint_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("page.pth", b"<!DOCTYPE html><html>", "damaged, incomplete or no checkpoint"),
+        ("empty.pth", b"", "damaged, incomplete or no checkpoint"),
+        ("half.pth", None, "damaged, incomplete or no checkpoint"),
+        ("noise.safetensors", b"12345678901234567890", "cannot be read as safetensors"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, name, content, words):
+    path: Path = tmp_path / name
+    if content is None:
+        torch.save({"a": torch.ones(100)}, path)
+        content = path.read_bytes()[:400]
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        read_checkpoint_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_other_contents_are_explained(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(UsageError, match="holds no named tensors"):
+        read_checkpoint_file(tmp_path / "list.pth")
+    with pytest.raises(UsageError, match="no checkpoint file"):
+        read_checkpoint_file(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    ("names", "model"),
+    [
+        (["conv1.weight", "layer1.0.conv1.weight", "fc.weight"], "torchvision_resnet"),
+        (["patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight"], "official_swin"),
+    ],
+)
+def test_backbones_are_recognised(names, model):
+    assert recognise(names).model == model
+    assert recognise(names).role == "backbone"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a"],
+        ["encoders.lidar.backbone.conv_input.0.weight"],
+        ["encoders.camera.backbone.other.weight", "encoders.radar.x.weight"],
+    ],
+)
+def test_unknown_models_are_refused(names):
+    with pytest.raises(UsageError, match="of no known model"):
+        recognise(names)
