@@ -97,6 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; those of the process by default.
     """
     typed = list(sys.argv[1:] if arguments is None else arguments)
+    # OpenMP threads that spin while they wait make a step ten times slower as soon as another process (a loader, say)
+    # wants their core. It has to be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     session = Session(typed)
     try:
         app(args=typed, prog_name="crkd", obj=session)
