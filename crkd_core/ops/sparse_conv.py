@@ -55,33 +55,44 @@ class SparseSites:
         return self._rulebooks[kernel]
 
     def _make_submanifold_rulebook(self, kernel: Triple) -> Rulebook:
-        keys = self.keys
+        keys, shape = self.keys, self.spatial_shape
         offsets = _kernel_offsets(kernel, keys.device) - torch.tensor([k // 2 for k in kernel], device=keys.device)
-        neighbours = self.coordinates[None, :, 1:] + offsets[:, None]
-        valid = _inside(neighbours, self.spatial_shape)
-        samples = self.coordinates[None, :, :1].expand(len(offsets), -1, -1)
-        wanted = flat_voxel_index(torch.cat([samples, neighbours], dim=2).flatten(0, 1), self.spatial_shape)
-        found = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
-        valid &= (keys[found] == wanted).view_as(valid) if len(keys) else valid
-        offset, target = torch.nonzero(valid, as_tuple=True)
-        return _rulebook(offset, found.view_as(valid)[valid], target, len(offsets), len(keys))
+        # An odd kernel is point-symmetric: if b is a's neighbour at an offset, a is b's at the opposite one. So only
+        # the offsets after the centre are looked up, and every pair found serves twice.
+        later = offsets[len(offsets) // 2 + 1 :]
+        steps = later @ torch.tensor([shape[1] * shape[2], shape[2], 1], device=keys.device)
+        wanted = keys + steps[:, None]
+        found = torch.searchsorted(keys, wanted).clamp_(max=max(len(keys) - 1, 0))
+        valid = keys[found] == wanted if len(keys) else torch.zeros_like(wanted, dtype=torch.bool)
+        for axis in range(3):
+            neighbours = self.coordinates[:, axis + 1] + later[:, axis, None]
+            valid &= (neighbours >= 0) & (neighbours < shape[axis])
+        sizes = valid.sum(dim=1).tolist()
+        rows = torch.nonzero(valid)[:, 1].split(sizes)
+        others = found[valid].split(sizes)
+        every = torch.arange(len(keys), device=keys.device)
+        return Rulebook(
+            sources=(*reversed(rows), every, *others), targets=(*reversed(others), every, *rows), outputs=len(keys)
+        )
 
     def downsampled(self, kernel: Triple, stride: Triple, padding: Triple) -> tuple["SparseSites", Rulebook]:
         """The sites a strided convolution reaches, and the rulebook that leads there."""
-        device = self.coordinates.device
         shape = output_shape(self.spatial_shape, kernel, stride, padding)
-        offsets = _kernel_offsets(kernel, device)
-        steps = torch.tensor(stride, device=device)
-        scaled = self.coordinates[None, :, 1:] + torch.tensor(padding, device=device) - offsets[:, None]
-        reached = torch.div(scaled, steps, rounding_mode="floor")
-        valid = (scaled == reached * steps).all(dim=-1) & _inside(reached, shape)
-        offset, source = torch.nonzero(valid, as_tuple=True)
-        sample = self.coordinates[source, 0]
-        keys, target = torch.unique(
-            flat_voxel_index(torch.cat([sample[:, None], reached[valid]], dim=1), shape), return_inverse=True
-        )
+        reached, valid = [], []
+        for axis in range(3):
+            offsets = torch.arange(kernel[axis], device=self.coordinates.device)
+            scaled = self.coordinates[:, axis + 1] + padding[axis] - offsets[:, None]
+            cells = torch.div(scaled, stride[axis], rounding_mode="floor")
+            reached.append(cells)
+            valid.append((scaled == cells * stride[axis]) & (cells >= 0) & (cells < shape[axis]))
+        together = valid[0][:, None, None] & valid[1][None, :, None] & valid[2][None, None]
+        offset, source = torch.nonzero(together.flatten(0, 2), as_tuple=True)
+        place = self.coordinates[source, 0]
+        for axis, step in enumerate((kernel[1] * kernel[2], kernel[2], 1)):
+            place = place * shape[axis] + reached[axis][offset // step % kernel[axis], source]
+        keys, target = torch.unique(place, return_inverse=True)
         sites = SparseSites(_coordinates(keys, shape), shape, self.batch_size)
-        return sites, _rulebook(offset, source, target, len(offsets), len(keys))
+        return sites, _rulebook(offset, source, target, math.prod(kernel), len(keys))
 
 
 @dataclass(frozen=True)
@@ -196,10 +207,6 @@ def _kernel_weight(kernel: Triple, in_channels: int, out_channels: int) -> nn.Pa
 
 def _kernel_offsets(kernel: Triple, device: torch.device) -> Tensor:
     return torch.tensor(list(itertools.product(*(range(k) for k in kernel))), device=device)
-
-
-def _inside(coordinates: Tensor, shape: Triple) -> Tensor:
-    return ((coordinates >= 0) & (coordinates < torch.tensor(shape, device=coordinates.device))).all(dim=-1)
 
 
 def _coordinates(keys: Tensor, shape: Triple) -> Tensor:

@@ -49,6 +49,14 @@ class TrainingPlan:
         return self.steps_per_epoch * self.run.epochs
 
 
+def _channels_last(module: nn.Module) -> nn.Module:
+    # The many narrow convolutions of the head run a third faster with the channels innermost.
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)
+    return module
+
+
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     """The reduced type to compute in; None for float32."""
     if precision == "auto":
@@ -72,7 +80,7 @@ class Trainer:
 
     def __init__(self, module: nn.Module, plan: TrainingPlan) -> None:
         self._plan = plan
-        self._module = module.to(plan.processes.device)
+        self._module = _channels_last(module.to(plan.processes.device))
         self._optimizer = build_optimizer(self._module, plan.run, plan.train)
         self._dtype = autocast_type(plan.train.precision, plan.processes.device)
         self._scaler = torch.amp.GradScaler(plan.processes.device.type, enabled=self._dtype is torch.float16)
