@@ -1,5 +1,7 @@
 """Section ``data``: the BEV area, images, point clouds and augmentation that teacher and student share."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
@@ -13,10 +15,15 @@ class GridConfig(Section):
     y_range_m: Range = Field((-54.0, 54.0), description="lower and upper y (m, model frame, forward)")
     z_range_m: Range = Field((-5.0, 3.0), description="lower and upper z (m, model frame, up)")
     cell_m: Positive = Field(0.6, description="side of a BEV cell (m)")
+    rounding: Literal["floor", "truncate"] = Field(
+        "floor",
+        description="metres to cells; truncate repeats the released code: one cell more below the lower borders "
+        "falls into the first one",
+    )
 
     def build(self) -> BEVGrid:
         """The grid as the geometry floor knows it."""
-        return BEVGrid(self.x_range_m, self.y_range_m, self.z_range_m, self.cell_m)
+        return BEVGrid(self.x_range_m, self.y_range_m, self.z_range_m, self.cell_m, self.rounding)
 
     @model_validator(mode="after")
     def _whole_cells(self) -> "GridConfig":

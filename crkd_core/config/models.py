@@ -139,13 +139,37 @@ class FuserConfig(Section):
 
 
 class DecoderConfig(Section):
-    """Residual BEV decoder and its pyramid."""
+    """BEV decoder and its pyramid; the defaults are the residual one of the published models."""
 
-    channels: tuple[int, int, int] = Field(
-        (128, 256, 512), description="channels of the three stages (strides 2, 2, 1)"
+    kind: Literal["residual", "second"] = Field(
+        "residual", description="residual stages of strides 2, 2, 1 (CRKD), or SECOND's plain ones of strides 1, 2"
     )
-    blocks: PositiveInt = Field(2, description="basic blocks of each stage")
+    channels: tuple[PositiveInt, ...] = Field(
+        (128, 256, 512), description="channels of the stages: three of a residual decoder, two of a second"
+    )
+    blocks: PositiveInt | tuple[PositiveInt, ...] = Field(
+        2,
+        description="basic blocks (residual) or convolutions after the first (second) of each stage, as one number or "
+        "one a stage",
+    )
     out_channels: PositiveInt = Field(256, description="channels of the decoded map")
+
+    @property
+    def blocks_of_stages(self) -> tuple[int, ...]:
+        """`blocks` of every stage."""
+        return (self.blocks,) * len(self.channels) if isinstance(self.blocks, int) else self.blocks
+
+    @model_validator(mode="after")
+    def _stages(self) -> "DecoderConfig":
+        stages = 3 if self.kind == "residual" else 2
+        if not len(self.channels) == len(self.blocks_of_stages) == stages:
+            raise ValueError(
+                f"a {self.kind} decoder has {stages} stages, found {len(self.channels)} channels and "
+                f"{len(self.blocks_of_stages)} numbers of blocks"
+            )
+        if self.kind == "second" and self.out_channels % 2:
+            raise ValueError(f"out_channels of a second decoder, two stages, must be even, found {self.out_channels}")
+        return self
 
 
 class NMSConfig(Section):

@@ -80,28 +80,28 @@ def _centre_cells(boxes: Boxes3D, grid: BEVGrid) -> Bool[Tensor, "x y"]:
     return mask
 
 
-def _released_rectangles(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[Tensor, "x y"]:
-    sides = grown_sides(boxes, boxes.velocity.nan_to_num(nan=0.0), config)
+def released_cells(boxes: Boxes3D, width_length_m: Float[Tensor, "m 2"], grid: BEVGrid) -> Int[Tensor, "m 2 2"]:
+    """Cells (x, y) of two opposite corners of each box's rectangle in the published code, for boxes of these sides.
+
+    The x of both are of box corners that share the back, the y of corners that share the left side. Which of the two
+    comes first along an axis depends on the box's angle; cells off the grid are not clipped.
+    """
     # The released yaw is -yaw - pi / 2: its cosine is -sin(yaw), its sine -cos(yaw).
     old_cos, old_sin = -boxes.yaw.sin(), -boxes.yaw.cos()
-    x, y = boxes.centre[:, 0], boxes.centre[:, 1]
-    half_width, half_length = (sides / 2).unbind(dim=1)
+    half_width, half_length = (width_length_m / 2).unbind(dim=1)
+    shift = torch.stack([-half_length * old_sin, half_width * old_sin], dim=1)
+    reach = torch.stack([half_width * old_cos, half_length * old_cos], dim=1)
+    centre = boxes.centre[:, :2]
+    cells, _ = grid.locate(torch.stack([centre + shift - reach, centre + shift + reach], dim=1))
+    return cells
 
-    # Two corners that share the back give the extent along x, two that share the left side the extent along y.
-    shift_x, reach_x = -half_length * old_sin, half_width * old_cos
-    shift_y, reach_y = half_width * old_sin, half_length * old_cos
-    corners = torch.stack(
-        [
-            torch.stack([x + shift_x - reach_x, y + shift_y - reach_y], dim=1),
-            torch.stack([x + shift_x + reach_x, y + shift_y + reach_y], dim=1),
-        ]
-    )
-    cells, _ = grid.locate(corners)
-    first, last = cells.amin(dim=0), cells.amax(dim=0)
+
+def _released_rectangles(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[Tensor, "x y"]:
+    cells = released_cells(boxes, grown_sides(boxes, boxes.velocity.nan_to_num(nan=0.0), config), grid)
+    first, last = cells.amin(dim=1), cells.amax(dim=1)
     nx, ny = grid.shape
-    return (_between(first[:, 0], last[:, 0], nx)[:, :, None] & _between(first[:, 1], last[:, 1], ny)[:, None, :]).any(
-        dim=0
-    )
+    inside_x, inside_y = _between(first[:, 0], last[:, 0], nx), _between(first[:, 1], last[:, 1], ny)
+    return (inside_x[:, :, None] & inside_y[:, None, :]).any(dim=0)
 
 
 def _between(first: Int[Tensor, "m"], last: Int[Tensor, "m"], size: int) -> Bool[Tensor, "m n"]:

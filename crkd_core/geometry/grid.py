@@ -1,6 +1,7 @@
 """The bird's-eye-view grid: the only place that turns metres into cells and back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,12 +19,14 @@ class BEVGrid:
     Attributes:
         x_range_m, y_range_m, z_range_m: (lower, upper) in metres.
         cell_m: side of a cell in metres.
+        rounding: ``truncate`` repeats the released code, for comparison.
     """
 
     x_range_m: tuple[float, float]
     y_range_m: tuple[float, float]
     z_range_m: tuple[float, float]
     cell_m: float
+    rounding: Literal["floor", "truncate"] = "floor"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -40,7 +43,7 @@ class BEVGrid:
 
     def with_cell(self, cell_m: float) -> "BEVGrid":
         """The same area in cells of another size."""
-        return BEVGrid(self.x_range_m, self.y_range_m, self.z_range_m, cell_m)
+        return replace(self, cell_m=cell_m)
 
     def to_cells(self, xy_m: Float[Tensor, "*n 2"]) -> Float[Tensor, "*n 2"]:
         """Metres to fractional cells: cell i covers [i, i + 1)."""
@@ -53,8 +56,9 @@ class BEVGrid:
         return cells * self.cell_m + lower
 
     def locate(self, xy_m: Float[Tensor, "*n 2"]) -> tuple[Int[Tensor, "*n 2"], Bool[Tensor, "*n"]]:
-        """Cell indices (by floor) and whether they lie on the grid; indices outside are not clipped."""
-        cells = torch.floor(self.to_cells(xy_m)).long()
+        """Cell indices and whether they lie on the grid; indices outside are not clipped."""
+        cells = self.to_cells(xy_m)
+        cells = (cells.floor() if self.rounding == "floor" else cells.trunc()).long()
         nx, ny = self.shape
         inside = (cells[..., 0] >= 0) & (cells[..., 0] < nx) & (cells[..., 1] >= 0) & (cells[..., 1] < ny)
         return cells, inside

@@ -27,7 +27,7 @@ class CameraBranch(nn.Module):
             config.view_transform,
             grid,
             (image.height_px, image.width_px),
-            (image.height_px // _FEATURE_STRIDE, image.width_px // _FEATURE_STRIDE),
+            (-(-image.height_px // _FEATURE_STRIDE), -(-image.width_px // _FEATURE_STRIDE)),
         )
 
     def forward(

@@ -9,7 +9,7 @@ from crkd_core.config.models import DetectorConfig
 from crkd_core.errors import CrkdError
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.models.camera import CameraBranch
-from crkd_core.models.decoder import Decoder
+from crkd_core.models.decoder import Decoder, SecondDecoder, build_decoder
 from crkd_core.models.fuser import ConvFuser, GatedFuser, build_fuser
 from crkd_core.models.head import CenterHead
 from crkd_core.models.lidar import LidarBranch
@@ -35,7 +35,7 @@ class Detector(nn.Module):
         radar: RadarBranch | None,
         fuser: GatedFuser | ConvFuser | None,
         fused_channels: int,
-        decoder: Decoder,
+        decoder: Decoder | SecondDecoder,
         head: CenterHead,
     ) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def build_detector(config: DetectorConfig, data: DataConfig) -> Detector:
     widths = [branch.out_channels for branch in (camera, lidar, radar) if branch is not None]
     fuser = build_fuser(config.fuser, *widths) if len(widths) == 2 else None
     fused_channels = config.fuser.channels if fuser else widths[0]
-    decoder = Decoder(fused_channels, config.decoder)
+    decoder = build_decoder(fused_channels, config.decoder)
     width = config.head.shared_channels
     head = CenterHead(config.decoder.out_channels, width, width, config.head.heatmap_bias)
     return Detector(camera, lidar, radar, fuser, fused_channels, decoder, head)

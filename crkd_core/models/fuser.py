@@ -37,13 +37,13 @@ class ConvFuser(nn.Module):
 
     def __init__(self, camera_channels: int, points_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.fuse = conv_norm_relu(camera_channels + points_channels, out_channels)
+        self.conv = conv_norm_relu(camera_channels + points_channels, out_channels)
 
     def forward(
         self, camera: Float[Tensor, "b c1 x y"], points: Float[Tensor, "b c2 x y"]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The camera map and the point map as they came, and the fused map."""
-        return camera, points, self.fuse(torch.cat([camera, points], dim=1))
+        return camera, points, self.conv(torch.cat([camera, points], dim=1))
 
 
 def build_fuser(config: FuserConfig, camera_channels: int, points_channels: int) -> GatedFuser | ConvFuser:

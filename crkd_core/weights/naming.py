@@ -77,6 +77,11 @@ _RULES: list[tuple[str, str]] = [
     ("fuser.input_conv_sensor_1.**", "fuser.camera_gate.**"),
     ("fuser.input_conv_sensor_2.**", "fuser.points_gate.**"),
     ("fuser.output_fuser_conv_norm.**", "fuser.fuse.**"),
+    # The plain fuser is a bare sequence there.
+    *((f"fuser.{layer}.**", f"fuser.conv.{layer}.**") for layer in range(2)),
+    # Before the rule for residual decoders, which would match too.
+    ("decoder.backbone.blocks.**", "decoder.blocks.**"),
+    ("decoder.neck.deblocks.**", "decoder.branches.**"),
     ("decoder.backbone.**", "decoder.stages.**"),
     ("decoder.neck.fuse.**", "decoder.merge.**"),
     # The published sequence begins with the upsampling, which has no weights.
