@@ -32,6 +32,9 @@ def evaluate(
     every: Annotated[bool, typer.Option("--all", help="Every trained model of the workspace.")] = False,
     split: Annotated[str, typer.Option("--split", help="Samples to score: train, val or test.")] = "val",
     prepared: options.PreparedOption = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
     nuscenes: options.NuscenesOption = None,
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
@@ -41,14 +44,21 @@ def evaluate(
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
 ) -> None:
-    """Score detections with the official nuScenes metrics."""
+    """Score detections with the official nuScenes metrics.
+
+    A model is evaluated as it was trained; of its configuration, --set may change how boxes are selected:
+    --set student.head.nms.score_threshold=0.05
+    """
     if every and model:
         raise UsageError("--all and --model exclude each other.")
     session = session_of(context)
     store = session.workspace(workspace)
     names: list[str | None] = [*_all_models(store)] if every else [*model] if model else [None]
+    from crkd_core.stages.configuration import resolve_nms
     from crkd_core.stages.evaluate import EvaluateRequest
+    from crkd_core.stages.models import find_model
 
+    changed = bool(preset or config or overrides)
     requests = [
         EvaluateRequest(
             model=name,
@@ -59,6 +69,9 @@ def evaluate(
             workers=workers,
             force=force,
             prepared=prepared,
+            nms=resolve_nms(find_model(store, name, "crkd evaluate"), preset, config, overrides or ())
+            if changed
+            else None,
         )
         for name in names
     ]

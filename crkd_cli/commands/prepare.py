@@ -29,8 +29,19 @@ def prepare(
             show_default=False,
         ),
     ] = None,
-    radar_sweeps: Annotated[int, typer.Option("--radar-sweeps", min=1, help="Sweeps of each radar to aggregate.")] = 6,
-    lidar_sweeps: Annotated[int, typer.Option("--lidar-sweeps", min=1, help="LiDAR sweeps to list.")] = 10,
+    radar_sweeps: Annotated[
+        int | None,
+        typer.Option(
+            "--radar-sweeps", min=1, help="Sweeps of each radar to aggregate.", show_default="data.radar.sweeps: 6"
+        ),
+    ] = None,
+    lidar_sweeps: Annotated[
+        int | None,
+        typer.Option("--lidar-sweeps", min=1, help="LiDAR sweeps to list.", show_default="data.lidar.sweeps: 10"),
+    ] = None,
+    preset: options.PresetOption = None,
+    config: options.ConfigOption = None,
+    overrides: options.SetOption = None,
     processes: options.WorkersOption = 1,
     force: options.ForceOption = False,
     resume: options.ResumeOption = True,
@@ -38,15 +49,17 @@ def prepare(
     debug: options.DebugOption = False,
 ) -> None:
     """Check a nuScenes data set and write its tables and aggregated radar points."""
+    from crkd_core.config.loading import load_config
     from crkd_core.stages.prepare import PrepareRequest, prepare
 
+    data = load_config(preset, config, overrides or ()).data
     session = session_of(context)
     request = PrepareRequest(
         nuscenes=nuscenes,
         version=version,
         allow_missing=frozenset(part.strip() for part in (allow_missing or "").split(",") if part.strip()),
-        radar_sweeps=radar_sweeps,
-        lidar_sweeps=lidar_sweeps,
+        radar_sweeps=radar_sweeps or data.radar.sweeps,
+        lidar_sweeps=lidar_sweeps or data.lidar.sweeps,
         name=name,
         processes=processes,
         force=force,

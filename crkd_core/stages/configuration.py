@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.loading import load_config
+from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
+from crkd_core.errors import DamagedArtifactError
+from crkd_core.errors import ConfigError
 
 CONFIG_NAME = "config.yaml"
 
@@ -20,12 +24,28 @@ def resolve_config(
 
     Raises:
         ConfigError: a key, value or file is wrong.
+        DamagedArtifactError: that model's configuration is no longer what was written.
     """
     if preset is None and file is None:
         earlier = latest_model(workspace)
         if earlier is not None:
             file = earlier.file(CONFIG_NAME)
+            _check_undamaged(earlier)
     return load_config(preset, file, overrides)
+
+
+def _check_undamaged(model: Artifact) -> None:
+    path = model.file(CONFIG_NAME)
+    try:
+        if record_file(path) == model.manifest.files.get(CONFIG_NAME):
+            return
+        problem = "its checksum differs from the manifest"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    raise DamagedArtifactError(
+        f"{path}, which says how {model.label} was trained, is damaged ({problem}); name the configuration with "
+        f"--preset or --config, and make {model.label} again with it and --force."
+    )
 
 
 def latest_model(workspace: Workspace) -> Artifact | None:
@@ -35,3 +55,34 @@ def latest_model(workspace: Workspace) -> Artifact | None:
         if found:
             return found[-1]
     return None
+
+
+def resolve_nms(
+    model: Artifact, preset: str | None = None, file: Path | None = None, overrides: Sequence[str] = ()
+) -> NMSConfig | None:
+    """How a trained model's boxes are to be selected; None where nothing but its own configuration is asked for.
+
+    Overrides start from the configuration that the model was trained with.
+
+    Raises:
+        ConfigError: a key or value is wrong, or something is asked for that a trained model cannot change.
+    """
+    if preset is None and file is None and not overrides:
+        return None
+    own = load_config(None, model.file(CONFIG_NAME))
+    role = model.manifest.settings["role"]
+    base = file if preset is not None or file is not None else model.file(CONFIG_NAME)
+    wanted = load_config(preset, base, overrides)
+    nms = getattr(wanted, role).head.nms
+    if file is None and preset is None and wanted != _with_nms(own, role, nms):
+        raise ConfigError(
+            f"{model.label} is trained: of its configuration only {role}.head.nms can be changed now, found "
+            f"{', '.join(overrides)}."
+        )
+    return nms
+
+
+def _with_nms(config: Config, role: str, nms: NMSConfig) -> Config:
+    detector = getattr(config, role)
+    head = detector.head.model_copy(update={"nms": nms})
+    return config.model_copy(update={role: detector.model_copy(update={"head": head})})

@@ -11,7 +11,7 @@ import torch
 from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
-from crkd_core.config.models import DetectorConfig
+from crkd_core.config.models import DetectorConfig, NMSConfig
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
@@ -41,6 +41,7 @@ class EvaluateRequest:
         nuscenes: where the data set is now, if it moved since it was prepared.
         batch_size, workers: how samples are loaded; they change the results by rounding at most.
         prepared: name of the prepared data; None for those the model was trained on, or the latest.
+        nms: how boxes are selected from the head's peaks; None for the model's own configuration.
     """
 
     model: str | None = None
@@ -51,6 +52,7 @@ class EvaluateRequest:
     workers: int = 2
     force: bool = False
     prepared: str | None = None
+    nms: NMSConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,11 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     tokens = prepared.tokens(request.split)
     how: dict[str, Any] = {
         "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
-        "settings": {"split": split, "precision": "fp32"},
+        "settings": {
+            "split": split,
+            "precision": "fp32",
+            "nms": (request.nms or detector.head.nms).model_dump(mode="json"),
+        },
         "inputs": {"model": model.reference(), "prepared": prepared.artifact.reference()},
         "force": request.force,
         "replace": True,
@@ -154,7 +160,7 @@ def _detect_all(
         trained.detector,
         load_batches(dataset, batches, request.workers, device),
         data.grid.build(),
-        detector.head.nms,
+        request.nms or detector.head.nms,
         device,
         "fp32",
         progress,

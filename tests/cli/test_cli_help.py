@@ -18,6 +18,7 @@ _TRAINING = _REPORTING | _CONFIG | _MACHINE | _INPUTS | _REDO | {"--name"}
 
 FLAGS = {
     "prepare": _REPORTING
+    | _CONFIG
     | _REDO
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
@@ -25,6 +26,7 @@ FLAGS = {
     "extract-teacher": _TRAINING | {"--teacher", "--plan"},
     "distill": _TRAINING | {"--losses", "--teacher", "--targets", "--init"},
     "evaluate": _REPORTING
+    | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
     | {"--device", "--json", "--force"},
     "visualize": _REPORTING
@@ -34,7 +36,18 @@ FLAGS = {
     "demo": _REPORTING
     | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
     "simulate": _REPORTING
-    | {"--out", "--size", "--kind", "--scenes", "--val-scenes", "--samples", "--seed", "--set", "--processes", "--force"},
+    | {
+        "--out",
+        "--size",
+        "--kind",
+        "--scenes",
+        "--val-scenes",
+        "--samples",
+        "--seed",
+        "--set",
+        "--processes",
+        "--force",
+    },
     "presets": {"--debug"},
 }
 

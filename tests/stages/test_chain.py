@@ -17,6 +17,7 @@ from crkd_core.distillation.objective import build_objective
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
+from crkd_core.stages.configuration import resolve_nms
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.inputs import open_prepared
@@ -227,7 +228,9 @@ def test_more_sweeps_than_prepared_are_refused(chain):
     config = load_config("tiny", None, [*CHAIN_OVERRIDES, "data.radar.sweeps=20"])
     with pytest.raises(ConfigError, match="prepared with 6"):
         train_teacher(
-            TrainTeacherRequest(config.model_copy(update={"teacher": config.student}), name="x"), chain.workspace, SILENT
+            TrainTeacherRequest(config.model_copy(update={"teacher": config.student}), name="x"),
+            chain.workspace,
+            SILENT,
         )
 
 
@@ -261,3 +264,12 @@ def test_run_folder_holds_config_metrics_and_manifest(chain):
     assert {"prepared", "targets", "start"} == set(manifest["inputs"])
     assert "logs/metrics.parquet" in manifest["files"]
     assert not (artifact.path / "checkpoint.safetensors").exists()
+
+
+def test_box_selection_of_a_trained_model_can_be_changed_and_nothing_else(chain):
+    model = chain.workspace.find("distill", "crkd", needed_for="test", make="")
+    assert resolve_nms(model) is None
+    changed = resolve_nms(model, overrides=["student.head.nms.score_threshold=0.05"])
+    assert changed == chain.config.student.head.nms.model_copy(update={"score_threshold": 0.05})
+    with pytest.raises(ConfigError, match=r"only student\.head\.nms"):
+        resolve_nms(model, overrides=["student.fuser.channels=16", "teacher.fuser.channels=16"])
