@@ -97,10 +97,18 @@ def released_cells(boxes: Boxes3D, width_length_m: Float[Tensor, "m 2"], grid: B
 
 
 def _released_rectangles(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[Tensor, "x y"]:
-    cells = released_cells(boxes, grown_sides(boxes, boxes.velocity.nan_to_num(nan=0.0), config), grid)
+    sides = grown_sides(boxes, boxes.velocity.nan_to_num(nan=0.0), config)
+    return paint_rectangles(released_cells(boxes, sides, grid), grid.shape)
+
+
+def paint_rectangles(cells: Int[Tensor, "m 2 2"], shape: tuple[int, int]) -> Bool[Tensor, "x y"]:
+    """Cells of axis-aligned rectangles between two opposite corners (x, y), as the published code paints them.
+
+    Along each axis the higher end is excluded, and both are clipped to the last cell first, so that the last row and
+    column are never chosen.
+    """
     first, last = cells.amin(dim=1), cells.amax(dim=1)
-    nx, ny = grid.shape
-    inside_x, inside_y = _between(first[:, 0], last[:, 0], nx), _between(first[:, 1], last[:, 1], ny)
+    inside_x, inside_y = _between(first[:, 0], last[:, 0], shape[0]), _between(first[:, 1], last[:, 1], shape[1])
     return (inside_x[:, :, None] & inside_y[:, None, :]).any(dim=0)
 
 

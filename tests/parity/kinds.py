@@ -1,0 +1,52 @@
+"""Which runner takes which kind of case.
+
+A case belongs to the kind whose name its own contains: the longest one, where several do. Anything may stand before
+and after it (``lss_transform_2``, ``holdout_kd_lr``). The name that the recording gives itself counts if the file's
+does not say.
+"""
+
+import re
+from collections.abc import Callable
+
+from . import distill, head, networks, points, suppression, views
+from .cases import GoldenCase
+from .comparison import Comparison
+
+Runner = Callable[[Comparison], None]
+
+KINDS: dict[str, Runner] = {
+    "gatedfuser": networks.run_fuser,
+    "convfuser": networks.run_fuser,
+    "decoder": networks.run_decoder,
+    "neck": networks.run_neck,
+    "resnet": networks.run_backbone,
+    "resnet50": networks.run_backbone,
+    "swin": networks.run_backbone,
+    "lss_transform": views.run_view_transform,
+    "depth_lss_transform": views.run_view_transform,
+    "radar_voxelize": points.run_voxelize,
+    "radar_feature_net": points.run_feature_net,
+    "radar_encoder": points.run_radar_encoder,
+    "sparse_encoder": points.run_sparse_encoder,
+    "head_forward": head.run_head_forward,
+    "head_targets": head.run_targets,
+    "head_loss": head.run_loss,
+    "head_loss_soft": head.run_soft_loss,
+    "head_get_bboxes": head.run_get_boxes,
+    "gaussian": head.run_gaussian,
+    "rotated_nms": suppression.run_rotated_nms,
+    "kd_lr": distill.run_csrd,
+    "kd_affinity": distill.run_reld,
+    "kd_scale_mask": distill.run_scale_mask,
+    "kd_gt_masks": distill.run_masks,
+    "kd_mask_feat_loss": distill.run_msfd,
+}
+
+
+def find_runner(case: GoldenCase) -> Runner | None:
+    """The runner of a case; None for an unknown kind."""
+    for name in (case.name, case.recorded_as):
+        kinds = [kind for kind in KINDS if re.search(rf"(?<![a-zA-Z0-9]){re.escape(kind)}(?![a-zA-Z0-9])", name)]
+        if kinds:
+            return KINDS[max(kinds, key=len)]
+    return None
