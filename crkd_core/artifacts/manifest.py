@@ -102,10 +102,14 @@ def read_manifest(folder: Path) -> Manifest | None:
         DamagedArtifactError: the file is not a manifest of this version.
     """
     path = folder / MANIFEST_NAME
-    if not path.exists():
-        return None
     try:
         return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DamagedArtifactError(
+            f"{path} cannot be read: {error.strerror or error}; check its permissions."
+        ) from None
     except (ValidationError, UnicodeDecodeError, ValueError):
         raise DamagedArtifactError(
             f"{path} is damaged: expected a manifest of schema version {SCHEMA_VERSION}; remove {folder} "

@@ -90,9 +90,14 @@ def write_index(folder: Path, shards: Iterable[str]) -> int:
 
 
 def _read_header(path: Path) -> dict:
-    with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        return json.loads(stream.read(length))
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            return json.loads(stream.read(length))
+    except (OSError, OverflowError, struct.error, ValueError) as error:
+        raise DamagedArtifactError(
+            f"the unfinished {path} cannot be read as safetensors ({error}); start afresh with --no-resume."
+        ) from None
 
 
 class TensorShards:

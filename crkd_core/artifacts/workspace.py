@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,19 +21,21 @@ from crkd_core.artifacts.manifest import (
     record_file,
 )
 from crkd_core.errors import (
-    ArtifactError,
     DamagedArtifactError,
     MissingArtifactError,
     StaleArtifactError,
     UsageError,
+    WriteError,
 )
 
 _REQUEST_NAME = "request.json"
 _VERIFIED_NAME = ".verified.json"
-_LOCK_NAME = ".lock"
-_UNLISTED = {MANIFEST_NAME, _REQUEST_NAME, _VERIFIED_NAME, _LOCK_NAME}
+LOCK_NAME = ".lock"
+_UNLISTED = {MANIFEST_NAME, _REQUEST_NAME, _VERIFIED_NAME, LOCK_NAME}
 _PARTIAL = ".partial"
 _REPLACED = ".replaced"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,18 @@ class Artifact:
             if status.st_size != record.size:
                 raise self.damaged(relative, f"expected {record.size} bytes, found {status.st_size}")
             fresh[relative] = [status.st_mtime_ns, status.st_size, record.sha256]
-            if stamps.get(relative) != fresh[relative] and record_file(self.path / relative).sha256 != record.sha256:
+            if stamps.get(relative) != fresh[relative] and self._checksum(relative) != record.sha256:
                 raise self.damaged(relative, "its checksum differs from the manifest")
         if fresh != stamps:
-            try:
+            # A stamp only saves time: where it cannot be written, the next check reads the files again.
+            with suppress(WriteError):
                 write_json(stamp_path, fresh)
-            except ArtifactError:
-                pass
-            except OSError:
-                pass
+
+    def _checksum(self, relative: str) -> str:
+        try:
+            return record_file(self.path / relative).sha256
+        except OSError as error:
+            raise self.damaged(relative, f"it cannot be read: {error.strerror or error}") from None
 
 
 @dataclass
@@ -143,7 +149,7 @@ class ArtifactWriter:
         final = self.workspace.folder(self.stage, self.name)
         with explain_write_errors(final):
             (self.path / _REQUEST_NAME).unlink(missing_ok=True)
-            (self.path / _LOCK_NAME).unlink(missing_ok=True)
+            (self.path / LOCK_NAME).unlink(missing_ok=True)
             replaced = final.with_name(final.name + _REPLACED)
             if final.exists():
                 shutil.rmtree(replaced, ignore_errors=True)
@@ -162,12 +168,24 @@ class Workspace:
     """
 
     def __init__(self, root: Path) -> None:
+        in_the_way = next((path for path in (root, *root.parents) if os.path.lexists(path)), None)
+        if in_the_way is not None and not in_the_way.is_dir():
+            raise UsageError(
+                f"the workspace {root} cannot be: {in_the_way} is not a folder; choose another --workspace."
+            )
         self.root = root
 
     def folder(self, stage: str, name: str) -> Path:
-        """Where an artifact lives (or will live)."""
-        if not name or name.startswith(".") or "/" in name or name.endswith((_PARTIAL, _REPLACED)):
-            raise UsageError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.'.")
+        """Where an artifact lives (or will live).
+
+        Raises:
+            UsageError: the name would not do as a folder's name and as a word of a command.
+        """
+        if not _NAME.fullmatch(name) or name.endswith((_PARTIAL, _REPLACED)):
+            raise UsageError(
+                f"{name!r} cannot name a run: expected at most 100 letters (a-z), digits, '-', '_' and '.', the first "
+                "a letter or digit."
+            )
         return self.root / stage / name
 
     def artifacts(self, stage: str) -> list[Artifact]:
@@ -202,11 +220,10 @@ class Workspace:
             found = [artifact for artifact in found if artifact.name == name]
         if not found:
             wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
-            partial = (
-                " (an unfinished one is there; the same command continues it)" if self.partial_names(stage) else ""
-            )
+            partial = name in self.partial_names(stage) if name else bool(self.partial_names(stage))
+            hint = " finished (the command that began it continues it)" if partial else ""
             raise MissingArtifactError(
-                f"{needed_for} needs {wanted}, and {self.root} has none{partial}; make it with: {make}"
+                f"{needed_for} needs {wanted}, and {self.root} has none{hint}; make it with: {make}"
             )
         artifact = found[-1]
         artifact.verify()
@@ -281,7 +298,7 @@ class Workspace:
                 )
         with explain_write_errors(partial):
             partial.mkdir(parents=True, exist_ok=True)
-        with _locked(partial):
+        with locked(partial):
             writer.resumed = self._prepare_partial(writer, fingerprint, discard=force or not resume, replace=replace)
             yield writer
 
@@ -291,7 +308,7 @@ class Workspace:
         if request_path.exists():
             try:
                 left = json.loads(request_path.read_text(encoding="utf-8")).get("fingerprint")
-            except ValueError:
+            except (OSError, ValueError, AttributeError):
                 left = "unreadable"
         if left == fingerprint and not discard:
             return True
@@ -302,7 +319,7 @@ class Workspace:
             )
         with explain_write_errors(writer.path):
             for path in writer.path.iterdir():
-                if path.name != _LOCK_NAME:
+                if path.name != LOCK_NAME:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         write_json(request_path, {"fingerprint": fingerprint, "command": writer.command, "settings": writer.settings})
         return False
@@ -312,17 +329,26 @@ class Workspace:
         for replaced in (self.root / stage).glob(f"*{_REPLACED}") if (self.root / stage).is_dir() else []:
             final = replaced.with_name(replaced.name.removesuffix(_REPLACED))
             if not final.exists():
-                os.replace(replaced, final)
+                with explain_write_errors(final):
+                    os.replace(replaced, final)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing a folder; the lock ends with the block, or with the process.
+
+    Raises:
+        UsageError: another process holds it.
+        WriteError: the folder cannot be written.
+    """
     try:
         import fcntl
     except ImportError:  # not a POSIX system: no advisory locks
         yield
         return
-    with (folder / _LOCK_NAME).open("w") as stream:
+    with explain_write_errors(folder):
+        stream = (folder / LOCK_NAME).open("w")
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -342,4 +368,5 @@ def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
         for key in sorted(old.keys() | new.keys()):
             yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
     elif json.dumps(old, default=str) != json.dumps(new, default=str):
-        yield f"{path} ({old} -> {new})"
+        checksums = all(isinstance(value, str) and _CHECKSUM.fullmatch(value) for value in (old, new))
+        yield path if checksums else f"{path} ({old} -> {new})"

@@ -49,6 +49,8 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
             text = file.read_text(encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"the config file {file} cannot be read: {error.strerror}.") from error
+        except UnicodeDecodeError:
+            raise ConfigError(f"the config file {file} is not UTF-8 text; expected YAML.") from None
         values = _merge(values, _parse_yaml(text, str(file)))
     for override in overrides:
         values = _merge(values, _parse_override(override))
@@ -124,7 +126,7 @@ def _explain(error: ValidationError) -> str:
     keys, section = _locate(first["loc"])
     path = ".".join(keys) or "the configuration"
     if first["type"] == "extra_forbidden":
-        return f"the config has no key {path!r}{_suggestion(keys[-1], list(section.model_fields) if section else [])}."
+        return f"the config has no key {path!r}{_suggestion(keys[-1], list(section.model_fields) if section else [])}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         return (
@@ -138,7 +140,13 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "value_error":
         return f"{path}: {message}."
     found = first.get("input")
-    return f"the config key {path!r}: {message[0].lower()}{message[1:]}, found {found!r} ({type(found).__name__})."
+    expected = (
+        _EXPECTED.get(first["type"]) or message.removeprefix("Input should be ").partition(", unable to parse")[0]
+    )
+    return f"the config key {path!r}: expected {expected}, found {found!r} ({type(found).__name__})."
+
+
+_EXPECTED = {"model_type": "a section of keys", "tuple_type": "a list", "list_type": "a list"}
 
 
 def _locate(location: tuple[Any, ...]) -> tuple[list[str], type[BaseModel] | None]:

@@ -40,7 +40,7 @@ def load_batches(
     """Batches for lists of dataset keys, loaded by `workers` processes (0: by this one).
 
     Raises:
-        CrkdError: what reading a sample raised.
+        CrkdError: what reading a sample raised, or a loader process was killed.
     """
     loader: DataLoader = DataLoader(
         _ErrorsAsValues(dataset),
@@ -49,7 +49,16 @@ def load_batches(
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
     )
-    for batch in loader:
-        if isinstance(batch, CrkdError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, CrkdError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise CrkdError(
+            "a process that reads sensor files was ended from outside (out of memory, or out of shared memory in "
+            "/dev/shm?); run the same command with fewer of them (--set train.workers=N, or --workers N of evaluate): "
+            "it continues."
+        ) from None

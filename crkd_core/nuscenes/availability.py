@@ -44,15 +44,15 @@ class Missing:
         """
         if self.essential:
             raise DatasetError(
-                f"{dataroot} lacks files that every sample needs: {'; '.join(self.essential)}. "
+                f"{dataroot} lacks files that every sample needs: {_first(self.essential)}. "
                 "Unpack the missing archives, or point to a complete folder."
             )
         refused = {"radar": self.radar, "sweeps": self.sweeps}
         needed = [name for name, lines in refused.items() if lines and name not in allowed]
         if needed:
-            lines = [line for name in needed for line in refused[name]]
+            lines = "; ".join(_first(refused[name]) for name in needed)
             raise DatasetError(
-                f"{dataroot} is incomplete: {'; '.join(lines)}. Unpack the missing archives, or go on without "
+                f"{dataroot} is incomplete: {lines}. Unpack the missing archives, or go on without "
                 f"them with --allow-missing {','.join(name for name in ALLOWABLE if refused[name])}."
             )
 
@@ -101,6 +101,11 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; unpack them again.")
     return absent
+
+
+def _first(lines: list[str]) -> str:
+    more = f"; and {len(lines) - 3} more sensors" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
 
 
 def _list(folder: Path) -> dict[str, os.DirEntry]:

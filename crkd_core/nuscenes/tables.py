@@ -5,6 +5,7 @@ annotations of the ten detection classes.
 """
 
 from array import array
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def read_tables(folder: Path) -> NuScenesTables:
     sensors, pose_rows = _read_sensors(folder, sample_rows, calibration_rows, channels)
     global_from_ego = _read_poses(folder, pose_rows)
     annotations, others = _read_annotations(folder, sample_rows, samples.timestamp_us)
+    with _reading(folder, "visibility") as records:  # only its tokens are used, but the official metrics read it
+        deque(records, maxlen=0)
     return NuScenesTables(scenes, samples, sensors, ego_from_sensor, intrinsics, global_from_ego, annotations, others)
 
 

@@ -8,8 +8,7 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.loading import load_config
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
-from crkd_core.errors import DamagedArtifactError
-from crkd_core.errors import ConfigError
+from crkd_core.errors import ConfigError, DamagedArtifactError
 
 CONFIG_NAME = "config.yaml"
 

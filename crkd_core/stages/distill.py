@@ -72,16 +72,16 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     start = _find_start(request, losses, workspace)
     plain = not losses and start is None
     detector = without_calibration(config.student) if plain else config.student
-    if losses and start is None:
-        progress.warning(
-            "the workspace has no plain student to start from, so the student starts from random weights; "
-            f"the published recipe trains one first: crkd {STAGE} --losses none"
-        )
     teacher = _TeacherInput(request, config, workspace) if losses else None
     modalities = detector.modalities if teacher is None else teacher.with_own(detector.modalities)
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
     if teacher is not None:
         teacher.check_fits(prepared, workspace)
+    if losses and start is None:
+        progress.warning(
+            "the workspace has no plain student to start from, so the student starts from random weights; "
+            f"the published recipe trains one first: crkd {STAGE} --losses none"
+        )
     dataset = SampleDataset(
         prepared,
         prepared.tokens("train"),
@@ -225,7 +225,9 @@ class _TeacherInput:
             wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
             if wanted != found:
                 raise StaleArtifactError(
-                    f"the teacher {self.artifact.label} has another BEV grid: expected {wanted}, found {found}."
+                    f"the teacher {self.artifact.label} has another BEV grid: expected "
+                    f"{_first_difference(wanted, found)}; use its configuration, or train another one with: "
+                    "crkd train-teacher --name NEW"
                 )
             return
         self._check_settings(stored.settings)

@@ -6,7 +6,7 @@ from pathlib import Path
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import ConfigError
+from crkd_core.errors import ConfigError, DatasetError
 
 STAGE = "prepare"
 
@@ -31,11 +31,27 @@ def open_prepared(
         MissingArtifactError: nothing is prepared.
         ConfigError: a sensor that the detector needs was missing when the data were prepared, or fewer sweeps were
             prepared than the configuration uses.
+        DatasetError: the folder of the sensor files is not there.
     """
     artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
     prepared = PreparedData(artifact, nuscenes)
     check_fit(prepared, data, modalities)
+    if set(modalities) - {"radar"}:
+        check_dataroot(prepared)
     return prepared
+
+
+def check_dataroot(prepared: PreparedData) -> None:
+    """Refuse to begin where the sensor files are gone.
+
+    Raises:
+        DatasetError: the data set's folder is not there.
+    """
+    if not prepared.dataroot.is_dir():
+        raise DatasetError(
+            f"{prepared.dataroot}, the data set of {prepared.artifact.label}, is not a folder; say where it is now "
+            "with --nuscenes DIR."
+        )
 
 
 def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str]) -> None:

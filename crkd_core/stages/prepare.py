@@ -24,6 +24,7 @@ from crkd_core.nuscenes.splits import splits_of_scenes
 from crkd_core.nuscenes.sweeps import SampleFiles, choose_files
 from crkd_core.nuscenes.tables import NuScenesTables, read_tables
 from crkd_core.progress import Progress
+from crkd_core.stages.workers import start_worker, stop_workers
 
 STAGE = "prepare"
 _FORMAT = 1
@@ -209,7 +210,8 @@ def _write_radar(
             for job in jobs:
                 task.advance(preparing.write_radar_shard(job))
         else:
-            with ProcessPoolExecutor(min(request.processes, len(todo)), mp_context=get_context("spawn")) as pool:
+            workers = min(request.processes, len(todo))
+            with ProcessPoolExecutor(workers, get_context("spawn"), initializer=start_worker) as pool:
                 futures = [pool.submit(preparing.write_radar_shard, job) for job in jobs]
                 try:
                     for future in as_completed(futures):
@@ -220,7 +222,7 @@ def _write_radar(
                         "with fewer --processes: it continues from the finished scenes."
                     ) from None
                 except BaseException:
-                    pool.shutdown(cancel_futures=True)
+                    stop_workers(pool)
                     raise
     write_index(folder, shards)
     return _sweep_points(writer, [tables.samples.tokens[row] for row in order])

@@ -1,30 +1,27 @@
 """Stage: write a simulated data set in the nuScenes format."""
 
-import errno
 import json
 import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait as wait_for
+from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from crkd_core.errors import CrkdError, UsageError, WriteError
+from crkd_core.artifacts.atomic import explain_write_errors, write_text
+from crkd_core.artifacts.workspace import LOCK_NAME, locked
+from crkd_core.errors import CrkdError, UsageError
 from crkd_core.progress import Progress, Task
 from crkd_core.simulation.config import SimulationConfig
 from crkd_core.simulation.names import scene_plans
 from crkd_core.simulation.rig import build_rig
 from crkd_core.simulation.scene import ScenePlan, channel_folders, simulate_scene
 from crkd_core.simulation.tables import TABLES, fixed_tables, table_text
+from crkd_core.stages.workers import start_worker, stop_workers
 
 MARKER = "simulation.json"
 _FINISHED = "finished-scenes"
@@ -71,7 +68,10 @@ def simulate(request: SimulateRequest, progress: Progress) -> SimulateResult:
         progress.message(f"{out} already holds this simulated data set.")
         return finished
     partial = out.with_name(out.name + ".partial")
-    with _writing(partial):
+    with explain_write_errors(partial):
+        _check_partial(partial, request)
+        partial.mkdir(parents=True, exist_ok=True)
+    with locked(partial), explain_write_errors(partial):
         _prepare(partial, request)
         plans = scene_plans(request.config)
         left = [plan for plan in plans if not (partial / _FINISHED / f"{plan.name}.json").exists()]
@@ -98,12 +98,12 @@ def _existing_result(out: Path, request: SimulateRequest, started: float) -> Sim
     if found is None:
         raise UsageError(
             f"{out} exists and is not a simulated data set of crkd: "
-            "choose another folder, or use force to move it aside."
+            "choose another folder, or move it aside with --force."
         )
     if found.get("digest") != request.config.digest():
         raise UsageError(
             f"{out} holds a simulated data set made with other settings ({_difference(found, request.config)}): "
-            "choose another folder, or use force to replace it."
+            "choose another folder, or replace it with --force."
         )
     numbers = (int(found["scenes"]), int(found["samples"]), int(found["annotations"]))
     return SimulateResult(out, request.config.version, *numbers, time.monotonic() - started)
@@ -137,38 +137,42 @@ def _marker_text(config: SimulationConfig, counts: tuple[int, int, int] | None =
     return json.dumps(content, indent=1) + "\n"
 
 
+def _check_partial(partial: Path, request: SimulateRequest) -> None:
+    """Refuse a folder in the way that is not an unfinished run of this configuration."""
+    if not partial.exists() or (partial.is_dir() and not _contents(partial)):
+        return
+    found = _read_marker(partial)
+    if found is None:
+        raise UsageError(
+            f"{partial} is in the way and is no unfinished simulation of crkd: move it or choose another folder."
+        )
+    if found["digest"] != request.config.digest() and not request.force:
+        raise UsageError(
+            f"{partial} is an unfinished simulation with other settings ({_difference(found, request.config)}): "
+            "finish it with its settings, choose another folder, or start anew with --force."
+        )
+
+
+def _contents(partial: Path) -> list[Path]:
+    return [path for path in partial.iterdir() if path.name != LOCK_NAME]
+
+
 def _prepare(partial: Path, request: SimulateRequest) -> None:
-    """Make the partial folder, or check that the one that is there belongs to this configuration."""
-    if partial.exists():
-        found = _read_marker(partial)
-        same = found is not None and found["digest"] == request.config.digest()
-        empty = partial.is_dir() and not any(partial.iterdir())
-        if not same and not empty:
-            if found is None:
-                raise UsageError(
-                    f"{partial} is in the way and is no unfinished simulation of crkd: "
-                    "move it or choose another folder."
-                )
-            if not request.force:
-                raise UsageError(
-                    f"{partial} is an unfinished simulation with other settings "
-                    f"({_difference(found, request.config)}): "
-                    "finish it with its settings, choose another folder, or use force to start anew."
-                )
-            shutil.rmtree(partial)
+    """Make the folders; what an unfinished run of another configuration left is removed."""
+    found = _read_marker(partial)
+    if found is not None and found["digest"] != request.config.digest():
+        for path in _contents(partial):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder in (_FINISHED, request.config.version, *channel_folders(request.config)):
         (partial / folder).mkdir(parents=True, exist_ok=True)
-    (partial / MARKER).write_text(_marker_text(request.config))
+    write_text(partial / MARKER, _marker_text(request.config))
 
 
 def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advance) -> None:
     """Make one scene and leave its records as the mark that it is finished."""
-    with _writing(partial):
+    with explain_write_errors(partial):
         records = simulate_scene(partial, config, plan, advance)
-        mark = partial / _FINISHED / f"{plan.name}.json"
-        unfinished = mark.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(records))
-        os.replace(unfinished, mark)
+    write_text(partial / _FINISHED / f"{plan.name}.json", json.dumps(records))
 
 
 def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task) -> None:
@@ -190,34 +194,17 @@ def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan]
                 "fewer processes, it goes on from the last finished scene."
             ) from error
         except BaseException:
-            _stop(pool)
+            stop_workers(pool)
             raise
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now instead of waiting for their scenes."""
-    workers = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for worker in workers:
-        worker.terminate()
 
 
 _ticks: "SimpleQueue[int] | None" = None
 
 
 def _start_worker(ticks: "SimpleQueue[int]") -> None:
-    """Make a worker end quietly on Ctrl-C, and when the process that started it is gone."""
     global _ticks
     _ticks = ticks
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    wait_for([sentinel])
-    os._exit(1)
+    start_worker()
 
 
 def _work(partial: Path, config: SimulationConfig, plan: ScenePlan) -> None:
@@ -237,15 +224,16 @@ def _write_tables(partial: Path, config: SimulationConfig, plans: list[ScenePlan
         for name in TABLES:
             joined[name] += records[name]
     for name, records in joined.items():
-        (partial / config.version / f"{name}.json").write_text(table_text(records))
+        write_text(partial / config.version / f"{name}.json", table_text(records))
     counts = (len(joined["scene"]), len(joined["sample"]), len(joined["sample_annotation"]))
-    (partial / MARKER).write_text(_marker_text(config, counts))
+    write_text(partial / MARKER, _marker_text(config, counts))
     return counts
 
 
 def _put_in_place(partial: Path, out: Path, progress: Progress) -> None:
     """Rename the complete folder to its place; what force replaces goes only now."""
     shutil.rmtree(partial / _FINISHED)
+    (partial / LOCK_NAME).unlink(missing_ok=True)
     replaced = None
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         ours = _read_marker(out) is not None
@@ -266,19 +254,3 @@ def _free_name(out: Path) -> Path:
     while (name := out.with_name(f"{out.name}.old-{k}")).exists():
         k += 1
     return name
-
-
-@contextmanager
-def _writing(partial: Path) -> Iterator[None]:
-    """Turn what goes wrong with the disk into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise WriteError(
-                f"The disk is full while writing to {partial}: "
-                "make room and run the same command again, it goes on from the last finished scene."
-            ) from error
-        raise WriteError(
-            f"Cannot write to {partial} ({error.strerror or error}): check the folder and its permissions."
-        ) from error

@@ -18,6 +18,7 @@ from crkd_core.nuscenes.splits import resolve_split
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.stages.inputs import check_dataroot
 from crkd_core.visualization.figure import write_picture
 from crkd_core.visualization.report import PictureEntry, ScoreEntry, write_report
 from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
@@ -172,7 +173,9 @@ def _open_prepared(request: VisualizeRequest, evaluations: list[Artifact], works
             )
     make = "crkd prepare --nuscenes DIR"
     artifact = workspace.find(PREPARE_STAGE, references[0].name, needed_for=f"crkd {STAGE}", make=make)
-    return PreparedData(artifact, request.nuscenes)
+    prepared = PreparedData(artifact, request.nuscenes)
+    check_dataroot(prepared)
+    return prepared
 
 
 def _choose_tokens(request: VisualizeRequest, prepared: PreparedData) -> list[str]:

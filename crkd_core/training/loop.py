@@ -120,7 +120,7 @@ class Trainer:
             while step < plan.total_steps:
                 step = self._run_epoch(step, log, task)
         if log is not None:
-            log.close()
+            log.write()
         return log.epoch_mean(plan.run.epochs - 1) if log is not None else {}
 
     def _run_epoch(self, step: int, log: MetricLog | None, task: Task) -> int:

@@ -168,7 +168,7 @@ def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(stage, "simulate_scene", full)
-    with pytest.raises(WriteError, match=r"The disk is full.*goes on from the last finished scene"):
+    with pytest.raises(WriteError, match=r"no space is left on the disk.*continues"):
         simulate(SimulateRequest(tmp_path / "world", SMALLEST, processes=1), SilentProgress())
 
 
