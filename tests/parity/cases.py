@@ -44,6 +44,13 @@ class GoldenCase:
             found.append(self[f"{prefix}{len(found)}"])
         return found
 
+    def series_of(self, prefix: str, suffix: str) -> list[np.ndarray]:
+        """`prefix`0`suffix`, `prefix`1`suffix`, ... as long as there are any, as they were recorded."""
+        found: list[np.ndarray] = []
+        while f"{prefix}{len(found)}{suffix}" in self.arrays:
+            found.append(self.arrays[f"{prefix}{len(found)}{suffix}"])
+        return found
+
     def keys(self, prefix: str) -> list[str]:
         """Names that start with `prefix`, in recorded order."""
         return [key for key in self.arrays if key.startswith(prefix)]

@@ -66,7 +66,8 @@ class Comparison:
         ours: Any,
         *,
         where: Any = None,
-        columns: Sequence[int] | slice | None = None,
+        rows: NDArray[np.bool_] | None = None,
+        columns: Sequence[int] | None = None,
         tolerance: float | None = None,
         scale: float | None = None,
     ) -> None:
@@ -74,14 +75,15 @@ class Comparison:
 
         Args:
             where: mask, broadcast to the array, of the entries to compare (all others are left out by some rule).
+            rows: compare these rows of the recorded array only.
             columns: compare these columns of the recorded array's last dimension only.
             tolerance: instead of the usual one.
             scale: magnitude to relate differences to, if larger than the recorded array's own.
         """
         self._seen.add(key)
         theirs = np.asarray(self.case.arrays[key])
-        if columns is not None:
-            theirs = theirs[..., columns]
+        theirs = theirs if rows is None else theirs[rows]
+        theirs = theirs if columns is None else theirs[..., columns]
         if tolerance is None:
             tolerance = GRADIENT_TOLERANCE if key.startswith("grad") else TOLERANCE
         mask = None if where is None else np.asarray(_numpy(where), bool)

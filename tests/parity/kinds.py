@@ -8,7 +8,7 @@ does not say.
 import re
 from collections.abc import Callable
 
-from . import distill, head, networks, points, suppression, views
+from . import augmenting, distill, head, loading, networks, outcomes, points, suppression, views
 from .cases import GoldenCase
 from .comparison import Comparison
 
@@ -34,6 +34,14 @@ KINDS: dict[str, Runner] = {
     "head_loss_soft": head.run_soft_loss,
     "head_get_bboxes": head.run_get_boxes,
     "gaussian": head.run_gaussian,
+    "bev_aug": augmenting.run_bev_augmentation,
+    "image_aug": augmenting.run_image_augmentation,
+    "dataset_info": loading.run_dataset_info,
+    "lidar_loading": loading.run_lidar_loading,
+    "radar_loading": loading.run_radar_loading,
+    "results_to_nuscenes": outcomes.run_results,
+    "lr_schedule": outcomes.run_schedule,
+    "swin_checkpoint_convert": outcomes.run_checkpoint_conversion,
     "rotated_nms": suppression.run_rotated_nms,
     "kd_lr": distill.run_csrd,
     "kd_affinity": distill.run_reld,

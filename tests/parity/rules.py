@@ -33,6 +33,8 @@ RULES = {
     "preselected": "the runner applies the devkit's radar filter, which no setting uses, before our features",
     "range-filter": "the published result writer drops boxes beyond the classes' ranges, ours leaves that to the "
     "official evaluation: the runner drops them",
+    "planar-velocity": "left out: the vertical part of rotated velocities; nuScenes results have two components",
+    "classifier-norm": "left out: the norm in front of the ImageNet classifier, which no returned map passes",
     "zero-gradient": "biases in front of batch norm in training mode: their gradient is zero but for rounding; compared "
     "with the scale of their layer's other gradients",
     "first-norm": "no neck uses the first Swin stage, so ours has no norm for it: the runner applies the recorded one",
