@@ -2,29 +2,28 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
-from crkd_core.artifacts.shards import TensorShards, read_tensors
+from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
-from crkd_core.config.models import DetectorConfig, Modality
+from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
+from crkd_core.config.train import RunConfig
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.prepared import PreparedData
 from crkd_core.distillation.objective import build_objective
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
-from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
-from crkd_core.stages.extract import target_settings
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.pretrained import find_backbone, load_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
-from crkd_core.training.steps import DetectionStep, DistillationStep, FrozenTeacher, StoredTargets, TargetSource
-from crkd_core.training.trained import WEIGHTS_NAME, load_trained
+from crkd_core.stages.teacher_input import TeacherInput
+from crkd_core.training.steps import DetectionStep, DistillationStep
+from crkd_core.training.trained import WEIGHTS_NAME
 
 STAGE = "distill"
 PLAIN, CONTROL, DISTILLED = "plain", "control", "crkd"
@@ -67,17 +66,14 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         MissingArtifactError: prepared data, teacher targets or the run to start from are missing.
         StaleArtifactError: the targets were made with another teacher, grid or loss settings.
     """
-    losses = _checked_losses(request)
-    config = _resolved(request.config, losses)
-    start = _find_start(request, losses, workspace)
-    plain = not losses and start is None
-    detector = without_calibration(config.student) if plain else config.student
-    teacher = _TeacherInput(request, config, workspace) if losses else None
-    modalities = detector.modalities if teacher is None else teacher.with_own(detector.modalities)
+    student = _plan_student(request, workspace, progress)
+    config, losses = student.config, student.losses
+    teacher = TeacherInput(request.teacher, request.targets, config, workspace) if losses else None
+    modalities = student.detector.modalities if teacher is None else teacher.with_own(student.detector.modalities)
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
     if teacher is not None:
-        teacher.check_fits(prepared, workspace)
-    if losses and start is None:
+        teacher.check_fits(prepared)
+    if losses and student.start is None:
         progress.warning(
             "the workspace has no plain student to start from, so the student starts from random weights; "
             f"the published recipe trains one first: crkd {STAGE} --losses none"
@@ -91,48 +87,30 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         seed=config.train.seed,
         targets=teacher.shards if teacher is not None else None,
     )
-    name = request.name or _default_name(losses, start)
-    run = config.train.student if plain else config.train.distill
-    backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress) if start is None else None
-    made_from = {"prepared": prepared.artifact, "start": start, "backbone": backbone}
-    inputs = {role: artifact.reference() for role, artifact in made_from.items() if artifact is not None}
+    made_from = {"prepared": prepared.artifact, "start": student.start, "backbone": student.backbone}
     if teacher is not None:
-        inputs[teacher.input_role] = teacher.artifact.reference()
+        made_from[teacher.input_role] = teacher.artifact
     spec = RunSpec(
         stage=STAGE,
-        name=name,
+        name=student.name,
         role="student",
-        command=_command(request, losses, name),
+        command=_command(request, losses, student.name),
         config=config,
-        detector=detector,
-        run=run,
-        inputs=inputs,
+        detector=student.detector,
+        run=student.run,
+        inputs={role: artifact.reference() for role, artifact in made_from.items() if artifact is not None},
         options={
             "distill": config.distill.model_dump(mode="json") if losses else None,
             "teacher": request.teacher if losses else None,
         },
     )
     progress.message(
-        f"{name}: {'no distillation' if not losses else ' + '.join(losses)}, "
-        f"from {start.label if start else 'new weights'}, {spec.run.epochs} epochs, {len(dataset)} samples"
+        f"{student.name}: {' + '.join(losses) or 'no distillation'}, from "
+        f"{student.start.label if student.start else 'new weights'}, {spec.run.epochs} epochs, {len(dataset)} samples"
     )
-
-    def build_step(model: Detector, device: torch.device) -> nn.Module:
-        grid = config.data.grid.build()
-        if start is not None:
-            load_start(model, start)
-        elif backbone is not None:
-            load_backbone(model, backbone)
-        if "csrd" not in losses and model.radar is not None and model.radar.activation is not None:
-            model.radar.activation.requires_grad_(False)
-        if teacher is None:
-            return DetectionStep(model, detector.head, grid)
-        objective = build_objective(config.distill, grid, model.fused_channels, detector, teacher.detector_config)
-        return DistillationStep(model, detector.head, grid, objective, teacher.source(device))
-
     return run_training(
         spec,
-        build_step,
+        lambda model, device: student.build_step(model, teacher, device),
         dataset,
         workspace,
         progress,
@@ -141,6 +119,50 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         request.resume,
         views=teacher.views if teacher is not None else None,
     )
+
+
+@dataclass(frozen=True)
+class _Student:
+    """What is trained, from where, and for how long.
+
+    Attributes:
+        start: the student run whose weights it begins with; None for new weights.
+        backbone: imported weights of its image backbone, where it begins with new weights.
+    """
+
+    name: str
+    config: Config
+    losses: tuple[str, ...]
+    detector: DetectorConfig
+    run: RunConfig
+    start: Artifact | None
+    backbone: Artifact | None
+
+    def build_step(self, model: Detector, teacher: TeacherInput | None, device: torch.device) -> nn.Module:
+        """Give a fresh detector its first weights, and build the training step around it."""
+        config, grid = self.config, self.config.data.grid.build()
+        if self.start is not None:
+            load_start(model, self.start)
+        elif self.backbone is not None:
+            load_backbone(model, self.backbone)
+        if "csrd" not in self.losses and model.radar is not None and model.radar.activation is not None:
+            model.radar.activation.requires_grad_(False)
+        if teacher is None:
+            return DetectionStep(model, self.detector.head, grid)
+        objective = build_objective(config.distill, grid, model.fused_channels, self.detector, teacher.detector_config)
+        return DistillationStep(model, self.detector.head, grid, objective, teacher.source(device))
+
+
+def _plan_student(request: DistillRequest, workspace: Workspace, progress: Progress) -> _Student:
+    losses = _checked_losses(request)
+    config = _resolved(request.config, losses)
+    start = _find_start(request, losses, workspace)
+    plain = not losses and start is None
+    detector = without_calibration(config.student) if plain else config.student
+    run = config.train.student if plain else config.train.distill
+    backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress) if start is None else None
+    name = request.name or _default_name(losses, start)
+    return _Student(name, config, losses, detector, run, start, backbone)
 
 
 def without_calibration(student: DetectorConfig) -> DetectorConfig:
@@ -170,91 +192,6 @@ def load_start(model: Detector, start: Artifact) -> None:
             f"configuration."
         )
     model.load_state_dict(weights, strict=False)
-
-
-# How many views are stored, and how precisely, is the targets' own affair.
-_FREE_SETTINGS = {"losses", "views", "storage"}
-
-
-class _TeacherInput:
-    """Where the teacher's side of the losses comes from: stored targets or the live teacher."""
-
-    def __init__(self, request: DistillRequest, config: Config, workspace: Workspace) -> None:
-        self.online = request.teacher == "online"
-        self._config = config
-        self.shards: TensorShards | None = None
-        self.views: int | None = None
-        needed_for = f"crkd {STAGE}"
-        if self.online:
-            self.input_role = "teacher"
-            self.artifact = workspace.find("train-teacher", None, needed_for=needed_for, make="crkd train-teacher")
-            return
-        if "teacher_train_mode" in config.distill.released_quirks:
-            raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
-        self.input_role = "targets"
-        self.artifact = workspace.find(
-            EXTRACT_STAGE, request.targets, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}"
-        )
-        self.shards = TensorShards(self.artifact)
-        self.views = int(self.artifact.manifest.facts["views"])
-
-    @property
-    def detector_config(self) -> DetectorConfig:
-        """The teacher's detector, also where only its targets are at hand."""
-        return (
-            self._config.teacher
-            if not self.online
-            else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
-        )
-
-    def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
-        """The student's modalities, and the live teacher's."""
-        return tuple(dict.fromkeys((*modalities, *(self.detector_config.modalities if self.online else ()))))
-
-    def check_fits(self, prepared: PreparedData, workspace: Workspace) -> None:
-        """Refuse targets or a teacher that belong to other data, another grid or other loss settings."""
-        stored = self.artifact.manifest
-        # An imported teacher was made from no prepared data of this workspace.
-        made_from = stored.inputs.get("prepared")
-        if made_from is not None and made_from != prepared.artifact.reference():
-            raise StaleArtifactError(
-                f"{self.artifact.label} was made from {made_from.name}, and this run uses "
-                f"{prepared.artifact.label}; make it again with: {stored.command} --force"
-            )
-        if self.online:
-            wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
-            if wanted != found:
-                raise StaleArtifactError(
-                    f"the teacher {self.artifact.label} has another BEV grid: expected "
-                    f"{_first_difference(wanted, found)}; use its configuration, or train another one with: "
-                    "crkd train-teacher --name NEW"
-                )
-            return
-        self._check_settings(stored.settings)
-
-    def _check_settings(self, stored: dict[str, Any]) -> None:
-        wanted = target_settings(self._config)
-        absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
-        if absent:
-            raise StaleArtifactError(
-                f"{self.artifact.label} holds nothing for the losses {', '.join(absent)} (it has "
-                f"{', '.join(stored['losses'])}); make it again with: crkd {EXTRACT_STAGE} --force"
-            )
-        for key, value in wanted.items():
-            if key not in _FREE_SETTINGS and stored.get(key) != value:
-                raise StaleArtifactError(
-                    f"{self.artifact.label} was made with other settings of {key}: expected "
-                    f"{_first_difference(value, stored.get(key))}; use those settings, or make it again with: "
-                    f"crkd {EXTRACT_STAGE} --force"
-                )
-
-    def source(self, device: torch.device) -> TargetSource:
-        """What gives the training step its teacher targets."""
-        if not self.online:
-            return StoredTargets(device)
-        teacher = load_trained(self.artifact, device)
-        quirk = "teacher_train_mode" in self._config.distill.released_quirks
-        return FrozenTeacher(teacher.detector, self._config.data.grid.build(), self._config.distill, train_mode=quirk)
 
 
 def _checked_losses(request: DistillRequest) -> tuple[str, ...]:
@@ -295,11 +232,3 @@ def _command(request: DistillRequest, losses: tuple[str, ...], name: str) -> str
     if request.teacher != "cache":
         parts.append(f"--teacher {request.teacher}")
     return " ".join(parts)
-
-
-def _first_difference(expected: object, found: object, path: str = "") -> str:
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in sorted(expected.keys() | found.keys(), key=str):
-            if expected.get(key) != found.get(key):
-                return _first_difference(expected.get(key), found.get(key), f"{path}.{key}" if path else str(key))
-    return f"{path + ' = ' if path else ''}{expected}, found {found}"

@@ -53,7 +53,7 @@ def _channels_last(module: nn.Module) -> nn.Module:
     # The many narrow convolutions of the head run a third faster with the channels innermost.
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
-            part.to(memory_format=torch.channels_last)
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
 

@@ -1,0 +1,118 @@
+"""The teacher's side of a distillation run: finding it and checking that it belongs to the run."""
+
+from typing import Any, Literal
+
+import torch
+
+from crkd_core.artifacts.shards import TensorShards
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.models import DetectorConfig, Modality
+from crkd_core.config.schema import Config
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import StaleArtifactError, UsageError
+from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
+from crkd_core.stages.extract import target_settings
+from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
+from crkd_core.training.trained import load_trained
+
+# How many views are stored, and how precisely, is the targets' own affair.
+_FREE_SETTINGS = {"losses", "views", "storage"}
+
+
+class TeacherInput:
+    """Where the teacher's side of the losses comes from: stored targets or the live teacher.
+
+    Attributes:
+        online: the live teacher.
+        artifact: the targets, or the live teacher's run; `input_role` is what the student's manifest calls it.
+        shards, views: the stored targets and the number of their views; None with the live teacher.
+    """
+
+    def __init__(
+        self, source: Literal["cache", "online"], targets: str | None, config: Config, workspace: Workspace
+    ) -> None:
+        self.online = source == "online"
+        self._config = config
+        self.shards: TensorShards | None = None
+        self.views: int | None = None
+        needed_for = "crkd distill"
+        if self.online:
+            self.input_role = "teacher"
+            self.artifact = workspace.find("train-teacher", None, needed_for=needed_for, make="crkd train-teacher")
+            return
+        if "teacher_train_mode" in config.distill.released_quirks:
+            raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
+        self.input_role = "targets"
+        self.artifact = workspace.find(EXTRACT_STAGE, targets, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
+        self.shards = TensorShards(self.artifact)
+        self.views = int(self.artifact.manifest.facts["views"])
+
+    @property
+    def detector_config(self) -> DetectorConfig:
+        """The teacher's detector, also where only its targets are at hand."""
+        return (
+            self._config.teacher
+            if not self.online
+            else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
+        )
+
+    def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        """The student's modalities, and the live teacher's."""
+        return tuple(dict.fromkeys((*modalities, *(self.detector_config.modalities if self.online else ()))))
+
+    def check_fits(self, prepared: PreparedData) -> None:
+        """Refuse what does not belong to this run.
+
+        Raises:
+            StaleArtifactError: the targets or the teacher belong to other data, another grid or other loss settings.
+        """
+        stored = self.artifact.manifest
+        # An imported teacher was made from no prepared data of this workspace.
+        made_from = stored.inputs.get("prepared")
+        if made_from is not None and made_from != prepared.artifact.reference():
+            raise StaleArtifactError(
+                f"{self.artifact.label} was made from {made_from.name}, and this run uses "
+                f"{prepared.artifact.label}; make it again with: {stored.command} --force"
+            )
+        if self.online:
+            wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
+            if wanted != found:
+                raise StaleArtifactError(
+                    f"the teacher {self.artifact.label} has another BEV grid: expected "
+                    f"{_first_difference(wanted, found)}; use its configuration, or train another one with: "
+                    "crkd train-teacher --name NEW"
+                )
+            return
+        self._check_settings(stored.settings)
+
+    def _check_settings(self, stored: dict[str, Any]) -> None:
+        wanted = target_settings(self._config)
+        absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
+        if absent:
+            raise StaleArtifactError(
+                f"{self.artifact.label} holds nothing for the losses {', '.join(absent)} (it has "
+                f"{', '.join(stored['losses'])}); make it again with: crkd {EXTRACT_STAGE} --force"
+            )
+        for key, value in wanted.items():
+            if key not in _FREE_SETTINGS and stored.get(key) != value:
+                raise StaleArtifactError(
+                    f"{self.artifact.label} was made with other settings of {key}: expected "
+                    f"{_first_difference(value, stored.get(key))}; use those settings, or make it again with: "
+                    f"crkd {EXTRACT_STAGE} --force"
+                )
+
+    def source(self, device: torch.device) -> TargetSource:
+        """What gives the training step its teacher targets."""
+        if not self.online:
+            return StoredTargets(device)
+        teacher = load_trained(self.artifact, device)
+        quirk = "teacher_train_mode" in self._config.distill.released_quirks
+        return FrozenTeacher(teacher.detector, self._config.data.grid.build(), self._config.distill, train_mode=quirk)
+
+
+def _first_difference(expected: object, found: object, path: str = "") -> str:
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in sorted(expected.keys() | found.keys(), key=str):
+            if expected.get(key) != found.get(key):
+                return _first_difference(expected.get(key), found.get(key), f"{path}.{key}" if path else str(key))
+    return f"{path + ' = ' if path else ''}{expected}, found {found}"
