@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -126,14 +126,19 @@ class ArtifactWriter:
     finished: Artifact | None = None
     _protected: set[str] = field(default_factory=set)
 
-    def finish(self, facts: dict[str, Any] | None = None) -> Artifact:
-        """Record every file, write the manifest and move the folder to its place, replacing an older one at once."""
+    def finish(self, facts: dict[str, Any] | None = None, scratch: Collection[str] = ()) -> Artifact:
+        """Record every file, write the manifest and move the folder to its place, replacing an older one at once.
+
+        Args:
+            scratch: names of files that only an unfinished run needs; they are removed last, so that a run that fails
+                before still has them.
+        """
         for leftover in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
             leftover.unlink()
         files = {
             str(path.relative_to(self.path)): record_file(path)
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name not in _UNLISTED
+            if path.is_file() and path.name not in _UNLISTED and path.name not in scratch
         }
         manifest = Manifest(
             stage=self.stage,
@@ -156,6 +161,8 @@ class ArtifactWriter:
                 os.replace(final, replaced)
             os.replace(self.path, final)
             shutil.rmtree(replaced, ignore_errors=True)
+            for name in scratch:
+                (final / name).unlink(missing_ok=True)
         self.finished = Artifact(final, manifest)
         return self.finished
 

@@ -156,9 +156,9 @@ def run_training(
             losses = trainer.fit(progress)
             if writer is None:
                 return None
-            (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
             write_trained(folder, detector, spec.config)
-            artifact = writer.finish({"epochs": spec.run.epochs, "steps": plan.total_steps, "final": losses})
+            facts = {"epochs": spec.run.epochs, "steps": plan.total_steps, "final": losses}
+            artifact = writer.finish(facts, scratch=(CHECKPOINT_NAME,))
             return TrainResult(artifact, spec.run.epochs, plan.total_steps, losses, time.monotonic() - began, False)
 
 

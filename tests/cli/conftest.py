@@ -14,6 +14,12 @@ from crkd_cli.app import main
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.progress import SilentProgress
+from crkd_core.stages.evaluate import EvaluateRequest, evaluate
+from crkd_core.stages.visualize import VisualizeRequest, visualize
+from tests.cli.faults import Runner
+from tests.cli.refusals import Refused, make_refused
+from tests.conftest import Chain
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,6 +69,28 @@ def start_python(tmp_path) -> Callable[..., subprocess.Popen]:
         )
 
     return start
+
+
+@pytest.fixture
+def refused(crkd, tmp_path) -> Refused:
+    """Runs a command that must be refused with a status and words, and must leave the folder of the test as it was."""
+    return make_refused(crkd, tmp_path)
+
+
+@pytest.fixture
+def runner(tmp_path) -> Runner:
+    """Runs commands in processes of their own, with faults."""
+    return Runner(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def evaluated(chain, tmp_path_factory) -> Chain:
+    """The chain with the distilled student evaluated, and one picture. Copy what is to be changed."""
+    copy = chain.copy(tmp_path_factory.mktemp("evaluated"))
+    progress = SilentProgress()
+    evaluate(EvaluateRequest(model="crkd", workers=0), copy.workspace, progress)
+    visualize(VisualizeRequest(samples=1), copy.workspace, progress)
+    return copy
 
 
 MakeArtifact = Callable[..., Artifact]

@@ -1,0 +1,125 @@
+"""Damaged artifacts: every file of every stage, cut, with one byte turned round, or gone, through the real commands."""
+
+import os
+
+import pytest
+
+from tests.cli.refusals import damage
+
+# The command that reads what a stage made.
+READERS = {
+    "prepare/v1.0-sim-mini": ("train-teacher", "--name", "n"),
+    "train-teacher/teacher": ("extract-teacher", "--name", "n"),
+    "extract-teacher/targets": ("distill", "--name", "n"),
+    "distill/crkd": ("evaluate", "--split", "train", "--workers", "0"),
+    "evaluate/crkd-val": ("visualize", "--samples", "2"),
+}
+FILES = [
+    ("prepare/v1.0-sim-mini", "samples.parquet"),
+    ("prepare/v1.0-sim-mini", "annotations.parquet"),
+    ("prepare/v1.0-sim-mini", "radar/shard-00001.safetensors"),
+    ("train-teacher/teacher", "model.safetensors"),
+    ("extract-teacher/targets", "index.parquet"),
+    ("extract-teacher/targets", "shard-00002.safetensors"),
+    ("distill/crkd", "model.safetensors"),
+    ("distill/crkd", "config.yaml"),
+    ("evaluate/crkd-val", "detections.parquet"),
+    ("evaluate/crkd-val", "metrics.json"),
+]
+PROBLEMS = {"cut": "bytes, found", "flipped": "its checksum differs", "gone": "the file is missing"}
+
+
+@pytest.mark.parametrize("how", PROBLEMS)
+@pytest.mark.parametrize(("artifact", "file"), FILES)
+def test_a_damaged_file(refused, evaluated, tmp_path, artifact, file, how):
+    workspace = evaluated.copy(tmp_path).workspace
+    path = workspace.root / artifact / file
+    damage(path, how)
+    stage, name = artifact.split("/")
+    remake = {"prepare": "crkd prepare --nuscenes ", "evaluate": "crkd evaluate --model crkd "}.get(
+        stage, f"crkd {stage} "
+    )
+    words = (f"{path} is damaged", PROBLEMS[how], f"make it again with: {remake}", "--force")
+    said = refused(4, words, *READERS[artifact], "-w", workspace.root)
+    assert stage in ("prepare", "evaluate") or f"--name {name}" in said
+
+
+@pytest.mark.parametrize(
+    ("artifact", "file", "words"),
+    [
+        ("prepare/v1.0-sim-mini", "samples.parquet", "it cannot be read as Parquet"),
+        ("train-teacher/teacher", "model.safetensors", "it cannot be read as safetensors"),
+        ("extract-teacher/targets", "shard-00000.safetensors", "it cannot be read as safetensors"),
+    ],
+)
+def test_damage_that_the_stamps_do_not_show(refused, evaluated, tmp_path, artifact, file, words):
+    workspace = evaluated.copy(tmp_path).workspace
+    path = workspace.root / artifact / file
+    status = path.stat()
+    path.write_bytes(b"\xff" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    refused(4, (f"{path} is damaged", words, "--force"), *READERS[artifact], "-w", workspace.root)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped"])
+@pytest.mark.parametrize("artifact", READERS)
+def test_a_damaged_manifest(refused, evaluated, tmp_path, artifact, how):
+    workspace = evaluated.copy(tmp_path).workspace
+    path = workspace.root / artifact / "manifest.json"
+    damage(path, how)
+    words = (f"{path} is damaged", "expected a manifest", f"remove {path.parent} and make it again")
+    refused(4, words, *READERS[artifact], "-w", workspace.root)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
+def test_the_damaged_configuration_that_later_stages_keep_to(crkd, refused, evaluated, tmp_path, how):
+    workspace = evaluated.copy(tmp_path).workspace
+    path = workspace.root / "train-teacher" / "teacher" / "config.yaml"
+    good = path.read_bytes()
+    damage(path, how)
+    words = (str(path), "is damaged", "--preset or --config", "--force")
+    refused(4, words, "train-teacher", "--name", "n", "-w", workspace.root)
+    (tmp_path / "mine.yaml").write_bytes(good)
+    command = ("train-teacher", "--config", "mine.yaml", "--force", "-w", workspace.root)
+    assert crkd(*command).code == 0
+    assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("checkpoint.safetensors", ("the checkpoint", "cannot be used", "--no-resume")),
+        ("logs/metrics.parquet", ("the metrics of the unfinished run", "cannot be read", "--no-resume")),
+    ],
+)
+def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch, name, words):
+    workspace = evaluated.copy(tmp_path).workspace
+    command = ("distill", "--name", "n", "-w", workspace.root)
+    with monkeypatch.context() as patched:
+        patched.setattr("crkd_core.stages.runs.write_trained", _stop)
+        assert crkd(*command).code == 130
+    partial = workspace.root / "distill" / "n.partial"
+    damage(partial / name, "cut")
+    refused(4, (str(partial / name), *words), *command)
+    assert crkd(*command, "--no-resume").code == 0
+    finished = [workspace.root / "distill" / run / "model.safetensors" for run in ("n", "crkd")]
+    assert finished[0].read_bytes() == finished[1].read_bytes()
+
+
+def _stop(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("stage", ["prepare", "extract-teacher"])
+def test_a_damaged_shard_of_an_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch, stage):
+    workspace = evaluated.copy(tmp_path).workspace
+    data = ("--nuscenes", evaluated.nuscenes) if stage == "prepare" else ()
+    command = (stage, *data, "--name", "n", "-w", workspace.root)
+    module = {"prepare": "prepare", "extract-teacher": "extract"}[stage]
+    with monkeypatch.context() as patched:
+        patched.setattr(f"crkd_core.stages.{module}.write_index", _stop)
+        assert crkd(*command).code == 130
+    shard = min((workspace.root / stage / "n.partial").rglob("shard-*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:40])
+    refused(4, (f"the unfinished {shard} cannot be read as safetensors", "--no-resume"), *command)
+    assert crkd(*command, "--no-resume").code == 0
