@@ -1,4 +1,4 @@
-"""Sparse 3D convolution in plain torch, for the LiDAR encoder.
+"""Sparse 3D convolution for the LiDAR encoder: in plain torch here, or on a GPU by a library (:mod:`.sparse_triton`).
 
 A sparse tensor has features at a few *sites* of a grid. A convolution is a *rulebook*: for every kernel offset, which
 input sites contribute to which output sites. Features are gathered by it, multiplied with the offset's weight
@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from crkd_core.ops import sparse_triton
 from crkd_core.ops.voxelize import flat_voxel_index
 
 Triple = tuple[int, int, int]
@@ -36,12 +37,14 @@ class SparseSites:
         coordinates: (N, 4) sample, x, y, z; unique and sorted.
         spatial_shape: cells along x, y, z.
         batch_size: number of samples.
+        library_cache: what spconv-triton keeps instead of rulebooks, where it computes.
     """
 
     coordinates: Tensor
     spatial_shape: Triple
     batch_size: int
     _rulebooks: dict[Triple, Rulebook] = field(default_factory=dict, repr=False, compare=False)
+    library_cache: sparse_triton.NeighbourCache = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def keys(self) -> Tensor:
@@ -138,7 +141,11 @@ class SubmanifoldConv3d(nn.Module):
         self.weight = _kernel_weight(kernel, in_channels, out_channels)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        return x.with_features(_convolve(x.features, self.weight, x.sites.submanifold_rulebook(self.kernel)))
+        sites = x.sites
+        if _by_library(x, self.kernel):
+            place = (sites.coordinates, sites.spatial_shape, sites.batch_size)
+            return x.with_features(sparse_triton.submanifold(x.features, *place, self.weight, sites.library_cache))
+        return x.with_features(_convolve(x.features, self.weight, sites.submanifold_rulebook(self.kernel)))
 
 
 class SparseConv3d(nn.Module):
@@ -157,8 +164,17 @@ class SparseConv3d(nn.Module):
         self.weight = _kernel_weight(kernel, in_channels, out_channels)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
+        if _by_library(x, self.kernel):
+            shape = output_shape(x.sites.spatial_shape, self.kernel, self.stride, self.padding)
+            place = (x.sites.coordinates, x.sites.spatial_shape, x.sites.batch_size)
+            found = sparse_triton.strided(x.features, *place, self.weight, self.stride, self.padding)
+            return SparseTensor.build(*found, shape, x.sites.batch_size)
         sites, rulebook = x.sites.downsampled(self.kernel, self.stride, self.padding)
         return SparseTensor(_convolve(x.features, self.weight, rulebook), sites)
+
+
+def _by_library(x: SparseTensor, kernel: Triple) -> bool:
+    return sparse_triton.chosen_for(x.features.device, len(x.features), kernel)
 
 
 def output_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple) -> Triple:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from crkd_core.ops import sparse_triton
 from crkd_core.ops.bev_pool import bev_pool
 from crkd_core.ops.nms import circle_nms, rotated_nms
 from crkd_core.ops.sparse_conv import SparseConv3d, SparseTensor, SubmanifoldConv3d
@@ -51,6 +52,35 @@ def test_sparse_convolutions():
         results.append([out.detach().cpu(), *(p.grad.detach().clone().cpu() for p in layers.parameters())])
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_both_sparse_convolutions_agree(training, monkeypatch):
+    pytest.importorskip("spconv_triton", reason="needs crkd[gpu]")
+    torch.manual_seed(0)
+    coordinates = torch.nonzero(torch.rand(2, 24, 21, 11) < 0.1).cuda()
+    layers = torch.nn.Sequential(
+        SubmanifoldConv3d(5, 16),
+        SubmanifoldConv3d(16, 16),
+        SparseConv3d(16, 32, padding=(1, 1, 0)),
+        SparseConv3d(32, 8, (1, 1, 3), (1, 1, 2), (0, 0, 0)),
+    )
+    layers.cuda().train(training)
+    results = []
+    for choice in ("torch", "triton"):
+        monkeypatch.setenv(sparse_triton.SWITCH, choice)
+        layers.zero_grad()
+        features = torch.linspace(-1, 1, len(coordinates) * 5, device="cuda").view(-1, 5).requires_grad_()
+        with torch.autocast("cuda", dtype=torch.float16):
+            out = layers(SparseTensor.build(features, coordinates, (24, 21, 11), 2))
+        assert out.features.dtype == torch.float32
+        (
+            out.features * torch.linspace(-1, 1, out.features.numel(), device="cuda").view_as(out.features)
+        ).sum().backward()
+        gradients = [p.grad.clone() for p in layers.parameters()]
+        results.append([out.sites.coordinates, out.features.detach(), features.grad, *gradients])
+    for ours, library in zip(*results, strict=True):
+        torch.testing.assert_close(library, ours, rtol=1e-3, atol=1e-3)
 
 
 def test_suppression_is_identical():
