@@ -20,19 +20,20 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _comparable_maps(self) -> "Config":
-        teacher, student = self.teacher, self.student
-        if "msfd" in self.distill.losses or "reld" in self.distill.losses:
-            if teacher.fuser.channels != student.fuser.channels:
-                raise ValueError(
-                    "msfd and reld compare fused maps, so teacher.fuser.channels and student.fuser.channels must "
-                    "be equal, "
-                    f"found {teacher.fuser.channels} and {student.fuser.channels}"
-                )
-            both_cameras = "camera" in teacher.modalities and "camera" in student.modalities
-            if both_cameras and teacher.camera.view_transform.channels != student.camera.view_transform.channels:
-                raise ValueError(
-                    "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be "
-                    "equal, found "
-                    f"{teacher.camera.view_transform.channels} and {student.camera.view_transform.channels}"
-                )
+        teacher, student, msfd = self.teacher, self.student, self.distill.msfd
+        if "msfd" not in self.distill.losses:
+            return self
+        both_fused = len(teacher.modalities) == len(student.modalities) == 2
+        if msfd.fused_weight > 0 and both_fused and teacher.fuser.channels != student.fuser.channels:
+            raise ValueError(
+                "msfd compares fused maps, so teacher.fuser.channels and student.fuser.channels must be equal, "
+                f"found {teacher.fuser.channels} and {student.fuser.channels}"
+            )
+        both_cameras = "camera" in teacher.modalities and "camera" in student.modalities
+        ours, theirs = student.camera.view_transform.channels, teacher.camera.view_transform.channels
+        if msfd.camera_weight > 0 and both_cameras and ours != theirs:
+            raise ValueError(
+                "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be "
+                f"equal, found {theirs} and {ours}"
+            )
         return self

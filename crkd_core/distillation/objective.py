@@ -15,6 +15,7 @@ from crkd_core.distillation.csrd import csrd_loss
 from crkd_core.distillation.msfd import msfd_loss
 from crkd_core.distillation.precision import full_precision
 from crkd_core.distillation.reld import RelationAdapter, reld_loss, resample
+from crkd_core.distillation.requirements import check_terms
 from crkd_core.distillation.respd import respd_loss
 from crkd_core.distillation.targets import TeacherTargets, needed_terms
 from crkd_core.errors import ConfigError
@@ -103,8 +104,7 @@ def build_objective(
     """The objective of a configuration.
 
     No term is dropped silently: a loss in `config.losses` with a weight above zero either can be computed or is refused
-    here (given the detectors' configurations) or in the first step. CSRD needs a student with a calibrated radar; MSFD
-    on camera maps needs a camera in both.
+    here (given the detectors' configurations, see :func:`check_terms`) or in the first step.
 
     Args:
         config: losses and weights.
@@ -115,19 +115,7 @@ def build_objective(
     Raises:
         ConfigError: a term cannot be computed from the sensors of student and teacher.
     """
-    terms = needed_terms(config)
-    if "csrd" in terms and student is not None and not ("radar" in student.modalities and student.radar.calibration):
-        raise ConfigError(
-            "csrd teaches the radar activation, which needs radar among student.modalities and "
-            f"student.radar.calibration, found {', '.join(student.modalities)} with calibration "
-            f"{student.radar.calibration}; set these, or take csrd out of distill.losses"
-        )
-    for name, detector in (("student", student), ("teacher", teacher)):
-        if "msfd_camera" in terms and detector is not None and "camera" not in detector.modalities:
-            raise ConfigError(
-                f"msfd compares camera maps, but {name}.modalities are {', '.join(detector.modalities)}; "
-                "set distill.msfd.camera_weight to 0"
-            )
+    check_terms(config, grid, student, teacher)
     return DistillationObjective(config, grid, fused_channels)
 
 

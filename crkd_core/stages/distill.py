@@ -15,6 +15,7 @@ from crkd_core.config.schema import Config
 from crkd_core.config.train import RunConfig
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
@@ -65,6 +66,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     Raises:
         MissingArtifactError: prepared data, teacher targets or the run to start from are missing.
         StaleArtifactError: the targets were made with another teacher, grid or loss settings.
+        ConfigError: a loss needs a sensor that student or teacher does not have, or maps of another width.
     """
     student = _plan_student(request, workspace, progress)
     config, losses = student.config, student.losses
@@ -73,6 +75,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
     if teacher is not None:
         teacher.check_fits(prepared)
+        check_terms(config.distill, config.data.grid.build(), student.detector, teacher.detector_config)
     if losses and student.start is None:
         progress.warning(
             "the workspace has no plain student to start from, so the student starts from random weights; "

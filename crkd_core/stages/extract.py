@@ -11,11 +11,13 @@ import torch
 from crkd_core.artifacts.shards import ItemKey, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
+from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.data.samples import Batch
+from crkd_core.distillation.requirements import check_terms
 from crkd_core.distillation.targets import split_targets
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.progress import Progress, SilentProgress, Task
@@ -110,6 +112,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     Raises:
         MissingArtifactError: there is no teacher or nothing is prepared.
         StaleArtifactError: the teacher was trained on another grid than the configuration asks for.
+        ConfigError: a loss compares maps of a sensor that the teacher does not have.
     """
     began = time.monotonic()
     config = request.config
@@ -119,7 +122,9 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
     _check_teacher(teacher, config)
-    modalities = tuple(teacher.manifest.settings["detector"]["modalities"])
+    detector = DetectorConfig.model_validate(teacher.manifest.settings["detector"])
+    check_terms(config.distill, config.data.grid.build(), None, detector)
+    modalities = detector.modalities
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
     work = _Extraction(prepared, config, modalities)
     if request.plan:

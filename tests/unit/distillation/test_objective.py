@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from crkd_core.config.distill import CSRDConfig, DistillConfig, MSFDConfig, RelDConfig
-from crkd_core.config.models import DetectorConfig, RadarBranchConfig
+from crkd_core.config.models import CameraBranchConfig, DetectorConfig, RadarBranchConfig, ViewTransformConfig
 from crkd_core.distillation.csrd import csrd_loss
 from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.requirements import fused_channels
 from crkd_core.distillation.targets import build_targets
 from crkd_core.errors import ConfigError
 from crkd_core.models.outputs import DetectorOutput
@@ -123,7 +124,7 @@ def test_another_batch_or_grid_is_refused(random_output, small_grid, targets):
         build_objective(CONFIG, small_grid.with_cell(3.0), 8)(random_output(5), targets)
 
 
-def test_terms_that_sensors_cannot_give_are_refused_when_building(small_grid):
+def test_terms_that_sensors_cannot_give_are_refused_when_building(small_grid, paper_grid):
     camera, lidar = DetectorConfig(modalities=("camera",)), DetectorConfig(modalities=("lidar",))
     plain = DetectorConfig(modalities=("camera", "radar"))
     calibrated = DetectorConfig(modalities=("camera", "radar"), radar=RadarBranchConfig(calibration=True))
@@ -133,8 +134,23 @@ def test_terms_that_sensors_cannot_give_are_refused_when_building(small_grid):
     with pytest.raises(ConfigError, match=r"teacher\.modalities are lidar"):
         build_objective(CONFIG, small_grid, 8, student=calibrated, teacher=lidar)
     without_camera = CONFIG.model_copy(update={"msfd": MSFDConfig(camera_weight=0.0)})
-    objective = build_objective(without_camera, small_grid, 8, student=calibrated, teacher=lidar)
+    objective = build_objective(without_camera, paper_grid, 8, student=calibrated, teacher=lidar)
     assert objective.terms == ("csrd", "msfd_fused", "reld", "respd")
+
+
+def test_maps_of_another_width_are_refused_when_building(paper_grid):
+    """A camera alone has 80 channels, a LiDAR 2 heights of 128, a fuser 256."""
+    camera, teacher = DetectorConfig(modalities=("camera",)), DetectorConfig(modalities=("camera", "lidar"))
+    alone = CONFIG.model_copy(update={"losses": ("msfd", "reld", "respd")})
+    with pytest.raises(ConfigError, match=r"80 channels in the student \(camera\) and 256 .*fused_weight to 0"):
+        build_objective(alone, paper_grid, 80, student=camera, teacher=teacher)
+    camera_only = alone.model_copy(update={"msfd": MSFDConfig(fused_weight=0.0)})
+    objective = build_objective(camera_only, paper_grid, 80, student=camera, teacher=teacher)
+    assert objective.terms == ("msfd_camera", "reld", "respd")
+    narrow = camera.model_copy(update={"camera": CameraBranchConfig(view_transform=ViewTransformConfig(channels=64))})
+    with pytest.raises(ConfigError, match=r"64 channels in the student .*camera_weight to 0"):
+        build_objective(camera_only, paper_grid, 64, student=narrow, teacher=teacher)
+    assert [fused_channels(DetectorConfig(modalities=(one,)), paper_grid) for one in ("lidar", "radar")] == [256, 256]
 
 
 def test_the_state_holds_the_adapters_only(small_grid):
