@@ -10,7 +10,7 @@ POINT_NORM_MOMENTUM = 0.01
 
 
 class PointNorm(nn.BatchNorm1d):
-    """Batch normalisation of a list of feature vectors, which may be short.
+    """Batch normalisation of feature vectors [N, C] or [N, C, P], of which there may be few.
 
     Fewer than two vectors have no statistics: they are normalised by the running ones, so that a sample without
     points does not stop a training run.
@@ -20,7 +20,7 @@ class PointNorm(nn.BatchNorm1d):
         super().__init__(channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and len(x) < 2:
+        if self.training and x.numel() < 2 * self.num_features:
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
             )

@@ -19,7 +19,7 @@ from crkd_core.ops.voxelize import VoxelGrid, Voxels, voxelize_batch
 
 
 class PointLayer(nn.Module):
-    """Linear, batch norm and ReLU on every point."""
+    """Linear, batch norm and ReLU on every point, of a list [N, C] or of pillars [M, P, C]."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -28,7 +28,11 @@ class PointLayer(nn.Module):
         self.norm = PointNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.linear(x)).relu()
+        x = self.linear(x)
+        if x.dim() == 2:
+            return self.norm(x).relu()
+        # Channels first: on a CPU torch's batch statistics over rows lose two decimal digits.
+        return self.norm(x.transpose(1, 2).contiguous()).relu().transpose(1, 2)
 
 
 class PillarNet(nn.Module):
@@ -50,7 +54,7 @@ class PillarNet(nn.Module):
             empty = points.new_zeros((len(filled), points.shape[1]))
             return empty.scatter_reduce(0, rows, points, reduce="amax", include_self=True)
         slots = self.point_features(pillars) * filled[..., None]
-        return self.layers(slots.flatten(0, 1)).unflatten(0, filled.shape).amax(dim=1)
+        return self.layers(slots).amax(dim=1)
 
     def point_features(self, pillars: Voxels) -> Float[Tensor, "m p f"]:
         """Positions scaled to 0..1 over the grid, other features as measured, x and y from the pillar's centre (m)."""

@@ -1,14 +1,14 @@
 """Which runner takes which kind of case.
 
-A case belongs to the kind whose name its own contains: the longest one, where several do. Anything may stand before
-and after it (``lss_transform_2``, ``holdout_kd_lr``). The name that the recording gives itself counts if the file's
+A case belongs to the kind whose name its own contains: the first and longest one, where several do. Anything may
+stand before and after it (``lss_transform_2``, ``holdout_kd_lr``). The name that the recording gives itself counts if the file's
 does not say.
 """
 
 import re
 from collections.abc import Callable
 
-from . import augmenting, distill, head, loading, networks, outcomes, points, suppression, views
+from . import augmenting, detectors, distill, head, loading, networks, outcomes, points, suppression, views
 from .cases import GoldenCase
 from .comparison import Comparison
 
@@ -42,6 +42,8 @@ KINDS: dict[str, Runner] = {
     "results_to_nuscenes": outcomes.run_results,
     "lr_schedule": outcomes.run_schedule,
     "swin_checkpoint_convert": outcomes.run_checkpoint_conversion,
+    "e2e": detectors.run_detector,
+    "e2e_distill": detectors.run_distiller,
     "rotated_nms": suppression.run_rotated_nms,
     "kd_lr": distill.run_csrd,
     "kd_affinity": distill.run_reld,
@@ -54,7 +56,11 @@ KINDS: dict[str, Runner] = {
 def find_runner(case: GoldenCase) -> Runner | None:
     """The runner of a case; None for an unknown kind."""
     for name in (case.name, case.recorded_as):
-        kinds = [kind for kind in KINDS if re.search(rf"(?<![a-zA-Z0-9]){re.escape(kind)}(?![a-zA-Z0-9])", name)]
-        if kinds:
-            return KINDS[max(kinds, key=len)]
+        found = [
+            (match.start(), -len(kind), runner)
+            for kind, runner in KINDS.items()
+            for match in re.finditer(rf"(?<![a-zA-Z0-9]){kind}(?![a-zA-Z0-9])", name)
+        ]
+        if found:
+            return min(found, key=lambda place: place[:2])[2]
     return None

@@ -9,6 +9,8 @@ RULES = {
     "cell below the lower borders falls into the first one; in z this doubles the pooled range",
     "ambiguous": "left out: the cells that the recording itself marks as depending on a coordinate's last bit; behind "
     "them (after convolutions) the cells they reach. Whole detectors go on from the recorded value there",
+    "last-bit": "the published geometry is composed in single precision, ours in double; where that moves frustum "
+    "points or LiDAR pixels across a border, the runner gives our view transform the published rounding",
     "in-place": "the published call shifts or scales its caller's tensor; ours leaves it alone, and the recorded tensor "
     "is compared with what our module computes from it",
     "as-rectified": "the published fuser's first output is overwritten by its ReLU; compared with our rectified map",
@@ -35,6 +37,8 @@ RULES = {
     "official evaluation: the runner drops them",
     "planar-velocity": "left out: the vertical part of rotated velocities; nuScenes results have two components",
     "classifier-norm": "left out: the norm in front of the ImageNet classifier, which no returned map passes",
+    "noise-positions": "left out: the recording fills the tables of relative positions, which are passed through, with "
+    "noise; our import computes them and refuses others, so the runner gives it the true ones",
     "zero-gradient": "biases in front of batch norm in training mode: their gradient is zero but for rounding; compared "
     "with the scale of their layer's other gradients",
     "first-norm": "no neck uses the first Swin stage, so ours has no norm for it: the runner applies the recorded one",
