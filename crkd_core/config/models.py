@@ -217,6 +217,12 @@ class DetectorConfig(Section):
     fuser: FuserConfig = Field(default_factory=FuserConfig, description="fusion of two modality maps")
     decoder: DecoderConfig = Field(default_factory=DecoderConfig, description="BEV decoder")
     head: HeadConfig = Field(default_factory=HeadConfig, description="detection head")
+    norm_momentum: Positive = Field(
+        0.01,
+        le=1,
+        description="momentum of the batch norms over points, pillars, voxels and the SECOND-style pyramid; raise it for "
+        "runs of a few hundred steps, whose running statistics would lag behind",
+    )
 
     @model_validator(mode="after")
     def _known_modality_sets(self) -> "DetectorConfig":

@@ -12,6 +12,7 @@ from crkd_core.models.camera import CameraBranch
 from crkd_core.models.decoder import Decoder, SecondDecoder, build_decoder
 from crkd_core.models.fuser import ConvFuser, GatedFuser, build_fuser
 from crkd_core.models.head import CenterHead
+from crkd_core.models.layers import POINT_NORM_MOMENTUM
 from crkd_core.models.lidar import LidarBranch
 from crkd_core.models.outputs import BEVFeatures, DetectorOutput
 from crkd_core.models.radar import RadarBranch
@@ -84,7 +85,11 @@ def build_detector(config: DetectorConfig, data: DataConfig) -> Detector:
     decoder = build_decoder(fused_channels, config.decoder)
     width = config.head.shared_channels
     head = CenterHead(config.decoder.out_channels, width, width, config.head.heatmap_bias)
-    return Detector(camera, lidar, radar, fuser, fused_channels, decoder, head)
+    detector = Detector(camera, lidar, radar, fuser, fused_channels, decoder, head)
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.momentum == POINT_NORM_MOMENTUM:
+            module.momentum = config.norm_momentum
+    return detector
 
 
 def _loaded(value: _T | None, what: str) -> _T:
