@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     from crkd_core.simulation.config import SimulationConfig
 
 
-def simulation_config(
-    size: str, values: dict[str, Any], overrides: Sequence[str] | None = None
-) -> "SimulationConfig":
+def simulation_config(size: str, values: dict[str, Any], overrides: Sequence[str] | None = None) -> "SimulationConfig":
     """The world of a named size, some values and ``field=value`` overrides, of which the last wins.
 
     Raises:

@@ -18,12 +18,13 @@ DEFAULT_WORKSPACE = Path("crkd-demo")
 MODELS = {"teacher": "teacher", "plain": "plain student", "control": "control", "crkd": "distilled student"}
 """Run names in the order of the final table, and what the table calls them."""
 
+
 def demo(
     context: typer.Context,
     workspace: Annotated[
         Path, typer.Option("--workspace", "-w", help="Folder of the simulated data set and all artifacts.")
     ] = DEFAULT_WORKSPACE,
-    scenes: Annotated[int, typer.Option("--scenes", min=1, max=700, help="Training scenes.")] = 20,
+    scenes: Annotated[int, typer.Option("--scenes", min=1, max=700, help="Training scenes.")] = 16,
     samples: Annotated[int, typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.")] = 5,
     preset: Annotated[
         str,

@@ -14,8 +14,8 @@ WORLD_SIZES: dict[str, dict[str, str | int]] = {
     "full": {},
     "tiny": {
         "kind": "trainval",
-        "train_scenes": 20,
-        "val_scenes": 6,
+        "train_scenes": 16,
+        "val_scenes": 5,
         "samples_per_scene": 5,
         "image_width": 352,
         "image_height": 198,

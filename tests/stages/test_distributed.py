@@ -12,7 +12,17 @@ from tests.conftest import CHAIN_OVERRIDES
 def crkd(workspace, *arguments):
     overrides = [part for override in CHAIN_OVERRIDES for part in ("--set", override)]
     return subprocess.run(
-        [sys.executable, "-m", "crkd_cli", *arguments, "--workspace", str(workspace.root), "--preset", "tiny", *overrides],
+        [
+            sys.executable,
+            "-m",
+            "crkd_cli",
+            *arguments,
+            "--workspace",
+            str(workspace.root),
+            "--preset",
+            "tiny",
+            *overrides,
+        ],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
