@@ -62,7 +62,9 @@ class PillarNet(nn.Module):
             (self.grid.x_range_m, self.grid.y_range_m, self.grid.z_range_m), device=pillars.features.device
         )
         position, measured = pillars.features[..., :3], pillars.features[..., 3:]
-        centre = self.grid.to_metres(pillars.coordinates[:, 1:3].float() + 0.5)
+        # In this order the rounding is that of the published code, whose gradients a last bit here would change.
+        first_centre = position.new_tensor([lower + self.grid.cell_m / 2 for lower in self.grid.lower_m])
+        centre = pillars.coordinates[:, 1:3] * self.grid.cell_m + first_centre
         scaled = (position - ranges[:, 0]) / (ranges[:, 1] - ranges[:, 0])
         return torch.cat([scaled, measured, position[..., :2] - centre[:, None]], dim=-1)
 

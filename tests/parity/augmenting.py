@@ -38,9 +38,7 @@ def run_image_augmentation(comparison: Comparison) -> None:
             _check_pixels(comparison, key, _image(case, name, (width, height)))
             continue
         matrix = _image_matrix(case, name, (width, height))
-        comparison.check(
-            key, {"img_aug_matrix": matrix, "rot2x2": matrix[:2, :2], "trans2": matrix[:2, 3]}[output]
-        )
+        comparison.check(key, {"img_aug_matrix": matrix, "rot2x2": matrix[:2, :2], "trans2": matrix[:2, 3]}[output])
     for size, draw in case.config.items():
         if found := re.fullmatch(r"test_draw_(\d+)x(\d+)", size):
             _check_test_draw(comparison, size, (int(found[1]), int(found[2])), draw[0]["test_draw"])
@@ -59,9 +57,7 @@ def _image_matrix(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDAr
 def _image(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     crop, flip, rotation = _draw(case, name)
     source = Image.fromarray(case.arrays["in/image"])
-    return np.asarray(
-        transform_image(source, case.arrays[f"in/{name}/resize_dims"], crop[:2], size_px, flip, rotation)
-    )
+    return np.asarray(transform_image(source, case.arrays[f"in/{name}/resize_dims"], crop[:2], size_px, flip, rotation))
 
 
 def _check_pixels(comparison: Comparison, key: str, ours: NDArray[np.uint8]) -> None:
@@ -116,9 +112,7 @@ def _radar(comparison: Comparison, radar: NDArray[np.float32], matrix: NDArray[n
     return np.concatenate([moved, radar[:, _VALUES:]], axis=1)
 
 
-def _check_moved(
-    comparison: Comparison, prefix: str, inputs: dict[str, NDArray], matrix: NDArray[np.float64]
-) -> None:
+def _check_moved(comparison: Comparison, prefix: str, inputs: dict[str, NDArray], matrix: NDArray[np.float64]) -> None:
     case = comparison.case
     comparison.check(f"{prefix}lidar_aug_matrix", matrix)
     comparison.check(f"{prefix}points", _points(inputs["points"], matrix))
@@ -128,9 +122,7 @@ def _check_moved(
     comparison.check(f"{prefix}boxes", boxes_to_released(boxes, near_yaw))
 
 
-def _check_kept(
-    comparison: Comparison, prefix: str, inputs: dict[str, NDArray], matrix: NDArray[np.float64]
-) -> None:
+def _check_kept(comparison: Comparison, prefix: str, inputs: dict[str, NDArray], matrix: NDArray[np.float64]) -> None:
     case = comparison.case
     grid = _range(case)
     points = _points(inputs["points"], matrix)

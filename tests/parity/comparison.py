@@ -131,9 +131,7 @@ def _difference(
     key: str, ours: NDArray, theirs: NDArray, where: NDArray | None, tolerance: float, scale: float
 ) -> Difference:
     if ours.shape != theirs.shape:
-        return Difference(
-            key, np.inf, np.inf, False, f"has the shape {ours.shape}, and {theirs.shape} is recorded"
-        )
+        return Difference(key, np.inf, np.inf, False, f"has the shape {ours.shape}, and {theirs.shape} is recorded")
     if where is not None:
         chosen = np.broadcast_to(where, theirs.shape)
         ours, theirs = ours[chosen], theirs[chosen]

@@ -35,6 +35,7 @@ from .rounding import published_rounding
 from .views import unclear_cells
 
 _STUDENT = "_student"
+_DEEP_TOLERANCE = 5e-2
 
 
 def inputs_from_case(case: GoldenCase) -> SensorInputs:
@@ -261,19 +262,32 @@ class _DistillationStep:
                 self.comparison.check(key, value[:, ::c, ::x, ::y])
 
     def _check_gradients(self) -> None:
-        names = self.case.arrays["grad/norm_names"].tolist() if "grad/norm_names" in self.case else []
-        parameters = [self._parameter(name) for name in names]
-        if names:
-            norms = torch.stack([parameter.grad.norm() for parameter in parameters])
+        if "grad/norm_names" in self.case:
             self.comparison.require("grad/norm_names", True, "")
-            self.comparison.check("grad/norm_values", norms)
+            self._check_norms(self.case.arrays["grad/norm_names"].tolist())
         for key in self.case.keys("grad/param/"):
+            self.comparison.rule("deep-gradients")
             name = key.removeprefix("grad/param/")
-            scale = None
-            if self._is_bias_before_norm(name):
-                self.comparison.rule("zero-gradient")
-                scale = float(self._parameter(f"{name.removesuffix('bias')}weight").grad.abs().max())
-            self.comparison.check(key, self._parameter(name).grad, scale=scale)
+            scale = self._scale(name)
+            tolerance = _DEEP_TOLERANCE if scale is None else None
+            self.comparison.check(key, self._parameter(name).grad, scale=scale, tolerance=tolerance)
+
+    def _check_norms(self, names: list[str]) -> None:
+        """The norm of every parameter's gradient, each relative to itself."""
+        off = []
+        for name, recorded in zip(names, self.case["grad/norm_values"].tolist(), strict=True):
+            norm = float(self._parameter(name).grad.norm())
+            off.append(abs(norm - recorded) / max(recorded, self._scale(name) or 0.0, 1e-12))
+        worst = max(range(len(off)), key=off.__getitem__)
+        reason = f"the norm of {names[worst]} differs by {off[worst]:.3g}"
+        self.comparison.require("grad/norm_values", off[worst] <= _DEEP_TOLERANCE, reason, off[worst])
+
+    def _scale(self, published: str) -> float | None:
+        """For a bias in front of batch norm, the norm of its layer's weights' gradient; None for others."""
+        if not self._is_bias_before_norm(published):
+            return None
+        self.comparison.rule("zero-gradient")
+        return float(self._parameter(f"{published.removesuffix('bias')}weight").grad.norm())
 
     def _parameter(self, published: str) -> Tensor:
         adapter = our_adapter_name(published)
@@ -310,9 +324,7 @@ def _shifted(inputs: SensorInputs) -> list[Tensor]:
 
 
 def _sigmoided(head: HeadOutput) -> HeadOutput:
-    return HeadOutput(
-        tuple(replace(task, heatmap_logits=clipped_sigmoid(task.heatmap_logits)) for task in head.tasks)
-    )
+    return HeadOutput(tuple(replace(task, heatmap_logits=clipped_sigmoid(task.heatmap_logits)) for task in head.tasks))
 
 
 def _distill_config(model: dict) -> DistillConfig:

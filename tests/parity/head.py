@@ -106,7 +106,9 @@ def run_loss(comparison: Comparison) -> None:
     _check_head_gradients(comparison, head, "grad/")
 
 
-def check_detection_terms(comparison: Comparison, head: HeadOutput, tolerance: float | None = None) -> dict[str, Tensor]:
+def check_detection_terms(
+    comparison: Comparison, head: HeadOutput, tolerance: float | None = None
+) -> dict[str, Tensor]:
     """Compare the detection loss of these maps against the recorded ground truth; returns its terms."""
     comparison.rule("truncate")
     case = comparison.case
@@ -174,17 +176,13 @@ def run_get_boxes(comparison: Comparison) -> None:
         boxes, scores, channels = decode_peaks(output, grid, config.max_candidates)
         kept = (scores > config.score_threshold) & (boxes[..., :3].abs() <= limit).all(dim=2)
         for sample, chosen in enumerate(kept):
-            found = SampleDetections(
-                Boxes3D(boxes[sample][chosen]), scores[sample][chosen], channels[sample][chosen]
-            )
+            found = SampleDetections(Boxes3D(boxes[sample][chosen]), scores[sample][chosen], channels[sample][chosen])
             check_detections(comparison, f"out/decoded/task{index}/img{sample}/", found, centred=True)
     for sample, found in enumerate(decode_detections(head, grid, config)):
         check_detections(comparison, f"out/img{sample}/", found)
 
 
-def check_detections(
-    comparison: Comparison, prefix: str, found: SampleDetections, *, centred: bool = False
-) -> None:
+def check_detections(comparison: Comparison, prefix: str, found: SampleDetections, *, centred: bool = False) -> None:
     """Compare boxes, scores and labels in their order; rows of equal score may stand in any."""
     case = comparison.case
     if f"{prefix}boxes" not in case:

@@ -112,9 +112,7 @@ def run_dataset_info(comparison: Comparison) -> None:
         comparison.check(f"out/{name}", _from_quaternion(case, f"in/{name}"))
     cameras = range(len(case.series_of("in/cam", "/cam_intrinsic__f64")))
     lidar_from_camera = [_from_matrix(case, f"in/cam{index}/sensor2lidar") for index in cameras]
-    intrinsics = [
-        rigid_transform(rotation=case.arrays[f"in/cam{index}/cam_intrinsic__f64"]) for index in cameras
-    ]
+    intrinsics = [rigid_transform(rotation=case.arrays[f"in/cam{index}/cam_intrinsic__f64"]) for index in cameras]
     found = {
         "camera2lidar": lidar_from_camera,
         "lidar2camera": [inverse_rigid(matrix) for matrix in lidar_from_camera],

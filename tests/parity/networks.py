@@ -96,9 +96,7 @@ def run_backbone(comparison: Comparison) -> None:
     check_outputs(comparison, {str(index): found for index, found in enumerate(chosen)})
 
 
-def _swin_maps(
-    comparison: Comparison, module: SwinTransformer, state: dict[str, Tensor]
-) -> list[tuple[int, Tensor]]:
+def _swin_maps(comparison: Comparison, module: SwinTransformer, state: dict[str, Tensor]) -> list[tuple[int, Tensor]]:
     """The map of every stage; norms that the case does not have are neutral."""
     case = comparison.case
     for key in [key for key in state if key.endswith("relative_position_index")]:

@@ -12,6 +12,7 @@ from crkd_core.weights.parts import import_part
 from .cases import GoldenCase
 from .comparison import Comparison
 
+
 @dataclass(frozen=True)
 class Part:
     """One of our modules, and where it sits in a whole detector, there and here."""
