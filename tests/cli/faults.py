@@ -25,6 +25,7 @@ _PRELOADED = [
     "crkd_core.stages.distill",
     "crkd_core.stages.evaluate",
     "crkd_core.stages.visualize",
+    "torch._dynamo",  # the optimisers import it when first used
     "tensorboard.summary.writer.record_writer",
     "nuscenes.eval.detection.evaluate",
 ]
@@ -146,7 +147,11 @@ def _arrange(fault: Fault) -> None:
         atomic.explain_write_errors = announce
 
         def opened(event, details):
-            if event == "open" and wanted in os.path.basename(str(details[0])) and set("wa") & set(details[1] or ""):
+            if (
+                event == "open"
+                and wanted in os.path.basename(str(details[0]))
+                and set("wa") & set(str(details[1] or ""))
+            ):
                 fill()
 
         sys.addaudithook(opened)

@@ -17,7 +17,10 @@ GRID = "data.grid.x_range_m=[-43.2, 43.2]"
     [
         ("train.seeed=1", ("'train.seeed'", "did you mean 'seed'?")),
         ("train.teacher.epochs=many", ("'train.teacher.epochs'", "expected a valid integer", "found 'many'")),
-        ("train.teacher.batch_size=0", ("'train.teacher.batch_size'", "expected greater than or equal to 1", "found 0")),
+        (
+            "train.teacher.batch_size=0",
+            ("'train.teacher.batch_size'", "expected greater than or equal to 1", "found 0"),
+        ),
         ("train.teacher.learning_rate=nan", ("'train.teacher.learning_rate'", "found nan")),
         ("data=3", ("'data'", "expected a section of keys", "found 3")),
         ("data.grid.x_range_m=5", ("'data.grid.x_range_m'", "expected a list", "found 5")),
@@ -65,7 +68,11 @@ def test_a_wrong_config_file(refused, tmp_path, contents, words):
         (
             ("distill", "--teacher", "online", "--set", GRID),
             4,
-            ("train-teacher/teacher has another BEV grid: expected x_range_m", "found", "crkd train-teacher --name NEW"),
+            (
+                "train-teacher/teacher has another BEV grid: expected x_range_m",
+                "found",
+                "crkd train-teacher --name NEW",
+            ),
         ),
         (
             ("distill", "--losses", "none", "--init", "plain", "--set", "student.decoder.channels=[32, 64, 96]"),
@@ -119,7 +126,11 @@ def test_a_run_of_other_settings_is_in_the_way(crkd, refused, chain, tmp_path):
         (("evaluate", "--model", "x"), 4, ("'x'", "there is train-teacher/teacher, distill/plain, distill/crkd")),
         (("evaluate", "--model", "../x"), 4, ("'../x'",)),
         (("evaluate", "--split", "test"), 2, ("no split 'test'", "mini_train, mini_val")),
-        (("visualize", "--model", "plain"), 4, ("detections of plain on val", "crkd evaluate --model plain --split val")),
+        (
+            ("visualize", "--model", "plain"),
+            4,
+            ("detections of plain on val", "crkd evaluate --model plain --split val"),
+        ),
         (("visualize", "--split", "train"), 4, ("detections on train", "crkd evaluate --model MODEL --split train")),
         (("visualize", "--token", "abc"), 2, ("'abc' is no sample of mini_val", "--token")),
         (("train-teacher", "--device", "tpu"), 2, ("'tpu'", "expected auto, cpu, cuda")),
@@ -195,7 +206,7 @@ def test_an_unwritable_workspace(runner, evaluated, tmp_path, stage):
     workspace = evaluated.copy(tmp_path).workspace
     shutil.rmtree(workspace.root / "visualize")
     names = {"evaluate": ("--model", "plain", "--workers", "0"), "visualize": ()}.get(stage, ("--name", "n"))
-    folders = [path for path in (workspace.root, *workspace.root.iterdir())]
+    folders = [workspace.root, *workspace.root.iterdir()]
     try:
         for folder in folders:
             folder.chmod(0o555)

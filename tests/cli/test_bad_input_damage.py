@@ -85,25 +85,22 @@ def test_the_damaged_configuration_that_later_stages_keep_to(crkd, refused, eval
     assert path.read_bytes() == good
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("checkpoint.safetensors", ("the checkpoint", "cannot be used", "--no-resume")),
-        ("logs/metrics.parquet", ("the metrics of the unfinished run", "cannot be read", "--no-resume")),
-    ],
-)
-def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch, name, words):
+def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch):
     workspace = evaluated.copy(tmp_path).workspace
-    command = ("distill", "--name", "n", "-w", workspace.root)
+    command = ("train-teacher", "--name", "n", "-w", workspace.root)
     with monkeypatch.context() as patched:
         patched.setattr("crkd_core.stages.runs.write_trained", _stop)
         assert crkd(*command).code == 130
-    partial = workspace.root / "distill" / "n.partial"
-    damage(partial / name, "cut")
-    refused(4, (str(partial / name), *words), *command)
+    partial = workspace.root / "train-teacher" / "n.partial"
+    for file, words in (
+        ("logs/metrics.parquet", ("the metrics of the unfinished run", "cannot be read", "--no-resume")),
+        ("checkpoint.safetensors", ("the checkpoint", "cannot be used", "--no-resume")),
+    ):
+        damage(partial / file, "cut")
+        refused(4, (str(partial / file), *words), *command)
     assert crkd(*command, "--no-resume").code == 0
-    finished = [workspace.root / "distill" / run / "model.safetensors" for run in ("n", "crkd")]
-    assert finished[0].read_bytes() == finished[1].read_bytes()
+    again, first = (workspace.root / "train-teacher" / run / "model.safetensors" for run in ("n", "teacher"))
+    assert again.read_bytes() == first.read_bytes()
 
 
 def _stop(*_):

@@ -114,15 +114,6 @@ def test_a_truncated_sensor_file(refused, world, channel, size, words):
     refused(3, (*words, path.name), "prepare", "--nuscenes", world)
 
 
-def test_a_truncated_radar_file_in_a_worker_process(runner, world):
-    path = first_file(world, "RADAR_FRONT")
-    path.write_bytes(path.read_bytes()[:900])
-    ended = runner.run("prepare", "--nuscenes", world, "--processes", "2")
-    assert ended.code == 3
-    assert ended.err.splitlines()[-1].startswith(f"error: the radar file {path} is truncated")
-    assert "Traceback" not in ended.err
-
-
 def test_scenes_of_no_split(refused, world):
     path = table(world, "scene")
     path.write_text(path.read_text().replace("scene-", "street-"))

@@ -1,0 +1,263 @@
+"""A full disk, Ctrl-C and SIGKILL at every stage: nothing is lost, and the same command ends with the same result."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from crkd_cli.progress import _PlainTask
+from crkd_core.artifacts import atomic
+from crkd_core.artifacts.manifest import read_manifest
+from tests.cli.faults import Fault
+from tests.cli.refusals import snapshot
+
+COMMANDS = {
+    "prepare": ("prepare", "--name"),
+    "train-teacher": ("train-teacher", "--name"),
+    "extract-teacher": ("extract-teacher", "--name"),
+    "distill": ("distill", "--name"),
+    "evaluate": ("evaluate", "--workers", "0", "--model"),
+    "visualize": ("visualize", "--samples", "1", "--model"),
+}
+# What the chain holds of every stage, and the last word of the command that makes it.
+MADE = {
+    "prepare": ("prepare/v1.0-sim-mini", "v1.0-sim-mini"),
+    "train-teacher": ("train-teacher/teacher", "teacher"),
+    "extract-teacher": ("extract-teacher/targets", "targets"),
+    "distill": ("distill/crkd", "crkd"),
+    "evaluate": ("evaluate/crkd-val", "crkd"),
+    "visualize": ("visualize/val", "crkd"),
+}
+
+
+class Stage:
+    """A stage in a workspace that has everything before it.
+
+    Its command makes anew what the chain has: under another name, or in its place (`forced`). Evaluations and pictures
+    have no names of their own: those of the chain are removed first.
+    """
+
+    def __init__(self, evaluated, folder: Path, name: str, forced: bool = False) -> None:
+        made, word = MADE[name]
+        self.expected = _checksums(evaluated.workspace.root / made)
+        self.root = evaluated.copy(folder).workspace.root
+        self.result = self.root / made
+        nuscenes = ("--nuscenes", evaluated.nuscenes) if name == "prepare" else ()
+        self.command = [*COMMANDS[name], word, *nuscenes, "-w", self.root]
+        if forced:
+            self.command.append("--force")
+        elif name in ("evaluate", "visualize"):
+            shutil.rmtree(self.result)
+        else:
+            self.command[len(COMMANDS[name])] = "again"
+            self.result = self.result.with_name("again")
+        self.before = snapshot(self.root)
+
+    def check_nothing_lost(self) -> None:
+        assert snapshot(self.root) == self.before
+        assert not list(self.root.rglob("*.writing"))
+
+    def check_result(self) -> None:
+        assert _checksums(self.result) == self.expected
+        left = [path.name for path in self.root.rglob("*") if path.name.endswith((".partial", ".replaced", ".writing"))]
+        assert left == []
+        assert not (self.result / "checkpoint.safetensors").exists()
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    return {path: file.sha256 for path, file in manifest.files.items() if not path.startswith("logs/")}
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """``interrupt({"file": NAME})`` or ``interrupt({"step": N})``: Ctrl-C once that is written or reported."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    flush, advance, wanted = atomic._flush, _PlainTask.advance, {}
+
+    def press() -> None:
+        wanted.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def flush_and_press(path):
+        flush(path)
+        if "file" in wanted and wanted["file"] in path.name:
+            press()
+
+    def advance_and_press(self, steps=1, **fields):
+        advance(self, steps, **fields)
+        if "step" in wanted:
+            wanted["step"] -= steps
+            if wanted["step"] <= 0:
+                press()
+
+    monkeypatch.setattr(atomic, "_flush", flush_and_press)
+    monkeypatch.setattr(_PlainTask, "advance", advance_and_press)
+    yield wanted.update
+    signal.signal(signal.SIGINT, old)
+
+
+def check_calm(ended) -> None:
+    assert ended.code == 130, ended.err
+    assert ended.out == ""
+    assert ended.err.splitlines()[-1].startswith(
+        "Stopped. What was finished is kept; the same command continues: crkd "
+    )
+    assert "Traceback" not in ended.err
+    assert "error" not in ended.err
+
+
+# One after the other in the same run: every time the command is stopped a little later than the time before.
+MOMENTS = {
+    "prepare": [{"file": "request"}, {"file": "shard-00001"}, {"file": "annotations"}, {"file": "manifest"}],
+    "train-teacher": [{"step": 1}, {"file": "checkpoint"}, {"file": "model"}, {"file": "manifest"}],
+    "extract-teacher": [{"step": 2}, {"file": "shard-00001"}, {"file": "index"}, {"file": "manifest"}],
+    "distill": [{"file": "metrics"}, {"file": "checkpoint"}, {"step": 1}],
+    "evaluate": [{"step": 1}, {"file": "submission"}, {"file": "detections"}, {"step": 2}, {"file": "metrics"}],
+    "visualize": [{"file": "000-"}, {"file": "index"}, {"file": "manifest"}],
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_ctrl_c(crkd, interrupt, evaluated, tmp_path, name):
+    stage = Stage(evaluated, tmp_path, name)
+    for moment in MOMENTS[name]:
+        interrupt(moment)
+        check_calm(crkd(*stage.command))
+        stage.check_nothing_lost()
+    assert crkd(*stage.command).code == 0
+    stage.check_result()
+
+
+@pytest.mark.parametrize("name", ["prepare", "extract-teacher", "evaluate", "visualize"])
+def test_ctrl_c_while_what_is_there_is_made_anew(crkd, interrupt, evaluated, tmp_path, name):
+    stage = Stage(evaluated, tmp_path, name, forced=True)
+    interrupt({"file": "manifest"})
+    check_calm(crkd(*stage.command))
+    stage.check_nothing_lost()
+    stage.command.remove("--force")
+    assert crkd(*stage.command).code == 0
+    assert _checksums(stage.result) == stage.expected
+
+
+SIMULATE = (
+    *("simulate", "--size", "tiny", "--kind", "mini", "--scenes", "1", "--val-scenes", "1", "--samples", "1"),
+    *("--set", "image_width=160", "--set", "image_height=90", "--set", "lidar_azimuth_steps=90"),
+    *("--set", "lidar_sweeps_per_key_frame=1", "--set", "radar_sweeps_per_key_frame=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory) -> dict[str, str]:
+    """Checksums of the world of :data:`SIMULATE`."""
+    from crkd_cli.app import app
+    from crkd_cli.session import Session
+
+    out = tmp_path_factory.mktemp("simulated") / "world"
+    app(args=[*SIMULATE, "--out", str(out), "--quiet"], prog_name="crkd", obj=Session(), standalone_mode=False)
+    return snapshot(out)
+
+
+def test_ctrl_c_in_a_simulation(crkd, interrupt, simulated, tmp_path):
+    for moment in ({"file": "simulation"}, {"step": 1}, {"file": "scene-0061"}, {"file": "sample.json"}):
+        interrupt(moment)
+        check_calm(crkd(*SIMULATE, "--out", "world"))
+        assert not (tmp_path / "world").exists()
+    assert crkd(*SIMULATE, "--out", "world").code == 0
+    assert snapshot(tmp_path) == {f"world/{path}": digest for path, digest in simulated.items()}
+
+
+def check_full(ended, file: str) -> None:
+    assert ended.code == 5, ended.err
+    assert ended.out == ""
+    said = ended.err.splitlines()[-1]
+    assert said.startswith("error: ")
+    assert file in said.split(" could not be written: ")[0]
+    assert "no space is left on the disk; what was there before is unchanged" in said
+    assert said.endswith("run the same command again: it continues.")
+    for word in ("Traceback", "bug", "Errno", "Exception"):
+        assert word not in ended.err, ended.err
+
+
+# In the order in which they are written: every run continues from the one before.
+WRITTEN = {
+    "prepare": ["request.json", "shard-00001.safetensors", "index.parquet", "samples.parquet", "manifest.json"],
+    "train-teacher": ["tfevents", "checkpoint.safetensors", "model.safetensors"],
+    "extract-teacher": ["shard-00001.safetensors", "index.parquet"],
+    "distill": ["metrics.parquet", "manifest.json"],
+    "evaluate": ["submission.json", "detections.parquet", "metrics.json"],
+    "visualize": [".png", "index.html"],
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_full_disk(runner, evaluated, tmp_path, name):
+    stage = Stage(evaluated, tmp_path, name)
+    for file in WRITTEN[name]:
+        check_full(runner.run(*stage.command, fault=Fault(full_when_writing=file)), file)
+        stage.check_nothing_lost()
+    assert runner.run(*stage.command).code == 0
+    stage.check_result()
+
+
+def test_a_full_disk_while_what_is_there_is_made_anew(runner, evaluated, tmp_path):
+    stage = Stage(evaluated, tmp_path, "train-teacher", forced=True)
+    check_full(runner.run(*stage.command, fault=Fault(full_when_writing="model.safetensors")), "model.safetensors")
+    stage.check_nothing_lost()
+
+
+def test_a_full_disk_in_a_simulation(runner, simulated, tmp_path):
+    command = (*SIMULATE, "--out", "world")
+    for file in (".jpg", ".pcd.bin", "scene-0103", "sample_data.json"):
+        ended = runner.run(*command, fault=Fault(full_when_writing=file))
+        check_full(ended, "world.partial")
+        assert not (tmp_path / "world").exists()
+    assert runner.run(*command).code == 0
+    assert snapshot(tmp_path) == {f"world/{path}": digest for path, digest in simulated.items()}
+
+
+def test_a_full_disk_in_worker_processes(runner, evaluated, tmp_path):
+    fault = Fault(full_when_writing="", file_bytes=20_000)
+    ended = runner.run(*SIMULATE, "--out", "world", "--processes", "2", fault=fault)
+    check_full(ended, "world.partial")
+    stage = Stage(evaluated, tmp_path, "prepare")
+    check_full(runner.run(*stage.command, "--processes", "2", fault=fault), "shard-0000")
+    stage.check_nothing_lost()
+
+
+@pytest.mark.parametrize(("name", "flushes"), [("train-teacher", 6), ("extract-teacher", 4)])
+def test_sigkill(runner, evaluated, tmp_path, name, flushes):
+    stage = Stage(evaluated, tmp_path, name)
+    ended = runner.run(*stage.command, fault=Fault(kill_at_flush=flushes))
+    assert ended.code == -signal.SIGKILL
+    assert snapshot(stage.root) == stage.before
+    assert runner.run(*stage.command).code == 0
+    stage.check_result()
+
+
+def test_ctrl_c_reaches_worker_processes_too(start_python, chain, tmp_path):
+    arguments = ("prepare", "--nuscenes", str(chain.nuscenes), "--processes", "2")
+    process = start_python("-m", "crkd_cli", *arguments, start_new_session=True)
+    assert process.stderr is not None
+    while not process.stderr.readline().startswith("radar"):
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert [line.partition(".")[0] for line in err.splitlines()] == ["Stopped"]
+    assert not (tmp_path / "crkd-workspace" / "prepare" / "v1.0-sim-mini").exists()
+
+
+def test_a_loader_process_that_is_killed(crkd, evaluated, tmp_path, monkeypatch):
+    stage = Stage(evaluated, tmp_path, "train-teacher")
+    monkeypatch.setattr("crkd_core.data.dataset.read_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    ended = crkd(*stage.command, "--set", "train.workers=1")
+    assert ended.code == 1
+    said = ended.err.splitlines()[-1]
+    assert said.startswith("error: a process that reads sensor files was ended from outside")
+    assert "--set train.workers=N" in said
+    stage.check_nothing_lost()
