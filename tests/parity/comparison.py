@@ -4,7 +4,7 @@ With the recorded values r, ours o, and the largest recorded magnitude ``s = max
 
 - their shapes are equal, and NaN and infinite values stand in the same places,
 - ``max |o - r| <= t s``, and
-- every element has ``|o - r| <= t |r| + t s / 10``,
+- every element has ``|o - r| <= t |r| + t s / 2``,
 
 with t = 1e-4 for maps, losses and running statistics and 1e-3 for gradients. Integers and truth values (voxel order,
 indices, kept boxes, labels) must be equal.
@@ -145,5 +145,5 @@ def _difference(
     magnitude, off = np.abs(theirs[finite]), np.abs(ours[finite] - theirs[finite])
     scale = max(float(magnitude.max(initial=0.0)), scale, _SMALLEST_SCALE)
     absolute = float(off.max(initial=0.0))
-    each = bool((off <= tolerance * magnitude + tolerance * scale / 10).all())
+    each = bool((off <= tolerance * (magnitude + scale / 2)).all())
     return Difference(key, absolute, absolute / scale, each and absolute <= tolerance * scale)

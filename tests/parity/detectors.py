@@ -15,7 +15,6 @@ from crkd_core.distillation.objective import DistillationObjective, build_object
 from crkd_core.distillation.respd import box_term, heatmap_term
 from crkd_core.distillation.targets import TeacherTargets, build_targets
 from crkd_core.evaluation.decode import decode_detections
-from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import Detector, build_detector
@@ -40,9 +39,10 @@ _DEEP_TOLERANCE = 5e-2
 
 def inputs_from_case(case: GoldenCase) -> SensorInputs:
     """Recorded sensor data and calibration."""
+    with_camera = "in/img" in case
     return SensorInputs(
-        images=case["in/img"] if "in/img" in case else None,
-        rig=rig_from_case(case) if "in/img" in case else None,
+        images=case["in/img"] if with_camera else None,
+        rig=rig_from_case(case) if with_camera else None,
         lidar=case.series("in/points") or None,
         radar=case.series("in/radar") or None,
         bev_augmentation=case["in/lidar_aug_matrix"],

@@ -1,8 +1,8 @@
 """Which runner takes which kind of case.
 
 A case belongs to the kind whose name its own contains: the first and longest one, where several do. Anything may
-stand before and after it (``lss_transform_2``, ``holdout_kd_lr``). The name that the recording gives itself counts if the file's
-does not say.
+stand before and after it (``lss_transform_2``, ``holdout_kd_lr``). The name that the recording gives itself counts if
+the file's does not say.
 """
 
 import re

@@ -7,7 +7,6 @@ configuration of a case and never assumed.
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from crkd_core.config.classes import HEAD_TASKS

@@ -11,7 +11,7 @@ RULES = {
     "them (after convolutions) the cells they reach. Whole detectors go on from the recorded value there",
     "last-bit": "the published geometry is composed in single precision, ours in double; where that moves frustum "
     "points or LiDAR pixels across a border, the runner gives our view transform the published rounding",
-    "in-place": "the published call shifts or scales its caller's tensor; ours leaves it alone, and the recorded tensor "
+    "in-place": "the published call shifts or scales its caller's tensor; ours leaves it alone, and what was recorded "
     "is compared with what our module computes from it",
     "as-rectified": "the published fuser's first output is overwritten by its ReLU; compared with our rectified map",
     "released-masks": "option (distill.msfd.mask = released): the published rectangles shrink with the box's angle",
@@ -39,9 +39,9 @@ RULES = {
     "classifier-norm": "left out: the norm in front of the ImageNet classifier, which no returned map passes",
     "noise-positions": "left out: the recording fills the tables of relative positions, which are passed through, with "
     "noise; our import computes them and refuses others, so the runner gives it the true ones",
-    "zero-gradient": "biases in front of batch norm in training mode: their gradient is zero but for rounding; compared "
+    "zero-gradient": "biases in front of batch norm in training mode have no gradient but for rounding; compared "
     "with the scale of their layer's other gradients",
-    "deep-gradients": "tolerance 5e-2: through a whole distiller in training mode rounding alone (another convolution "
+    "deep-gradients": "tolerance 5e-2: in a whole distiller in training mode rounding alone (another convolution "
     "algorithm, inputs disturbed by 1e-7) moves gradients by up to 2e-2; those of every part are compared to 1e-3 in "
     "cases of their own",
     "first-norm": "no neck uses the first Swin stage, so ours has no norm for it: the runner applies the recorded one",
