@@ -120,6 +120,10 @@ NuscenesOption = Annotated[
     Path | None,
     typer.Option("--nuscenes", help="Folder of the sensor files, if it has moved since crkd prepare."),
 ]
+CompileOption = Annotated[
+    bool,
+    typer.Option("--compile", help="The same as --set train.compile=true.", rich_help_panel=_MACHINE_PANEL),
+]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Make it again and replace what is there.", rich_help_panel=_RUN_PANEL)
 ]

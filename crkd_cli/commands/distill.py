@@ -81,6 +81,7 @@ def distill(
     device: options.DeviceOption = "auto",
     gpus: options.GpusOption = None,
     processes: options.ProcessesOption = None,
+    compile_dense: options.CompileOption = False,
     force: options.ForceOption = False,
     resume: options.ResumeOption = True,
     quiet: options.QuietOption = False,
@@ -93,7 +94,8 @@ def distill(
     session = session_of(context)
     store = session.workspace(workspace)
     names = parse_losses(losses)
-    resolved = session.config(store, preset, config, overrides)
+    chosen = [*(overrides or []), *(["train.compile=true"] if compile_dense else [])]
+    resolved = session.config(store, preset, config, chosen)
     from crkd_cli.relaunch import spread
 
     device = spread(session, device, gpus, processes)

@@ -20,6 +20,7 @@ def train_teacher(
     device: options.DeviceOption = "auto",
     gpus: options.GpusOption = None,
     processes: options.ProcessesOption = None,
+    compile_dense: options.CompileOption = False,
     force: options.ForceOption = False,
     resume: options.ResumeOption = True,
     quiet: options.QuietOption = False,
@@ -31,7 +32,8 @@ def train_teacher(
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    resolved = session.config(store, preset, config, overrides)
+    chosen = [*(overrides or []), *(["train.compile=true"] if compile_dense else [])]
+    resolved = session.config(store, preset, config, chosen)
     from crkd_cli.relaunch import spread
 
     device = spread(session, device, gpus, processes)

@@ -220,8 +220,8 @@ class DetectorConfig(Section):
     norm_momentum: Positive = Field(
         0.01,
         le=1,
-        description="momentum of the batch norms over points, pillars, voxels and the SECOND-style pyramid; raise it for "
-        "runs of a few hundred steps, whose running statistics would lag behind",
+        description="momentum of the batch norms over points, pillars, voxels and the SECOND-style pyramid; raise it "
+        "for runs of a few hundred steps, whose running statistics would lag behind",
     )
 
     @model_validator(mode="after")

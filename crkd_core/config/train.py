@@ -45,6 +45,10 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="autocast type; auto: bf16 where the GPU has it, else fp16 on a GPU, fp32 on a CPU"
     )
+    compile: bool = Field(
+        False,
+        description="compile the trained detector's dense parts (torch.compile): a slow first step, faster ones after",
+    )
     checkpoint_every_epochs: PositiveInt = Field(1, description="epochs between checkpoints")
     checkpoint_every_minutes: Positive = Field(10.0, description="minutes between checkpoints within an epoch")
     workers: int = Field(4, ge=0, description="loader processes of each training process")

@@ -19,6 +19,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.data.samples import Batch
 from crkd_core.data.sampling import TrainingSampler
+from crkd_core.models.compiling import check_compiler, compile_dense_parts
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
@@ -27,7 +28,7 @@ from crkd_core.training.loop import Trainer, TrainingPlan
 from crkd_core.training.trained import write_trained
 
 # Settings that change how a run computes, not what: they may differ when it is continued.
-_INCIDENTAL = {"workers", "checkpoint_every_epochs", "checkpoint_every_minutes"}
+_INCIDENTAL = {"compile", "workers", "checkpoint_every_epochs", "checkpoint_every_minutes"}
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,12 @@ def run_training(
     Raises:
         TrainingError: the loss is no longer finite.
         StaleArtifactError: another run of that name is in the way.
+        ConfigError: it is to be compiled, and there is no compiler that works.
     """
     began = time.monotonic()
     with process_group(device) as processes:
+        if spec.config.train.compile:
+            check_compiler(processes.device)
         how = {
             "command": spec.command,
             "settings": spec.settings(processes.size),
@@ -150,7 +154,10 @@ def run_training(
                 train=spec.config.train,
                 processes=processes,
             )
-            trainer = Trainer(build_step(detector, processes.device), plan)
+            step = build_step(detector, processes.device)
+            if spec.config.train.compile:
+                compile_dense_parts(detector)
+            trainer = Trainer(step, plan)
             if trainer.first_step:
                 progress.message(f"continuing {spec.name} at step {trainer.first_step} of {plan.total_steps}")
             losses = trainer.fit(progress)

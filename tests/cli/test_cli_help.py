@@ -22,9 +22,9 @@ FLAGS = {
     | _REDO
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
-    "train-teacher": _TRAINING,
+    "train-teacher": _TRAINING | {"--compile"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan"},
-    "distill": _TRAINING | {"--losses", "--teacher", "--targets", "--init"},
+    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init"},
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}

@@ -1,0 +1,46 @@
+"""Compares a tiny detector with itself compiled; prints "equal", or "no compiler: ..." where none works.
+
+A script of its own, because shape checks are enforced within pytest and compilers cannot look through them.
+"""
+
+import sys
+
+import torch
+from unit.models.test_detector import TINY_DATA, tiny_config, tiny_inputs
+
+from crkd_core.errors import ConfigError
+from crkd_core.models.compiling import check_compiler, compile_dense_parts
+from crkd_core.models.detector import build_detector
+
+
+def main(backend: str) -> None:
+    """Compile all dense parts with a quick backend, or only the fuser with the real, slow one."""
+    if backend == "inductor":
+        try:
+            check_compiler(torch.device("cpu"))
+        except ConfigError as error:
+            print(f"no compiler: {error}")
+            return
+    torch.manual_seed(0)
+    detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA)
+    names, inputs = list(detector.state_dict()), tiny_inputs()
+    # Training mode on purpose: batch statistics are what a run computes. Running ones do not change its outputs.
+    with torch.no_grad():
+        expected = detector(inputs)
+        if backend == "inductor":
+            detector.fuser.compile(dynamic=False)
+        else:
+            compile_dense_parts(detector, backend)
+        found = detector(inputs)
+    assert list(detector.state_dict()) == names
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (5 if backend != "inductor" else 2)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    torch.testing.assert_close(found.features.fused, expected.features.fused, rtol=1e-4, atol=1e-5)
+    for ours, eager in zip(found.head.tasks, expected.head.tasks, strict=True):
+        torch.testing.assert_close(ours.heatmap_logits, eager.heatmap_logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.regression, eager.regression, rtol=1e-4, atol=1e-5)
+    print("equal")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
