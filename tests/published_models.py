@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from golden_cases import FOLDER
 from torch import Tensor
 
 from crkd_core.config import load_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.stages.distill import without_calibration
+from tests.parity.cases import CASES, GOLDENS, GoldenCase, read_case
 
 MODELS = ("teacher_r50", "teacher_swint", "student_r50", "student_swint", "distill_r50", "distill_swint")
 _CONSTANTS = ("vtransform.dx", "vtransform.bx", "vtransform.nx", "vtransform.frustum")
@@ -57,13 +57,21 @@ class PublishedModel:
 
 def load_model(name: str) -> PublishedModel:
     """A recorded key list; skips the test if it is not there."""
-    path = FOLDER / "keys" / f"{name}.json"
+    path = GOLDENS / "keys" / f"{name}.json"
     if not path.is_file():
         pytest.skip(f"the recorded keys of {name} are not beside the repository")
     recorded = json.loads(path.read_text())
     shapes = {key: tuple(shape) for key, shape, *_ in recorded["keys"]}
     types = {key: getattr(torch, kind.removeprefix("torch.")) for key, _, kind, *_ in recorded["keys"]}
     return PublishedModel(name, shapes, types, recorded["meta"])
+
+
+def load_case(name: str) -> GoldenCase:
+    """A recorded case; skips the test if it is not there."""
+    path = CASES / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip(f"the recorded case {name} is not beside the repository")
+    return read_case(path)
 
 
 def random_state(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, torch.dtype] | None = None) -> dict:

@@ -5,13 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from golden_cases import boxes_from_released, load_case
 from nuscenes_factory import write_folder
 from torch.utils.data import DataLoader
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig, GridConfig
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.points import training_boxes
@@ -139,36 +137,6 @@ def test_unknown_velocities_are_zero(world):
     alone = SampleDataset(world[1], world[1].tokens("val"), DATA, ("radar",), bev=BEV, seed=0)[(0, 0)]
     assert torch.isnan(world[1].annotations(world[1].tokens("val")[0]).boxes.velocity).all()
     assert (alone.boxes.velocity == 0).all()
-
-
-def test_labels_are_those_of_the_published_data_set():
-    case = load_case("dataset_info")
-    names = case.config["names"]
-    boxes = torch.from_numpy(
-        np.concatenate([case.arrays["in/gt_boxes__f64"], case.arrays["in/gt_velocity__f64"]], axis=1)
-    )
-    boxes = boxes.float()
-    boxes[:, 2] -= boxes[:, 5] / 2
-    known = [index for index, name in enumerate(names) if name in DETECTION_CLASSES]
-    count = len(known)
-    annotations = Annotations(
-        tokens=[""] * count,
-        instances=[""] * count,
-        boxes=boxes_from_released(boxes[known]),
-        labels=torch.tensor([DETECTION_CLASSES.index(names[index]) for index in known]),
-        translation=np.zeros((count, 3)),
-        rotation=np.zeros((count, 4)),
-        velocity=np.zeros((count, 3)),
-        visibility=np.zeros(count, np.int8),
-        lidar_points=case.arrays["in/valid_flag"][known].astype(np.int32),
-        radar_points=np.zeros(count, np.int32),
-        attributes=[""] * count,
-    )
-    ours, labels = training_boxes(annotations, np.eye(4), GridConfig(), require_points=True)
-    kept = case.arrays["out/gt_labels_3d"] >= 0
-    published = boxes_from_released(case["out/gt_bboxes_3d"][kept]).wrapped()
-    assert labels.tolist() == case.arrays["out/gt_labels_3d"][kept].tolist()
-    assert torch.allclose(ours.tensor, published.tensor, atol=1e-5)
 
 
 def test_boxes_whose_centre_is_on_the_border_are_out(world):

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,35 +11,6 @@ from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput, TaskOutput
-
-GOLDENS = Path(__file__).resolve().parents[4] / "shared" / "goldens" / "cases"
-
-
-@pytest.fixture
-def golden() -> Callable[[str], dict[str, Tensor]]:
-    """Loads one recorded case; boxes in it have the released yaw and bottom centres."""
-
-    def load(name: str) -> dict[str, Tensor]:
-        path = GOLDENS / f"{name}.npz"
-        if not path.exists():
-            pytest.skip(f"the recorded values {path} are not here")
-        with np.load(path) as arrays:
-            return {key: torch.as_tensor(arrays[key]) for key in arrays.files}
-
-    return load
-
-
-@pytest.fixture
-def from_released_boxes() -> Callable[[Tensor], Boxes3D]:
-    """Our boxes from recorded ones: gravity centres and counter-clockwise yaw to the length axis."""
-
-    def convert(released: Tensor) -> Boxes3D:
-        tensor = released.clone()
-        tensor[:, 2] += released[:, 5] / 2
-        tensor[:, 6] = -released[:, 6] - math.pi / 2
-        return Boxes3D(tensor)
-
-    return convert
 
 
 @pytest.fixture

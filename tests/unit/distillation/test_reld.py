@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crkd_core.config.distill import RelDConfig
-from crkd_core.distillation.reld import RelationAdapter, affinity, reld_loss, resample
+from crkd_core.distillation.reld import affinity, reld_loss, resample
 from crkd_core.errors import ConfigError
 
 CONFIG = RelDConfig(scales=(4, 2))
@@ -81,37 +81,3 @@ def test_other_scales_and_batches_are_refused():
         reld_loss(resample(student, (4, 2)), resample(teacher, (4,)), CONFIG)
     with pytest.raises(ConfigError, match=r"\(1, 4, 4\)"):
         reld_loss(resample(student, (4,)), resample(teacher[:1], (4,)), CONFIG)
-
-
-def _golden_loss(case, adapters):
-    config = RelDConfig()
-    student = case["in/student"].requires_grad_()
-    maps = resample(student, config.scales)
-    if adapters is not None:
-        maps = tuple(adapter(part) for adapter, part in zip(adapters, maps))
-    loss = reld_loss(maps, resample(case["in/teacher"], config.scales), config)
-    loss.backward()
-    torch.testing.assert_close(loss, case["out/loss"], rtol=1e-5, atol=0)
-    torch.testing.assert_close(config.weight * loss, case["out/scaled_as_distiller"], rtol=1e-5, atol=0)
-    peak = case["grad/student"].abs().max().item()
-    torch.testing.assert_close(student.grad, case["grad/student"], rtol=1e-3, atol=1e-4 * peak)
-
-
-def test_agrees_with_the_published_implementation_without_adapters(golden):
-    _golden_loss(golden("kd_affinity_noadapt"), None)
-
-
-def test_agrees_with_the_published_implementation_with_adapters(golden):
-    case = golden("kd_affinity_adapt")
-    adapters = [RelationAdapter(3) for _ in range(4)]
-    for index, adapter in enumerate(adapters):
-        prefix = f"param/adapt_modules.{index}.conv_channel_layer."
-        adapter.load_state_dict(
-            {key.removeprefix(prefix): value for key, value in case.items() if key.startswith(prefix)}
-        )
-    _golden_loss(case, adapters)
-    for index, adapter in enumerate(adapters):
-        for name, parameter in adapter.named_parameters():
-            expected = case[f"grad/param/adapt_modules.{index}.conv_channel_layer.{name}"]
-            peak = expected.abs().max().item()
-            torch.testing.assert_close(parameter.grad, expected, rtol=1e-3, atol=1e-4 * peak)

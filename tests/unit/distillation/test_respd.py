@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.distill import RespDConfig
 from crkd_core.distillation.respd import (
     box_term,
@@ -19,14 +18,6 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
 CONFIG = RespDConfig()
-FIELDS = {
-    "heatmap": "heatmap_logits",
-    "reg": "offset",
-    "height": "height",
-    "dim": "log_size",
-    "rot": "rotation",
-    "vel": "velocity",
-}
 
 
 def _task(probability: torch.Tensor, regression: float = 0.0) -> TaskOutput:
@@ -143,66 +134,3 @@ def test_another_number_of_tasks_or_classes_is_refused(random_output):
         respd_loss(HeadOutput(head.tasks[:5]), teacher, CONFIG)
     with pytest.raises(ConfigError, match="classes"):
         respd_loss(HeadOutput(head.tasks[::-1]), teacher, CONFIG)
-
-
-def _golden_head(case, side: str, dtype: torch.dtype) -> HeadOutput:
-    return HeadOutput(
-        tuple(
-            TaskOutput(
-                **{
-                    field: case[f"in/{side}/task{index}/{name}"].to(dtype).float().requires_grad_()
-                    for name, field in FIELDS.items()
-                }
-            )
-            for index in range(len(HEAD_TASKS))
-        )
-    )
-
-
-def _assert_golden_values(case, student: HeadOutput, teacher: HeadOutput, rtol: float) -> None:
-    response = teacher_response(teacher, CONFIG)
-    for index, (ours, theirs) in enumerate(zip(student.tasks, response.tasks)):
-        weight = CONFIG.task_weights[index]
-        for name, term in (("heatmap", heatmap_term), ("bbox", box_term)):
-            found = weight * term(ours, theirs, CONFIG)
-            torch.testing.assert_close(found.detach(), case[f"out/{name}/task{index}/kd"], rtol=rtol, atol=0)
-
-
-def test_agrees_with_the_published_implementation(golden):
-    case = golden("head_loss_soft_a_alone")
-    student, teacher = (_golden_head(case, side, torch.float32) for side in ("student", "teacher"))
-    _assert_golden_values(case, student, teacher, rtol=1e-5)
-    respd_loss(student, teacher_response(teacher, CONFIG), CONFIG).backward()
-    for index, task in enumerate(student.tasks):
-        for name, field in FIELDS.items():
-            expected = case[f"grad/task{index}/{name}"]
-            peak = expected.abs().max().item()
-            torch.testing.assert_close(getattr(task, field).grad, expected, rtol=1e-3, atol=1e-6 * peak)
-
-
-def test_agrees_with_the_published_implementation_as_it_was_trained_in_half_precision(golden):
-    case = golden("head_loss_soft_c_after_loss_fp16")
-    student, teacher = (_golden_head(case, side, torch.float16) for side in ("student", "teacher"))
-    _assert_golden_values(case, student, teacher, rtol=2e-3)
-
-
-def test_agrees_with_the_double_sigmoid_of_its_float32_artefact_in_everything_else(golden):
-    """There the student's heatmaps are sigmoided twice, the teacher's once; fed so, ours gives the same numbers."""
-    case = golden("head_loss_soft_b_after_loss_fp32")
-    student, teacher = (_golden_head(case, side, torch.float32) for side in ("student", "teacher"))
-    twice = HeadOutput(
-        tuple(
-            dataclasses.replace(task, heatmap_logits=task.heatmap_logits.sigmoid().clamp(1e-4, 1 - 1e-4))
-            for task in student.tasks
-        )
-    )
-    _assert_golden_values(case, twice, teacher, rtol=1e-5)
-    _assert_golden_gradients(case, student, twice, teacher)
-
-
-def _assert_golden_gradients(case, leaves: HeadOutput, student: HeadOutput, teacher: HeadOutput) -> None:
-    respd_loss(student, teacher_response(teacher, CONFIG), CONFIG).backward()
-    for index, task in enumerate(leaves.tasks):
-        expected = case[f"grad_kd_only/task{index}/heatmap"]
-        peak = expected.abs().max().item()
-        torch.testing.assert_close(task.heatmap_logits.grad, expected, rtol=1e-3, atol=1e-5 * peak)

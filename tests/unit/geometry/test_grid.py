@@ -1,5 +1,7 @@
 """The BEV grid: metres to cells and back, and its half-open borders."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -36,3 +38,15 @@ def test_centres_lie_in_their_own_cells_and_flatten_is_row_major():
 
 def test_other_cell_size_keeps_the_area():
     assert GRID.with_cell(0.3).shape == (360, 180)
+
+
+@pytest.mark.parametrize(
+    ("x", "cell", "inside"),
+    [(-54.0, 0, True), (-54.59, 0, True), (-54.61, -1, False), (53.999, 179, True), (54.0, 180, False)],
+)
+def test_truncating_grids_take_one_cell_more_below_the_border(x, cell, inside):
+    grid = replace(GRID, rounding="truncate")
+    cells, found = grid.locate(torch.tensor([[x, 0.0]], dtype=torch.float64))
+    assert cells[0, 0] == cell
+    assert bool(found[0]) is inside
+    assert grid.with_cell(0.3).rounding == "truncate"

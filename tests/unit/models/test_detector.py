@@ -1,19 +1,9 @@
 """Whole detectors."""
 
-from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
-from golden_cases import (
-    GoldenCase,
-    TruncatingGrid,
-    boxes_from_released,
-    load_case,
-    load_published,
-    relative_error,
-    trained_shapes,
-)
 
 from crkd_core.config.data import DataConfig, GridConfig, ImageConfig
 from crkd_core.config.models import (
@@ -34,7 +24,7 @@ from crkd_core.evaluation.decode import decode_detections
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.sensors import CameraRig, SensorInputs
 from crkd_core.models.detection_loss import detection_loss
-from crkd_core.models.detector import Detector, build_detector
+from crkd_core.models.detector import build_detector
 from crkd_core.models.head_targets import build_head_targets
 
 TEACHER_VIEW = ViewTransformConfig(kind="depth_lss", depth_step_m=0.5, downsample=2)
@@ -136,7 +126,8 @@ def test_autocast_is_finite_and_near_float32(modalities):
         out = detector(tiny_inputs())
         targets = build_head_targets(*one_object(), TINY_DATA.grid.build(), config.head)
         total = sum(detection_loss(out.head, targets, config.head).values())
-    assert relative_error(out.features.fused.float(), exact.features.fused) < 0.1
+    expected = exact.features.fused
+    assert (out.features.fused.float() - expected).abs().max() < 0.1 * expected.abs().max()
     total.backward()
     assert all(p.grad.isfinite().all() for p in detector.parameters())
 
@@ -187,85 +178,3 @@ def test_missing_sensor_and_wrong_voxels_are_explained():
         build_detector(tiny_config(("camera", "lidar")), TINY_DATA)(replace(tiny_inputs(), lidar=None))
     with pytest.raises(ConfigError, match=r"lidar\.voxel_m"):
         build_detector(tiny_config(("lidar",), lidar=LidarBranchConfig(voxel_m=(0.1, 0.1, 0.2))), TINY_DATA)
-
-
-@pytest.mark.parametrize("name", ["teacher_r50", "student_r50", "distill_r50"])
-def test_full_size_parameters_are_the_published_ones(name):
-    published = trained_shapes(name)
-    if name == "distill_r50":
-        published = [(key, shape) for key, shape in published if "affinity" not in key]
-    if name == "teacher_r50":
-        camera = CameraBranchConfig(neck=CameraNeckConfig(channels=256), view_transform=TEACHER_VIEW)
-        config = DetectorConfig(modalities=("camera", "lidar"), camera=camera)
-    else:
-        radar = RadarBranchConfig(calibration=name == "distill_r50")
-        config = DetectorConfig(modalities=("camera", "radar"), radar=radar)
-    with torch.device("meta"):
-        detector = build_detector(config, DataConfig())
-    ours = Counter(tuple(p.shape) for p in detector.parameters() if p.requires_grad)
-    assert ours == Counter(shape for _, shape in published)
-
-
-def published_detector(case: GoldenCase) -> tuple[Detector, DataConfig]:
-    """The recorded narrow detector in our form, with the released code's truncation in the view transform."""
-    encoders = case.config["model"]["encoders"]
-    teacher = encoders.get("lidar") is not None
-    view = TEACHER_VIEW if teacher else ViewTransformConfig()
-    config = DetectorConfig(
-        modalities=("camera", "lidar") if teacher else ("camera", "radar"),
-        camera=CameraBranchConfig(
-            backbone=ResNetConfig(width=8),
-            neck=CameraNeckConfig(channels=24),
-            view_transform=view.model_copy(update={"channels": 8, "z_range_m": (-30.0, 10.0)}),
-        ),
-        lidar=LidarBranchConfig(
-            stem_channels=6, stage_channels=((6, 6, 8), (8, 8, 12), (12, 12, 16), (16, 16)), out_channels=10
-        ),
-        radar=RadarBranchConfig(channels=(12, 12, 12, 16)),
-        fuser=FuserConfig(channels=16),
-        decoder=DecoderConfig(channels=(12, 16, 24), out_channels=16),
-        head=HeadConfig(shared_channels=12),
-    )
-    data = DataConfig(
-        grid=GridConfig(x_range_m=(-14.4, 14.4), y_range_m=(-14.4, 14.4)),
-        image=ImageConfig(height_px=64, width_px=192),
-    )
-    detector = build_detector(config, data)
-    load_published(detector, case.under("param/"))
-    pool = detector.camera.view_transform.pool_grid
-    detector.camera.view_transform.pool_grid = TruncatingGrid(
-        pool.x_range_m, pool.y_range_m, pool.z_range_m, pool.cell_m
-    )
-    return detector.eval(), data
-
-
-@pytest.mark.parametrize("name", ["e2e_student_eval", "e2e_teacher_eval"])
-def test_whole_detector_agrees_with_published(name):
-    case = load_case(name)
-    detector, data = published_detector(case)
-    inputs = SensorInputs(
-        images=case["in/img"],
-        rig=case.rig(),
-        lidar=case.list("in/points") or None,
-        radar=case.list("in/radar") or None,
-        bev_augmentation=case["in/lidar_aug_matrix"],
-    )
-    with torch.no_grad():
-        out = detector(inputs)
-        neck = detector.camera.neck(detector.camera.backbone(inputs.images.flatten(0, 1)))
-        decoded = detector.decoder(out.features.fused)
-    assert relative_error(neck, case["out/camera_neck0"]) < 1e-4
-    assert relative_error(out.features.points, case["out/other_bev"]) < 1e-4
-    assert relative_error(out.features.camera, case["out/camera_bev"]) < 1e-4
-    assert relative_error(out.features.fused, case["out/fused"]) < 1e-4
-    assert relative_error(decoded, case["out/decoder"]) < 1e-4
-    for ours, expected in zip(out.head.tasks, case.head("out/head/").tasks, strict=True):
-        assert relative_error(ours.regression, expected.regression) < 1e-4
-        assert relative_error(ours.heatmap_logits, expected.heatmap_logits) < 1e-4
-    found = decode_detections(out.head, data.grid.build(), HeadConfig().nms)
-    for index, detections in enumerate(found):
-        assert torch.equal(detections.labels, case[f"out/img{index}/labels"].long())
-        assert torch.allclose(detections.scores, case[f"out/img{index}/scores"], atol=1e-4)
-        expected = boxes_from_released(case[f"out/img{index}/boxes"]).wrapped().tensor
-        ours = detections.boxes.wrapped().tensor
-        assert relative_error(ours, expected) < 1e-4

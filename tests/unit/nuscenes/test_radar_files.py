@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_cases import load_case
 from nuscenes_factory import RADAR_DTYPE, radar_bytes
 
 from crkd_core.errors import DatasetError
@@ -83,25 +82,6 @@ def test_a_receding_point_moves_along_its_velocity():
     turn = np.array([[0.0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]])
     values, _ = compact_features(parse_radar(radar_bytes(made), "f"), turn, age_s=0.25)
     np.testing.assert_allclose(values[0], [5, 11, 2, 0, 0, 4, 0.25], atol=1e-6)
-
-
-def test_features_are_those_of_the_published_loader():
-    case = load_case("radar_loading")
-    parts = []
-    for radar in ("RADAR_FRONT", "RADAR_BACK_LEFT"):
-        for sweep in range(2):
-            name = f"in/{radar}/{sweep}"
-            records = parse_radar(case.arrays[f"{name}/pcd_bytes"].tobytes(), name)
-            matrix = np.eye(4)
-            matrix[:3, :3] = case.arrays[f"{name}/sensor2lidar_rotation__f64"]
-            matrix[:3, 3] = case.arrays[f"{name}/sensor2lidar_translation__f64"]
-            age = (int(case.arrays[f"in/{radar}/0/timestamp"]) - int(case.arrays[f"{name}/timestamp"])) * 1e-6
-            parts.append(expand_features(*compact_features(records, matrix, age)))
-    published = case.arrays["out/compensate_1/filter_none/points"]
-    ours = np.concatenate(parts)
-    assert ours.shape == published.shape
-    np.testing.assert_allclose(ours, published, rtol=1e-6, atol=1e-5)
-    np.testing.assert_array_equal(ours[:, 7:], published[:, 7:])
 
 
 def test_the_real_file_reads_sensibly():
