@@ -2,10 +2,8 @@
 
 import shlex
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,14 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data import preparing
-from crkd_core.errors import CrkdError, DatasetError, UsageError
+from crkd_core.errors import DatasetError, UsageError
 from crkd_core.nuscenes.availability import ALLOWABLE, Missing, find_missing
 from crkd_core.nuscenes.folder import digest_tables, find_version
 from crkd_core.nuscenes.splits import splits_of_scenes
 from crkd_core.nuscenes.sweeps import SampleFiles, choose_files
 from crkd_core.nuscenes.tables import NuScenesTables, read_tables
 from crkd_core.progress import Progress
-from crkd_core.stages.workers import start_worker, stop_workers
+from crkd_core.stages.workers import workers
 
 STAGE = "prepare"
 _FORMAT = 1
@@ -210,20 +208,9 @@ def _write_radar(
             for job in jobs:
                 task.advance(preparing.write_radar_shard(job))
         else:
-            workers = min(request.processes, len(todo))
-            with ProcessPoolExecutor(workers, get_context("spawn"), initializer=start_worker) as pool:
-                futures = [pool.submit(preparing.write_radar_shard, job) for job in jobs]
-                try:
-                    for future in as_completed(futures):
-                        task.advance(future.result())
-                except BrokenProcessPool:
-                    raise CrkdError(
-                        "a worker process of prepare was ended from outside (out of memory?); run the same command "
-                        "with fewer --processes: it continues from the finished scenes."
-                    ) from None
-                except BaseException:
-                    stop_workers(pool)
-                    raise
+            with workers(min(request.processes, len(todo))) as pool:
+                for future in as_completed(pool.submit(preparing.write_radar_shard, ((job,) for job in jobs))):
+                    task.advance(future.result())
     write_index(folder, shards)
     return _sweep_points(writer, [tables.samples.tokens[row] for row in order])
 

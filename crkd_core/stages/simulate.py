@@ -4,24 +4,23 @@ import json
 import os
 import shutil
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from crkd_core.artifacts.atomic import explain_write_errors, write_text
+from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_text
 from crkd_core.artifacts.workspace import LOCK_NAME, locked
-from crkd_core.errors import CrkdError, UsageError
+from crkd_core.errors import UsageError
 from crkd_core.progress import Progress, Task
 from crkd_core.simulation.config import SimulationConfig
 from crkd_core.simulation.names import scene_plans
 from crkd_core.simulation.rig import build_rig
 from crkd_core.simulation.scene import ScenePlan, channel_folders, simulate_scene
 from crkd_core.simulation.tables import TABLES, fixed_tables, table_text
-from crkd_core.stages.workers import start_worker, stop_workers
+from crkd_core.stages.workers import workers
 
 MARKER = "simulation.json"
 _FINISHED = "finished-scenes"
@@ -154,7 +153,8 @@ def _check_partial(partial: Path, request: SimulateRequest) -> None:
 
 
 def _contents(partial: Path) -> list[Path]:
-    return [path for path in partial.iterdir() if path.name != LOCK_NAME]
+    """What is there, besides what a run leaves that was killed before it could say which it is."""
+    return [path for path in partial.iterdir() if path.name != LOCK_NAME and path.suffix != TEMPORARY_SUFFIX]
 
 
 def _prepare(partial: Path, request: SimulateRequest) -> None:
@@ -163,9 +163,9 @@ def _prepare(partial: Path, request: SimulateRequest) -> None:
     if found is not None and found["digest"] != request.config.digest():
         for path in _contents(partial):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_text(partial / MARKER, _marker_text(request.config))
     for folder in (_FINISHED, request.config.version, *channel_folders(request.config)):
         (partial / folder).mkdir(parents=True, exist_ok=True)
-    write_text(partial / MARKER, _marker_text(request.config))
 
 
 def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advance) -> None:
@@ -177,34 +177,23 @@ def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advanc
 
 def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task) -> None:
     """Make scenes in several processes; the first error stops them all."""
-    context = get_context("spawn")
-    ticks: SimpleQueue[int] = context.SimpleQueue()
-    with ProcessPoolExecutor(min(processes, len(plans)), context, initializer=_start_worker, initargs=(ticks,)) as pool:
-        waiting: set[Future[None]] = {pool.submit(_work, partial, config, plan) for plan in plans}
-        try:
-            while waiting:
-                ready, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-                while not ticks.empty():
-                    task.advance(ticks.get())
-                for future in ready:
-                    future.result()
-        except BrokenProcessPool as error:
-            raise CrkdError(
-                "A simulation process ended unexpectedly, perhaps for lack of memory: run the same command again with "
-                "fewer processes, it goes on from the last finished scene."
-            ) from error
-        except BaseException:
-            stop_workers(pool)
-            raise
+    ticks: SimpleQueue[int] = get_context("spawn").SimpleQueue()
+    with workers(min(processes, len(plans)), _keep_ticks, ticks) as pool:
+        waiting = set(pool.submit(_work, ((partial, config, plan) for plan in plans)))
+        while waiting:
+            ready, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            while not ticks.empty():
+                task.advance(ticks.get())
+            for future in ready:
+                future.result()
 
 
 _ticks: "SimpleQueue[int] | None" = None
 
 
-def _start_worker(ticks: "SimpleQueue[int]") -> None:
+def _keep_ticks(ticks: "SimpleQueue[int]") -> None:
     global _ticks
     _ticks = ticks
-    start_worker()
 
 
 def _work(partial: Path, config: SimulationConfig, plan: ScenePlan) -> None:

@@ -1,26 +1,77 @@
-"""What the worker processes of a stage have in common: they end quietly, with the process that started them."""
+"""Worker processes of a stage: they end quietly, at once, and with the process that started them."""
 
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import parent_process
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from typing import Any
+
+from crkd_core.errors import CrkdError
 
 
-def start_worker() -> None:
-    """Make a worker end quietly on Ctrl-C, and when the process that started it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+class Workers:
+    """Spawned processes that work side by side."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def submit(self, function: Callable[..., Any], jobs: Iterable[tuple]) -> list[Future]:
+        """Have `function` called with the arguments of every job."""
+        with _interrupts_held():
+            return [self._pool.submit(function, *job) for job in jobs]
+
+
+@contextmanager
+def workers(processes: int, prepare: Callable[..., None] | None = None, *arguments: Any) -> Iterator[Workers]:
+    """Processes for the length of the block; whatever ends the block early ends them at once.
+
+    Args:
+        prepare: called with `arguments` in every process before its first job.
+
+    Raises:
+        CrkdError: a process was killed.
+    """
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(prepare, arguments)) as pool:
+        try:
+            yield Workers(pool)
+        except BrokenProcessPool:
+            raise CrkdError(
+                "a worker process was ended from outside (out of memory?); run the same command again with fewer "
+                "--processes: it continues from the last finished scene."
+            ) from None
+        except BaseException:
+            for worker in list((pool._processes or {}).values()):
+                worker.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    # Ctrl-C goes to every process of a terminal. Those started here inherit that it is held back: they neither show a
+    # traceback, not even while they still import, nor end before this one has decided what becomes of their work.
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def stop_workers(pool: ProcessPoolExecutor) -> None:
-    """End the workers now instead of waiting for what they are at."""
-    for worker in list((pool._processes or {}).values()):
-        worker.terminate()
-    pool.shutdown(wait=True, cancel_futures=True)
+    if prepare is not None:
+        prepare(*arguments)
 
 
 def _end_with(sentinel: int) -> None:

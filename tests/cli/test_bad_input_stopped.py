@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ class Stage:
             self.command[len(COMMANDS[name])] = "again"
             self.result = self.result.with_name("again")
         self.before = snapshot(self.root)
+
+    def finished_files(self) -> dict[str, int]:
+        """Time stamps of what need not be made again: shards, detections, pictures."""
+        folder = self.result if self.result.exists() else self.result.with_name(self.result.name + ".partial")
+        found = [path for kind in ("shard-*", "detections*", "*.png") for path in folder.rglob(kind)]
+        return {path.name: path.stat().st_mtime_ns for path in found}
 
     def check_nothing_lost(self) -> None:
         assert snapshot(self.root) == self.before
@@ -128,8 +135,15 @@ def test_ctrl_c(crkd, interrupt, evaluated, tmp_path, name):
         interrupt(moment)
         check_calm(crkd(*stage.command))
         stage.check_nothing_lost()
-    assert crkd(*stage.command).code == 0
+    kept = stage.finished_files()
+    ended = crkd(*stage.command)
+    assert ended.code == 0
     stage.check_result()
+    if name in ("train-teacher", "distill"):
+        assert "continuing again at step 2 of " in ended.err
+    else:
+        assert kept
+        assert stage.finished_files().items() >= kept.items()
 
 
 @pytest.mark.parametrize("name", ["prepare", "extract-teacher", "evaluate", "visualize"])
@@ -244,6 +258,7 @@ def test_ctrl_c_reaches_worker_processes_too(start_python, chain, tmp_path):
     assert process.stderr is not None
     while not process.stderr.readline().startswith("radar"):
         assert process.poll() is None
+    time.sleep(0.7)  # the worker processes are about to import
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
