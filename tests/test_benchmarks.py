@@ -1,0 +1,36 @@
+"""The benchmark scripts run, at tiny sizes, and print the tables they promise."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "words"),
+    [
+        ("bev_pooling", ["--detectors", "student"], ["student, embedding_bag", "student, ratio", "memory (MB)"]),
+        (
+            "voxelisation",
+            ["--lidar-points", "2000", "--radar-points", "200"],
+            ["LiDAR voxels", "radar pillars", "ratio"],
+        ),
+        (
+            "full_size_inference",
+            ["--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
+            ["teacher", "peak memory (GB)"],
+        ),
+    ],
+)
+def test_benchmarks_run(script, arguments, words):
+    command = [sys.executable, str(ROOT / "examples" / "benchmarks" / f"{script}.py"), "--preset", "tiny"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*command, "--repeats", "1", *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(word in result.stdout for word in words), result.stdout
