@@ -81,9 +81,11 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """``interrupt({"file": NAME})`` or ``interrupt({"step": N})``: Ctrl-C once that is written or reported."""
+    """``interrupt({"file": NAME})``, ``{"made": NAME}`` or ``{"step": N}``: Ctrl-C when such a file is written and not
+    yet renamed to its name, when it is, or when that many steps were reported.
+    """
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
-    flush, advance, wanted = atomic._flush, _PlainTask.advance, {}
+    flush, advance, wanted, written = atomic._flush, _PlainTask.advance, {}, [""]
 
     def press() -> None:
         wanted.clear()
@@ -91,7 +93,10 @@ def interrupt(monkeypatch):
 
     def flush_and_press(path):
         flush(path)
-        if "file" in wanted and wanted["file"] in path.name:
+        if not path.is_dir():
+            written[0] = path.name
+        key = "made" if path.is_dir() else "file"
+        if key in wanted and wanted[key] in written[0]:
             press()
 
     def advance_and_press(self, steps=1, **fields):
@@ -122,7 +127,7 @@ MOMENTS = {
     "prepare": [{"file": "request"}, {"file": "shard-00001"}, {"file": "annotations"}, {"file": "manifest"}],
     "train-teacher": [{"step": 1}, {"file": "checkpoint"}, {"file": "model"}, {"file": "manifest"}],
     "extract-teacher": [{"step": 2}, {"file": "shard-00001"}, {"file": "index"}, {"file": "manifest"}],
-    "distill": [{"file": "metrics"}, {"file": "checkpoint"}, {"step": 1}],
+    "distill": [{"file": "metrics"}, {"made": "checkpoint"}, {"step": 1}],
     "evaluate": [{"step": 1}, {"file": "submission"}, {"file": "detections"}, {"step": 2}, {"file": "metrics"}],
     "visualize": [{"file": "000-"}, {"file": "index"}, {"file": "manifest"}],
 }
