@@ -120,7 +120,8 @@ def run_sparse_encoder(comparison: Comparison) -> None:
     shape = tuple(settings["sparse_shape"])
     encoder = SparseEncoder(voxels.features.shape[2], lidar_config(settings, settings), shape)
     part = Part(encoder, "encoders.lidar.backbone", "lidar.encoder").load(case.under("param/"))
-    batch = len(case.series("in/points"))
+    # There a last sample without points is not part of the batch.
+    batch = len(case["out/bev"])
     stages = record_outputs(encoder.stages)
     last = record_outputs([encoder.out])
 
