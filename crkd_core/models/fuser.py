@@ -24,7 +24,7 @@ class GatedFuser(nn.Module):
 
     def forward(
         self, camera: Float[Tensor, "b c1 x y"], points: Float[Tensor, "b c2 x y"]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[Float[Tensor, "b c1 x y"], Float[Tensor, "b c2 x y"], Float[Tensor, "b fused x y"]]:
         """Gated camera map, gated point map, fused map."""
         both = torch.cat([camera, points], dim=1)
         gated_camera = camera * self.camera_gate(both).sigmoid()
@@ -41,7 +41,7 @@ class ConvFuser(nn.Module):
 
     def forward(
         self, camera: Float[Tensor, "b c1 x y"], points: Float[Tensor, "b c2 x y"]
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[Float[Tensor, "b c1 x y"], Float[Tensor, "b c2 x y"], Float[Tensor, "b fused x y"]]:
         """The camera map and the point map as they came, and the fused map."""
         return camera, points, self.conv(torch.cat([camera, points], dim=1))
 

@@ -31,8 +31,8 @@ class TaskHead(nn.Module):
         final_bias = self.maps["heatmap_logits"].get_submodule("3").get_parameter("bias")
         nn.init.constant_(final_bias, heatmap_bias)
 
-    def forward(self, x: Tensor) -> TaskOutput:
-        return TaskOutput(**{name: layers(x) for name, layers in self.maps.items()})
+    def forward(self, shared: Float[Tensor, "b c x y"]) -> TaskOutput:
+        return TaskOutput(**{name: layers(shared) for name, layers in self.maps.items()})
 
 
 class CenterHead(nn.Module):

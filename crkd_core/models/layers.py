@@ -1,6 +1,7 @@
 """Small building blocks that several parts of a detector share."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 # Normalisation over points, pillars, voxels and the SECOND-style pyramid; other layers have torch's default. The
@@ -19,7 +20,7 @@ class PointNorm(nn.BatchNorm1d):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n c *slots"]) -> Float[Tensor, "n c *slots"]:
         if self.training and x.numel() < 2 * self.num_features:
             return nn.functional.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
@@ -56,6 +57,6 @@ def norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.Module) -> nn.Seque
     return nn.Sequential(conv, norm, nn.ReLU(inplace=True))
 
 
-def upsample_to(x: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
+def upsample_to(x: Float[Tensor, "b c h w"], size: torch.Size, align_corners: bool) -> Float[Tensor, "b c h2 w2"]:
     """Bilinear resampling to a height and width."""
     return nn.functional.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)

@@ -4,6 +4,7 @@ Source: SECOND (Yan et al. 2018) as used by CenterPoint and BEVFusion. Points st
 rounds them to half precision before it voxelises.
 """
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from crkd_core.config.models import LidarBranchConfig
@@ -84,7 +85,7 @@ class SparseEncoder(nn.Module):
             )
         self.out_channels = config.out_channels * heights
 
-    def forward(self, voxels: SparseTensor) -> Tensor:
+    def forward(self, voxels: SparseTensor) -> Float[Tensor, "b c x y"]:
         x = self.stem(voxels)
         for stage in self.stages:
             x = stage(x)
@@ -115,7 +116,7 @@ class LidarBranch(nn.Module):
         self.encoder = SparseEncoder(LIDAR_FEATURES, config, (nx, ny, heights + 1))
         self.out_channels = self.encoder.out_channels
 
-    def forward(self, lidar: list[Tensor]) -> Tensor:
+    def forward(self, lidar: list[Float[Tensor, "_ features"]]) -> Float[Tensor, "b c x y"]:
         limit = self.config.max_voxels_train if self.training else self.config.max_voxels_test
         voxels = voxelize_batch(lidar, self.voxel_grid, limit)
         sparse = SparseTensor.build(voxels.mean(), voxels.coordinates, self.encoder.spatial_shape, len(lidar))

@@ -1,6 +1,7 @@
 """Feature pyramids that merge an image backbone's stages into one map at 1/8 of the input size."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from crkd_core.config.models import CameraNeckConfig
@@ -35,7 +36,7 @@ class SecondFPN(nn.Module):
             norm_relu(conv, nn.BatchNorm2d(width, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)) for conv in convs
         )
 
-    def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, stages: tuple[Float[Tensor, "b _ _ _"], ...]) -> Float[Tensor, "b c h w"]:
         return torch.cat([branch(stage) for branch, stage in zip(self.branches, stages, strict=True)], dim=1)
 
 
@@ -50,7 +51,7 @@ class LSSFPN(nn.Module):
         self.lateral_fine = conv_norm_relu(fine + out_channels, out_channels, kernel=1)
         self.smooth_fine = conv_norm_relu(out_channels, out_channels)
 
-    def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
+    def forward(self, stages: tuple[Float[Tensor, "b _ _ _"], ...]) -> Float[Tensor, "b c h w"]:
         fine, middle, coarse = stages[-3:]
         coarse = upsample_to(coarse, middle.shape[2:], align_corners=False)
         middle = self.smooth_middle(self.lateral_middle(torch.cat([middle, coarse], dim=1)))

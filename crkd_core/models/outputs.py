@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -47,7 +48,7 @@ class TaskOutput:
     velocity: Tensor
 
     @property
-    def regression(self) -> Tensor:
+    def regression(self) -> Float[Tensor, "b 10 x y"]:
         """The ten regression channels: offset 2, height 1, log size 3, rotation 2, velocity 2."""
         return torch.cat([self.offset, self.height, self.log_size, self.rotation, self.velocity], dim=1)
 

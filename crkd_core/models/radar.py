@@ -27,7 +27,7 @@ class PointLayer(nn.Module):
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
         self.norm = PointNorm(out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "n *slots in"]) -> Float[Tensor, "n *slots out"]:
         x = self.linear(x)
         if x.dim() == 2:
             return self.norm(x).relu()
@@ -86,8 +86,10 @@ class RadarBranch(nn.Module):
         if config.calibration:
             self.calibration, self.activation = build_calibration(self.out_channels)
 
-    def forward(self, radar: list[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """BEV map [B, C, X, Y] and radar activation [B, 1, X, Y] (not negative), None without calibration."""
+    def forward(
+        self, radar: list[Float[Tensor, "_ features"]]
+    ) -> tuple[Float[Tensor, "b c x y"], Float[Tensor, "b 1 x y"] | None]:
+        """BEV map and radar activation (not negative), None without calibration."""
         limit = self.config.max_pillars_train if self.training else self.config.max_pillars_test
         pillars = voxelize_batch(radar, self.voxel_grid, limit)
         bev = scatter_pillars(self.pillar_net(pillars), pillars, self.grid, len(radar))

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from crkd_core.config.models import SwinConfig
@@ -20,7 +20,7 @@ _MLP_RATIO = 4
 _INIT_STD = 0.02
 
 
-def split_windows(maps: Tensor, window: int) -> Tensor:
+def split_windows(maps: Shaped[Tensor, "n h w c"], window: int) -> Shaped[Tensor, "n windows tokens c"]:
     """[N, H, W, C] of whole windows to [N, windows, tokens, C], windows and their tokens in row-major order."""
     split = maps.unflatten(2, (-1, window)).unflatten(1, (-1, window))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
