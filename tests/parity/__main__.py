@@ -40,8 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     _print_failures(results)
     _print_rules(results)
     failed = sum(not result.passed for result in results)
-    seconds = time.monotonic() - started
-    print(f"\n{len(results) - failed} of {len(results)} cases agree ({seconds:.0f} s)")
+    left_out = sum(result.left_out for result in results)
+    words = f"{len(results) - failed - left_out} of {len(results)} cases agree"
+    words += f", {left_out} left out by a declared rule" if left_out else ""
+    print(f"\n{words} ({time.monotonic() - started:.0f} s)")
     return 1 if failed else 0
 
 
@@ -53,7 +55,7 @@ def _line(width: int, name: str, *cells: str) -> str:
 
 
 def _row(width: int, result: Result) -> str:
-    outcome = "pass" if result.passed else "FAIL"
+    outcome = "FAIL" if not result.passed else "out" if result.left_out else "pass"
     if result.comparison is None:
         return _line(width, result.name, "-", "-", "-", "-", "0", outcome, result.problems[0])
     numbers = []

@@ -113,7 +113,12 @@ class Comparison:
             if not d.agrees
         ]
         found += [f"{key}: recorded but not compared" for key in self.uncompared]
-        return found or ([] if self.differences else ["nothing was compared"])
+        return found or ([] if self._seen else ["nothing was compared"])
+
+    @property
+    def left_out(self) -> bool:
+        """Whether a declared rule leaves out the whole case."""
+        return bool(self._seen) and not self.differences
 
     def worst(self, gradients: bool) -> tuple[float, float] | None:
         """Largest absolute and relative difference of all gradients, or of everything else; None without any."""

@@ -39,6 +39,7 @@ KINDS: dict[str, Runner] = {
     "dataset_info": loading.run_dataset_info,
     "lidar_loading": loading.run_lidar_loading,
     "radar_loading": loading.run_radar_loading,
+    "object_paste": loading.run_object_paste,
     "results_to_nuscenes": outcomes.run_results,
     "lr_schedule": outcomes.run_schedule,
     "swin_checkpoint_convert": outcomes.run_checkpoint_conversion,
