@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_detector import TINY_DATA, tiny_config
 
 from crkd_core.errors import ConfigError
 from crkd_core.models import compiling
 from crkd_core.models.detector import build_detector
+from tests.unit.models.test_detector import TINY_DATA, tiny_config
 
 ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 240
