@@ -196,6 +196,8 @@ def check_detections(comparison: Comparison, prefix: str, found: SampleDetection
         return
     expected = case[f"{prefix}boxes"]
     order = _matched(found, case[f"{prefix}scores"], expected, case[f"{prefix}labels"])
+    if not torch.equal(order, torch.arange(len(order))):
+        comparison.rule("near-ties")
     boxes = boxes_to_released(found.boxes[order], expected[:, 6], centred=centred)
     comparison.check(f"{prefix}boxes", boxes)
     comparison.check(f"{prefix}scores", found.scores[order])
