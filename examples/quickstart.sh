@@ -13,7 +13,7 @@ mkdir -p "$folder"
 export CRKD_WORKSPACE="$folder/workspace"
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
-run crkd simulate --out "$folder/world" --size tiny
+run crkd simulate --out "$folder/world" --size tiny --processes 2
 run crkd prepare --nuscenes "$folder/world"
 run crkd train-teacher --preset tiny
 run crkd extract-teacher
