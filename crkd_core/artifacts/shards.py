@@ -94,9 +94,9 @@ def _read_header(path: Path) -> dict:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             return json.loads(stream.read(length))
-    except (OSError, OverflowError, struct.error, ValueError) as error:
+    except (OSError, OverflowError, struct.error, ValueError):
         raise DamagedArtifactError(
-            f"the unfinished {path} cannot be read as safetensors ({error}); start afresh with --no-resume."
+            f"the unfinished {path} cannot be read as safetensors; start afresh with --no-resume."
         ) from None
 
 

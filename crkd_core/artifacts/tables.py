@@ -25,4 +25,9 @@ def read_table(artifact: Artifact, relative: str, columns: Sequence[str] | None 
     try:
         return pq.read_table(artifact.file(relative), columns=list(columns) if columns is not None else None)
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise artifact.damaged(relative, f"it cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+        raise artifact.damaged(relative, f"it cannot be read as Parquet: {explain_parquet(error)}") from None
+
+
+def explain_parquet(error: Exception) -> str:
+    """What Arrow says is wrong with a file, without the path before it and the page after it."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rpartition("': ")[2].rstrip(".")

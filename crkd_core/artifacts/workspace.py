@@ -178,7 +178,7 @@ class Workspace:
         in_the_way = next((path for path in (root, *root.parents) if os.path.lexists(path)), None)
         if in_the_way is not None and not in_the_way.is_dir():
             raise UsageError(
-                f"the workspace {root} cannot be: {in_the_way} is not a folder; choose another --workspace."
+                f"the workspace {root} cannot be used: {in_the_way} is not a folder; choose another --workspace."
             )
         self.root = root
 
@@ -222,15 +222,17 @@ class Workspace:
             DamagedArtifactError: a file is not what the manifest says.
             StaleArtifactError: an artifact it was made from has been remade since.
         """
-        found = self.artifacts(stage)
-        if name is not None:
-            found = [artifact for artifact in found if artifact.name == name]
+        there = self.artifacts(stage)
+        found = [artifact for artifact in there if name in (None, artifact.name)]
         if not found:
             wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
             partial = name in self.partial_names(stage) if name else bool(self.partial_names(stage))
             hint = " finished (the command that began it continues it)" if partial else ""
+            others = f"only {', '.join(artifact.label for artifact in there)}" if there else "none"
+            if name is not None and "--name" not in make and "--model" not in make:
+                make = f"{make} --name {name}"
             raise MissingArtifactError(
-                f"{needed_for} needs {wanted}, and {self.root} has none{hint}; make it with: {make}"
+                f"{needed_for} needs {wanted}, and {self.root} has {others}{hint}; make it with: {make}"
             )
         artifact = found[-1]
         artifact.verify()
@@ -359,7 +361,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another process is writing {folder}; wait for it, or choose another --name.") from None
+            raise UsageError(
+                f"another process is writing {folder}; wait for it, or choose another --name or folder."
+            ) from None
         yield
 
 
@@ -376,4 +380,4 @@ def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
             yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
     elif json.dumps(old, default=str) != json.dumps(new, default=str):
         checksums = all(isinstance(value, str) and _CHECKSUM.fullmatch(value) for value in (old, new))
-        yield path if checksums else f"{path} ({old} -> {new})"
+        yield f"{path} (changed)" if checksums else f"{path} ({old} -> {new})"

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import Batch, Sample, collate
 from crkd_core.errors import CrkdError
+from crkd_core.interrupts import interrupts_held
 
 Key = int | tuple[int, int]
 
@@ -49,8 +50,10 @@ def load_batches(
         collate_fn=_collate,
         pin_memory=device.type == "cuda",
     )
+    with interrupts_held():
+        loaded = iter(loader)
     try:
-        for batch in loader:
+        for batch in loaded:
             if isinstance(batch, CrkdError):
                 raise batch
             yield batch

@@ -40,7 +40,7 @@ def _check_undamaged(model: Artifact) -> None:
             return
         problem = "its checksum differs from the manifest"
     except OSError as error:
-        problem = error.strerror or str(error)
+        problem = f"it cannot be read: {error.strerror or error}"
     raise DamagedArtifactError(
         f"{path}, which says how {model.label} was trained, is damaged ({problem}); name the configuration with "
         f"--preset or --config, and make {model.label} again with it and --force."

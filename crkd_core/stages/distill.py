@@ -187,12 +187,12 @@ def load_start(model: Detector, start: Artifact) -> None:
     unexpected = [name for name in weights if name not in own]
     reshaped = [name for name in weights if name in own and weights[name].shape != own[name].shape]
     if missing or unexpected or reshaped:
-        examples = ", ".join((missing + unexpected + reshaped)[:3])
+        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+        counts = ", ".join(f"{len(names)} tensors {kind}" for kind, names in kinds.items() if names)
         raise StaleArtifactError(
-            f"{start.label} cannot start this student: it was another detector ({len(missing)} tensors "
-            f"missing, {len(unexpected)} "
-            f"unexpected, {len(reshaped)} of another shape, such as {examples}); train it again with this "
-            f"configuration."
+            f"{start.label} cannot start this student: it was another detector ({counts}, such as "
+            f"{(missing + unexpected + reshaped)[0]}); train it again with this "
+            "configuration, or choose another --init."
         )
     model.load_state_dict(weights, strict=False)
 

@@ -1,7 +1,6 @@
 """Worker processes of a stage: they end quietly, at once, and with the process that started them."""
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -12,6 +11,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from crkd_core.errors import CrkdError
+from crkd_core.interrupts import interrupts_held
 
 
 class Workers:
@@ -22,7 +22,7 @@ class Workers:
 
     def submit(self, function: Callable[..., Any], jobs: Iterable[tuple]) -> list[Future]:
         """Have `function` called with the arguments of every job."""
-        with _interrupts_held():
+        with interrupts_held():
             return [self._pool.submit(function, *job) for job in jobs]
 
 
@@ -50,20 +50,6 @@ def workers(processes: int, prepare: Callable[..., None] | None = None, *argumen
                 worker.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    # Ctrl-C goes to every process of a terminal. Those started here inherit that it is held back: they neither show a
-    # traceback, not even while they still import, nor end before this one has decided what becomes of their work.
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:

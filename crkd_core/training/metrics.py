@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crkd_core.artifacts.atomic import explain_write_errors
-from crkd_core.artifacts.tables import write_table
+from crkd_core.artifacts.tables import explain_parquet, write_table
 from crkd_core.errors import DamagedArtifactError
 
 METRICS_NAME = "logs/metrics.parquet"
@@ -64,8 +64,8 @@ def _read_rows(path: Path) -> list[dict]:
         return pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise DamagedArtifactError(
-            f"the metrics of the unfinished run, {path}, cannot be read ({str(error).splitlines()[0]}); start the run "
-            "afresh with --no-resume."
+            f"the metrics of the unfinished run, {path}, cannot be read ({explain_parquet(error)}); start "
+            "the run afresh with --no-resume."
         ) from None
 
 

@@ -77,7 +77,7 @@ def test_a_wrong_config_file(refused, tmp_path, contents, words):
         (
             ("distill", "--losses", "none", "--init", "plain", "--set", "student.decoder.channels=[32, 64, 96]"),
             4,
-            ("distill/plain", "another detector"),
+            ("distill/plain", "another detector", "31 tensors of another shape", "--init"),
         ),
     ],
 )
@@ -112,16 +112,24 @@ def test_a_run_of_other_settings_is_in_the_way(crkd, refused, chain, tmp_path):
     refused(4, words, "train-teacher", "--set", "train.seed=4", "-w", workspace.root)
     world = chain.copy_world(tmp_path)
     (world / "v1.0-sim-mini" / "log.json").open("a").write("\n")
-    said = refused(4, ("tables_sha256", "--force"), "prepare", "--nuscenes", world, "-w", workspace.root)
+    said = refused(4, ("tables_sha256 (changed)", "--force"), "prepare", "--nuscenes", world, "-w", workspace.root)
     assert "->" not in said
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("train-teacher", "--prepared", "x"), 4, ("prepare/x", "crkd prepare --nuscenes DIR")),
-        (("extract-teacher", "--teacher", "x"), 4, ("train-teacher/x", "crkd train-teacher")),
-        (("distill", "--targets", "x"), 4, ("extract-teacher/x", "crkd extract-teacher")),
+        (
+            ("train-teacher", "--prepared", "x"),
+            4,
+            ("prepare/x", "has only prepare/v1.0-sim-mini", "crkd prepare --nuscenes DIR --name x"),
+        ),
+        (
+            ("extract-teacher", "--teacher", "x"),
+            4,
+            ("train-teacher/x", "has only train-teacher/teacher", "crkd train-teacher --name x"),
+        ),
+        (("distill", "--targets", "x"), 4, ("extract-teacher/x", "crkd extract-teacher --name x")),
         (("distill", "--init", "x"), 4, ("distill/x", "crkd distill --losses none --name x")),
         (("evaluate", "--model", "x"), 4, ("'x'", "there is train-teacher/teacher, distill/plain, distill/crkd")),
         (("evaluate", "--model", "../x"), 4, ("'../x'",)),

@@ -151,7 +151,7 @@ def test_ctrl_c(crkd, interrupt, evaluated, tmp_path, name):
         assert stage.finished_files().items() >= kept.items()
 
 
-@pytest.mark.parametrize("name", ["prepare", "extract-teacher", "evaluate", "visualize"])
+@pytest.mark.parametrize("name", ["prepare", "evaluate", "visualize"])
 def test_ctrl_c_while_what_is_there_is_made_anew(crkd, interrupt, evaluated, tmp_path, name):
     stage = Stage(evaluated, tmp_path, name, forced=True)
     interrupt({"file": "manifest"})
@@ -270,6 +270,27 @@ def test_ctrl_c_reaches_worker_processes_too(start_python, chain, tmp_path):
     assert out == ""
     assert [line.partition(".")[0] for line in err.splitlines()] == ["Stopped"]
     assert not (tmp_path / "crkd-workspace" / "prepare" / "v1.0-sim-mini").exists()
+
+
+_at_fork: list[bool] = []
+
+
+def _press_at_fork() -> None:
+    if _at_fork:
+        _at_fork.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+os.register_at_fork(after_in_parent=_press_at_fork)
+
+
+def test_ctrl_c_while_a_loader_process_is_started(crkd, interrupt, evaluated, tmp_path):
+    stage = Stage(evaluated, tmp_path, "train-teacher")
+    _at_fork.append(True)
+    check_calm(crkd(*stage.command, "--set", "train.workers=1"))
+    assert not _at_fork
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    stage.check_nothing_lost()
 
 
 def test_a_loader_process_that_is_killed(crkd, evaluated, tmp_path, monkeypatch):
