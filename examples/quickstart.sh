@@ -23,6 +23,6 @@ run crkd distill --losses none --init plain --name control    # the same extra e
 run crkd evaluate --split val --model teacher --model plain --model control --model crkd | tee "$folder/scores.txt"
 run crkd visualize --split val | tee "$folder/pictures.txt"
 
-printf '\n%s\n' "teacher: camera + LiDAR.  plain: camera + radar, as it starts.  control: the camera-radar baseline, trained on as" \
+printf '\n%s %s\n' "teacher: camera + LiDAR.  plain: camera + radar, as it starts.  control: the camera-radar baseline, trained on as" \
     "long as the distilled student.  crkd: the distilled student.  A few hundred steps each: a demonstration, no result."
 cat "$folder/scores.txt" "$folder/pictures.txt"
