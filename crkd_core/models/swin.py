@@ -88,6 +88,13 @@ class WindowAttention(nn.Module):
         windows: Float[Tensor, "n windows tokens c"],
         foreign: Bool[Tensor, "windows tokens tokens"] | None = None,
     ) -> Float[Tensor, "n windows tokens c"]:
+        """Attention among the tokens of each window (Liu et al. 2021, equation 4).
+
+        Args:
+            windows: tokens of n images, window by window.
+            foreign: pairs of tokens that a shifted window put together although they are no neighbours in the image;
+                they do not see each other.
+        """
         qkv = self.qkv(windows).unflatten(-1, (3, self.heads, -1))  # n windows tokens 3 heads d
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5)  # each n windows heads tokens d
         logits = (query * self.scale) @ key.transpose(-2, -1)

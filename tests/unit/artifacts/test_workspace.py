@@ -137,7 +137,7 @@ def test_remaking_an_input_with_equal_contents_makes_nothing_stale(workspace):
     data = make(workspace)
     make(workspace, "train-teacher", "teacher", inputs={"prepared": data.reference()})
     make(workspace, force=True)
-    find(workspace, "train-teacher")
+    assert workspace.staleness(find(workspace, "train-teacher")) is None
 
 
 def test_logs_do_not_change_the_digest(workspace):
