@@ -11,6 +11,8 @@ prepare_environment ""
 folder="${1:-$PWD/quickstart}"
 mkdir -p "$folder"
 export CRKD_WORKSPACE="$folder/workspace"
+# Layers of this size are too small to be worth two threads; the other core is for simulating and loading.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
 run crkd simulate --out "$folder/world" --size tiny --processes 2
