@@ -72,6 +72,9 @@ class TargetsConfig(Section):
     views: PositiveInt = Field(4, description="augmented views kept of a sample; epochs cycle through them")
     storage: Literal["fp32", "fp16"] = Field("fp16", description="precision of the stored tensors")
     samples_per_shard: PositiveInt = Field(64, description="samples and views in one shard file")
+    seed: int = Field(
+        0, ge=0, description="seed of the stored views; students of any train.seed replay them from the targets"
+    )
 
 
 class DistillConfig(Section):

@@ -84,7 +84,7 @@ def target_settings(config: Config) -> dict[str, Any]:
         "lidar": config.data.lidar.model_dump(mode="json"),
         "augmentation": config.data.augment_student.model_dump(mode="json"),
         "augment_images": config.data.augment_images,
-        "seed": config.train.seed,
+        "seed": distill.targets.seed,
         "views": distill.targets.views,
         "storage": distill.targets.storage,
         **_loss_settings(distill),
@@ -190,7 +190,7 @@ class _Extraction:
             config.data,
             modalities,
             bev=config.data.augment_student,
-            seed=config.train.seed,
+            seed=config.distill.targets.seed,
         )
         self.views = config.distill.targets.views
         # All samples of a view together: an epoch of the student reads one view.

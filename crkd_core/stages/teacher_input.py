@@ -15,8 +15,8 @@ from crkd_core.stages.extract import target_settings
 from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
 from crkd_core.training.trained import load_trained
 
-# How many views are stored, and how precisely, is the targets' own affair.
-_FREE_SETTINGS = {"losses", "views", "storage"}
+# Which views are stored, and how precisely, is the targets' own affair: a student replays the recorded ones.
+_FREE_SETTINGS = {"losses", "views", "storage", "seed"}
 
 
 class TeacherInput:

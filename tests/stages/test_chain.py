@@ -195,7 +195,6 @@ def test_targets_of_another_teacher_are_stale(chain, tmp_path):
     ("override", "words"),
     [
         ("data.grid.x_range_m=[-43.2, 43.2]", "grid"),
-        ("train.seed=3", "seed"),
         ("distill.msfd.mask=released", "msfd"),
         ("distill.reld.scales=[16, 8]", "reld_scales"),
         ("data.augment_student.flip_x=false", "augmentation"),
@@ -206,6 +205,15 @@ def test_targets_for_other_settings_are_refused(chain, override, words):
     with pytest.raises(StaleArtifactError, match=words):
         distill(DistillRequest(config, name="again"), chain.workspace, SILENT)
     assert "again" not in chain.workspace.partial_names("distill")
+
+
+def test_one_extraction_serves_students_of_every_seed(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    config = load_config("tiny", None, [*CHAIN_OVERRIDES, "train.seed=3"])
+    assert extract_teacher(ExtractRequest(config), copy.workspace, SILENT).reused
+    for seed, run in enumerate((copy.config, config)):
+        distill(DistillRequest(run, losses=("respd",), name=f"seed-{seed}"), copy.workspace, SILENT)
+    assert not same(*(weights(copy.workspace, "distill", f"seed-{seed}") for seed in (0, 1)))
 
 
 def test_targets_without_a_loss_are_refused(chain, tmp_path):
