@@ -15,6 +15,14 @@ class CSRDConfig(Section):
     """Cross-stage radar distillation (section 3.3.1)."""
 
     weight: float = Field(100.0, ge=0, description="weight in the total")
+    target: Literal["heatmap", "lidar_feature"] = Field(
+        "heatmap", description="what teaches the radar: the teacher's heatmaps, or the strength of its LiDAR map"
+    )
+    reading: Reading = Field(
+        "released",
+        description="of the heatmaps, released: sigmoid of the mean logit of a task, mean over tasks; paper: mean of "
+        "all classes' sigmoids; the loss itself is the same",
+    )
 
 
 class MSFDConfig(Section):
@@ -26,8 +34,8 @@ class MSFDConfig(Section):
         "released",
         description="released: mean of 1/2 (T - S)^2 over mask cells, over B again; paper: 1/(B X Y) sum |T - S|",
     )
-    mask: Literal["rotated", "released"] = Field(
-        "rotated", description="exact rotated footprints, or the released rectangles"
+    mask: Literal["rotated", "released", "plain"] = Field(
+        "rotated", description="grown boxes: exact rotated footprints, or the released rectangles; plain: not grown"
     )
     range_steps_m: tuple[float, float] = Field(
         (20.0, 30.0), description="ranges from which masks grow by 25% and by 50% (m)"
@@ -63,7 +71,14 @@ class RespDConfig(Section):
     )
     positive_threshold: float = Field(0.3, gt=0, lt=1, description="teacher probability of a positive heatmap cell")
     box_threshold: float = Field(0.1, gt=0, lt=1, description="summed teacher heatmap from which boxes are compared")
-    box_scale: float = Field(40.0, ge=0, description="factor of the regression term (released: 10 channels x 4)")
+    box_scale: float = Field(
+        40.0, ge=0, description="factor of the released regression term (10 channels x 4); the paper's has none"
+    )
+    reading: Reading = Field(
+        "released",
+        description="of the regression term, released: smooth L1 weighted by the teacher's heatmap, times box_scale; "
+        "paper: plain smooth L1; the heatmap term is the same",
+    )
 
 
 class TargetsConfig(Section):

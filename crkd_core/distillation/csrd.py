@@ -1,13 +1,23 @@
 """Cross-stage radar distillation (paper, section 3.3.1): the teacher's *output* teaches the radar's *feature*.
 
-``L = mean over samples and cells |A - Y|`` with the radar activation A and the teacher's scene-level objectness Y.
+``L = mean over samples and cells |A - Y|`` with the radar activation A and the teacher's scene-level objectness Y, of
+its K heatmaps in T head tasks:
+
+- ``released``: ``Y = mean over tasks of sigmoid(mean over the task's classes of the logits)``;
+- ``paper``: ``Y = mean over all classes of sigmoid(logit)``.
+
+The paper compares this target with the teacher's LiDAR *feature* (``target: lidar_feature``) and does not say how many
+channels become one. Here ``Y = tanh(mean over channels of |G|)`` with the gated LiDAR map G: like the heatmap it is one
+number a cell from 0 (nothing there) to 1, and depends on that cell alone.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crkd_core.models.outputs import HeadOutput
+from crkd_core.config.distill import CSRDConfig, Reading
+from crkd_core.errors import ConfigError
+from crkd_core.models.outputs import DetectorOutput, HeadOutput
 
 # Probabilities stay this far from 0 and 1.
 PROBABILITY_MARGIN = 1e-4
@@ -18,20 +28,32 @@ def clipped_sigmoid(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return logits.float().sigmoid().clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
 
 
-def objectness(head: HeadOutput) -> Float[Tensor, "b x y"]:
-    """How much each cell looks like the centre of any object, in [1e-4, 1 - 1e-4].
+def csrd_target(teacher: DetectorOutput, config: CSRDConfig) -> Float[Tensor, "b x y"]:
+    """What the radar activation shall become, in float32 and without the teacher's gradient.
 
-    Per task the sigmoid of the mean of its classes' logits (not the mean of their sigmoids), then the mean over tasks.
+    Raises:
+        ConfigError: the LiDAR feature is asked for and the teacher has no LiDAR map.
     """
-    tasks = [clipped_sigmoid(task.heatmap_logits.detach().float().mean(dim=1)) for task in head.tasks]
-    return torch.stack(tasks).mean(dim=0)
+    if config.target == "heatmap":
+        return objectness(teacher.head, config.reading)
+    if teacher.features.gated_points is None:
+        raise ConfigError("distill.csrd.target=lidar_feature needs a teacher with LiDAR; use the target heatmap")
+    return teacher.features.gated_points.detach().float().abs().mean(dim=1).tanh()
 
 
-def csrd_loss(radar_activation: Float[Tensor, "b 1 x y"], objectness: Float[Tensor, "b x y"]) -> Float[Tensor, ""]:
+def objectness(head: HeadOutput, reading: Reading = "released") -> Float[Tensor, "b x y"]:
+    """How much each cell looks like the centre of any object, in [1e-4, 1 - 1e-4]."""
+    logits = [task.heatmap_logits.detach().float() for task in head.tasks]
+    if reading == "paper":
+        return clipped_sigmoid(torch.cat(logits, dim=1)).mean(dim=1)
+    return torch.stack([clipped_sigmoid(task.mean(dim=1)) for task in logits]).mean(dim=0)
+
+
+def csrd_loss(radar_activation: Float[Tensor, "b 1 x y"], target: Float[Tensor, "b x y"]) -> Float[Tensor, ""]:
     """Mean absolute difference over all samples and cells.
 
     Args:
         radar_activation: the student's, not negative and not bounded above.
-        objectness: the teacher's, see :func:`objectness`.
+        target: the teacher's, see :func:`csrd_target`.
     """
-    return (radar_activation[:, 0].float() - objectness.detach().float()).abs().mean()
+    return (radar_activation[:, 0].float() - target.detach().float()).abs().mean()

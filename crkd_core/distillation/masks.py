@@ -22,6 +22,8 @@ def foreground_mask(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[T
     ``rotated``: the exact footprint. A cell belongs to it if its centre lies in the grown, rotated rectangle, and the
     cell of a box's centre always does. Speeds are those along the box's own axes.
 
+    ``plain``: the same of the boxes as they are.
+
     ``released``: the published code's rectangles, for comparison. The speed along x grows the width and that along y
     the length, whatever the heading; the mask is an axis-aligned rectangle between corners of the rotated box, so its
     sides shrink with the angle; the last row and column of the grid are never chosen.
@@ -36,6 +38,8 @@ def foreground_mask(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[T
     boxes = Boxes3D(boxes.tensor.float())
     if config.mask == "released":
         return _released_rectangles(boxes, grid, config)
+    if config.mask == "plain":
+        config = config.model_copy(update={"growth_limits_m": (0.0, 0.0)})
     return _rotated_footprints(boxes, grid, config)
 
 

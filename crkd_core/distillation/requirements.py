@@ -28,6 +28,12 @@ def check_terms(
             f"student.radar.calibration, found {', '.join(student.modalities)} with calibration "
             f"{student.radar.calibration}; set these, or take csrd out of distill.losses"
         )
+    wants_lidar = "csrd" in terms and config.csrd.target == "lidar_feature"
+    if wants_lidar and teacher is not None and "lidar" not in teacher.modalities:
+        raise ConfigError(
+            "distill.csrd.target=lidar_feature needs lidar among teacher.modalities, found "
+            f"{', '.join(teacher.modalities)}; use the target heatmap"
+        )
     for name, detector in (("student", student), ("teacher", teacher)):
         if "msfd_camera" in terms and detector is not None and "camera" not in detector.modalities:
             raise ConfigError(

@@ -6,6 +6,10 @@ and the teacher's clipped heatmap probabilities p and t, and ten regression chan
 - ``L_cls = sum over cells and classes of BCE(p, t) |p - t|^2 / max(#(t > 0.3), 1)``, the quality focal loss of beta 2;
 - ``L_box = 40 mean over D and channels of W smooth_l1(r_S, r_T)``, where ``W = sum over classes of t`` and D are the
   cells with W > 0.1. If the whole batch has none, the threshold falls in steps of 0.01 until it has.
+
+This is the ``released`` reading. The paper names the two functions without a weight and a factor: its reading,
+``paper``, has ``L_box = mean over D and channels of smooth_l1(r_S, r_T)`` and the same ``L_cls``. (The double sigmoid
+of the released code is an accident of float32, not a reading: the published models were trained with a single one.)
 """
 
 from dataclasses import dataclass
@@ -112,4 +116,6 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
     per_cell = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none").mean(dim=1)
-    return config.box_scale * (per_cell * weight * chosen).sum() / chosen.sum()
+    if config.reading == "released":
+        per_cell = config.box_scale * per_cell * weight
+    return (per_cell * chosen).sum() / chosen.sum()

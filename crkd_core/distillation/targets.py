@@ -9,7 +9,7 @@ from torch import Tensor
 from crkd_core.config.distill import DistillConfig, MSFDConfig
 from crkd_core.distillation.batching import join, layout, move, split
 from crkd_core.distillation.cells import SparseCells
-from crkd_core.distillation.csrd import objectness
+from crkd_core.distillation.csrd import csrd_target
 from crkd_core.distillation.masks import foreground_mask
 from crkd_core.distillation.msfd import msfd_cells
 from crkd_core.distillation.reld import resample
@@ -91,7 +91,7 @@ def build_targets(output: DetectorOutput, boxes: list[Boxes3D], grid: BEVGrid, c
     return TeacherTargets(
         batch_size=len(boxes),
         grid_shape=grid.shape,
-        objectness=objectness(output.head) if "csrd" in terms else None,
+        objectness=csrd_target(output, config.csrd) if "csrd" in terms else None,
         camera=camera_cells,
         fused=fused_cells,
         relation=resample(fused, config.reld.scales) if "reld" in terms else None,

@@ -95,11 +95,13 @@ def _loss_settings(distill: DistillConfig) -> dict[str, Any]:
     msfd = distill.msfd.model_dump(mode="json", exclude={"camera_weight", "fused_weight"})
     if "mask" in distill.released_quirks:
         msfd["mask"] = "released"
-    return {
-        "msfd": msfd,
-        "reld_scales": list(distill.reld.scales),
-        "respd_box_threshold": distill.respd.box_threshold,
+    of_losses: dict[str, tuple[str, Any]] = {
+        "csrd": ("csrd", distill.csrd.model_dump(mode="json", exclude={"weight"})),
+        "msfd": ("msfd", msfd),
+        "reld": ("reld_scales", list(distill.reld.scales)),
+        "respd": ("respd_box_threshold", distill.respd.box_threshold),
     }
+    return dict(of_losses[loss] for loss in distill.losses)
 
 
 def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Progress) -> ExtractResult | None:

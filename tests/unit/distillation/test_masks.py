@@ -89,6 +89,13 @@ def test_growth_by_range_and_speed_by_hand():
     torch.testing.assert_close(sides, expected)
 
 
+def test_plain_masks_are_of_the_boxes_as_they_are():
+    plain = foreground_mask(_box(x=35.0, width=3.0, length=6.0, yaw=0.3, vx=5.0), GRID, MSFDConfig(mask="plain"))
+    ungrown = MSFDConfig(growth_limits_m=(0.0, 0.0))
+    assert torch.equal(plain, foreground_mask(_box(x=35.0, width=3.0, length=6.0, yaw=0.3), GRID, ungrown))
+    assert plain.sum() < foreground_mask(_box(x=35.0, width=3.0, length=6.0, yaw=0.3), GRID, STILL).sum()
+
+
 @BOTH
 def test_no_boxes_give_an_empty_mask(reading):
     mask = foreground_mask(Boxes3D.empty(), GRID, MSFDConfig(mask=reading))

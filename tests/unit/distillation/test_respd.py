@@ -57,6 +57,10 @@ def test_box_term_by_hand():
     assert probability.sum(dim=1).flatten().tolist() == pytest.approx([0.35, 0.42])
     expected = 40 * 1.5 * (0.35 + 0.42) / 2
     assert math.isclose(box_term(student, teacher.tasks[0], CONFIG).item(), expected, rel_tol=1e-5)
+    # The paper's is the plain mean.
+    paper = RespDConfig(reading="paper")
+    assert math.isclose(box_term(student, teacher.tasks[0], paper).item(), 1.5, rel_tol=1e-5)
+    assert heatmap_term(student, teacher.tasks[0], paper) == heatmap_term(student, teacher.tasks[0], CONFIG)
 
 
 @pytest.mark.parametrize(
