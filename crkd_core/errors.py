@@ -55,3 +55,7 @@ class TrainingError(CrkdError):
     """Training cannot go on, for instance because the loss is no longer finite."""
 
     exit_code = 6
+
+
+class MetricsDifferError(CrkdError):
+    """Our metrics and the nuScenes devkit's differ on the same detections."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from crkd_core.artifacts.atomic import atomic_path
 from crkd_core.artifacts.workspace import Artifact
@@ -26,6 +27,15 @@ def read_table(artifact: Artifact, relative: str, columns: Sequence[str] | None 
         return pq.read_table(artifact.file(relative), columns=list(columns) if columns is not None else None)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise artifact.damaged(relative, f"it cannot be read as Parquet: {explain_parquet(error)}") from None
+
+
+def numbers_of(column: pa.ChunkedArray) -> NDArray:
+    """A column of numbers as an array; one of fixed-size lists as an array of rows."""
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy()
+    # `flatten` minds the offset of a slice, `values` would not.
+    flat = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
+    return flat.to_numpy().reshape(-1, column.type.list_size)
 
 
 def explain_parquet(error: Exception) -> str:

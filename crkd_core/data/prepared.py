@@ -1,6 +1,6 @@
 """Reading a prepared data set: key frames, calibration, sensor files, radar points and annotations by sample token."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards
-from crkd_core.artifacts.tables import read_table
+from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.data import preparing
@@ -130,12 +130,10 @@ class _Columns:
 
 
 def _array(column: pa.ChunkedArray) -> Any:
-    if pa.types.is_fixed_size_list(column.type):
-        return column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
     if pa.types.is_string(column.type) or pa.types.is_list(column.type):
         chunks = column.combine_chunks()
         return chunks.chunk(0) if isinstance(chunks, pa.ChunkedArray) else chunks
-    return column.to_numpy()
+    return numbers_of(column)
 
 
 class PreparedData:
@@ -202,6 +200,18 @@ class PreparedData:
                 "Unpack the scenes of that split and prepare again, or choose another split."
             )
         return tokens
+
+    def rows(self, tokens: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of samples in ``samples.parquet``, to which the other tables refer.
+
+        Raises:
+            DatasetError: a token is unknown.
+        """
+        return np.array([self._row(token) for token in tokens], dtype=np.int64)
+
+    def ego_positions(self, tokens: Sequence[str]) -> NDArray[np.float64]:
+        """(S, 3) global position of the car at the LiDAR's time of each key frame."""
+        return self._samples["global_from_ego"][self.rows(tokens)][:, 3:12:4]
 
     def scene_of(self, token: str) -> Scene:
         """The scene a sample belongs to."""

@@ -15,6 +15,8 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
   centre, w, l, h, yaw, vx, vy in the key frame's LiDAR frame; NaN velocity where undefined), ``translation``,
   ``rotation`` (w, x, y, z), ``velocity`` (all three in the global frame), ``visibility``, ``lidar_points``,
   ``radar_points``, ``attribute``.
+- ``bicycle_racks.parquet``: ``sample``, ``translation``, ``size`` (w, l, h), ``rotation``, in the global frame; the
+  evaluation leaves out the cycles that stand in one.
 - ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
   points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.nuscenes.radar`).
 """
@@ -37,7 +39,10 @@ from crkd_core.nuscenes.tables import NuScenesTables
 
 SAMPLES, CAMERAS, ANNOTATIONS = "samples.parquet", "cameras.parquet", "annotations.parquet"
 LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
+BICYCLE_RACKS = "bicycle_racks.parquet"
 RADAR_FOLDER = "radar"
+FORMAT = 2
+"""Raised where the tables change: 2 has the bicycle racks."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +135,7 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
 def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``annotations.parquet``, grouped by sample."""
     annotations = tables.annotations
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
+    place = _places(order)
     rows = np.argsort(place[annotations.sample], kind="stable")
     sample = annotations.sample[rows]
     lidar_from_global = inverses(global_from_sensor(tables, files.lidar[sample, 0]))
@@ -156,6 +160,21 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
             "lidar_points": annotations.lidar_points[rows],
             "radar_points": annotations.radar_points[rows],
             "attribute": pa.array([annotations.attribute[row] for row in rows], pa.string()),
+        }
+    )
+
+
+def rack_table(tables: NuScenesTables, order: NDArray[np.int64]) -> pa.Table:
+    """``bicycle_racks.parquet``, grouped by sample."""
+    racks = tables.racks
+    sample = _places(order)[racks.sample]
+    rows = np.argsort(sample, kind="stable")
+    return pa.table(
+        {
+            "sample": sample[rows].astype(np.int32),
+            "translation": _vectors(racks.translation[rows]),
+            "size": _vectors(racks.size_wlh[rows]),
+            "rotation": _vectors(racks.rotation[rows]),
         }
     )
 
@@ -229,6 +248,13 @@ def write_radar_shard(job: RadarJob) -> int:
         }
     write_shard(job.shard, items)
     return len(items)
+
+
+def _places(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Row of every sample in the prepared tables."""
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place
 
 
 def _vectors(values: NDArray[np.float64]) -> pa.FixedSizeListArray:

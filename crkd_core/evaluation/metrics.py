@@ -1,10 +1,33 @@
 """The nuScenes detection metrics as values."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 MATCH_DISTANCES_M: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+TP_DISTANCE_M = 2.0
+"""Match distance at which the errors of true positives are measured."""
+MIN_RECALL = 0.1
+MIN_PRECISION = 0.1
+CLASS_RANGE_M: dict[str, int] = {
+    "car": 50,
+    "truck": 50,
+    "bus": 50,
+    "trailer": 50,
+    "construction_vehicle": 50,
+    "pedestrian": 40,
+    "motorcycle": 40,
+    "bicycle": 40,
+    "traffic_cone": 30,
+    "barrier": 30,
+}
+"""Distance from the car up to which the objects of a class are evaluated; in the devkit's order of classes."""
+UNDEFINED_ERRORS: dict[str, tuple[str, ...]] = {
+    "traffic_cone": ("orientation_rad", "velocity_mps", "attribute"),
+    "barrier": ("velocity_mps", "attribute"),
+}
+"""Errors that a class does not have."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,16 @@ class Metrics:
     nds: float
     errors: TPErrors
     classes: dict[str, ClassMetrics]
+
+    def numbers(self) -> Iterator[tuple[str, float]]:
+        """Every number with a name, such as ``car AP at 0.5 m`` or ``mean translation_m``."""
+        yield "mAP", self.mean_ap
+        yield "NDS", self.nds
+        yield from ((f"mean {name}", value) for name, value in asdict(self.errors).items())
+        for label, entry in self.classes.items():
+            yield f"{label} AP", entry.ap
+            yield from ((f"{label} AP at {d} m", ap) for d, ap in entry.ap_by_distance.items())
+            yield from ((f"{label} {name}", value) for name, value in asdict(entry.errors).items())
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON: distances become text, NaN becomes null."""

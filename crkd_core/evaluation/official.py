@@ -10,16 +10,21 @@ from typing import Any
 from unittest.mock import patch
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.errors import CrkdError, DatasetError, UsageError
-from crkd_core.evaluation.metrics import MATCH_DISTANCES_M, ClassMetrics, Metrics, TPErrors, detection_score
+from crkd_core.errors import CrkdError, DatasetError, MetricsDifferError, UsageError
+from crkd_core.evaluation.metrics import (
+    MATCH_DISTANCES_M,
+    UNDEFINED_ERRORS,
+    ClassMetrics,
+    Metrics,
+    TPErrors,
+    detection_score,
+)
 from crkd_core.progress import Progress, Task
 
 CONFIG_NAME = "detection_cvpr_2019"
+TOLERANCE = 1e-9
+"""Absolute difference from the devkit's numbers that is not tolerated."""
 
-_UNDEFINED_ERRORS = {
-    "traffic_cone": ("orientation_rad", "velocity_mps", "attribute"),
-    "barrier": ("velocity_mps", "attribute"),
-}
 _DEVKIT_ERRORS = {
     "translation_m": "trans_err",
     "scale": "scale_err",
@@ -85,7 +90,7 @@ def _score(tables: Any, config: Any, split: str, submission_path: Path, task: Ta
         task.advance(step="boxes")
         summary, _ = official.evaluate()
     task.advance(step="matching")
-    return _convert(summary)
+    return convert_summary(summary)
 
 
 def metrics_without_detections() -> Metrics:
@@ -94,7 +99,7 @@ def metrics_without_detections() -> Metrics:
         name: ClassMetrics(
             ap_by_distance=dict.fromkeys(MATCH_DISTANCES_M, 0.0),
             errors=TPErrors(
-                **{error: math.nan if error in _UNDEFINED_ERRORS.get(name, ()) else 1.0 for error in _DEVKIT_ERRORS}
+                **{error: math.nan if error in UNDEFINED_ERRORS.get(name, ()) else 1.0 for error in _DEVKIT_ERRORS}
             ),
         )
         for name in DETECTION_CLASSES
@@ -103,7 +108,30 @@ def metrics_without_detections() -> Metrics:
     return Metrics(mean_ap=0.0, nds=detection_score(0.0, errors), errors=errors, classes=classes)
 
 
-def _convert(summary: Any) -> Metrics:
+def require_equal(ours: Metrics, official: Metrics, tolerance: float = TOLERANCE) -> float:
+    """Compare every number of two summaries; returns the largest absolute difference.
+
+    Raises:
+        MetricsDifferError: naming the first number that differs by `tolerance` or more.
+    """
+    largest = 0.0
+    theirs = dict(official.numbers())
+    for name, value in ours.numbers():
+        expected = theirs[name]
+        equal = value == expected or (math.isnan(value) and math.isnan(expected))
+        difference = 0.0 if equal else abs(value - expected)
+        if not difference < tolerance:
+            raise MetricsDifferError(
+                f"{name} is {value!r} by our metrics and {expected!r} by the nuScenes devkit, where less than "
+                f"{tolerance:g} may lie between them; this is a mistake in the metrics: please report it with the "
+                "detections."
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def convert_summary(summary: Any) -> Metrics:
+    """Our values of the devkit's ``DetectionMetrics``."""
     classes = {
         name: ClassMetrics(
             ap_by_distance={d: float(summary.get_label_ap(name, d)) for d in MATCH_DISTANCES_M},

@@ -20,6 +20,9 @@ CLASS_OF_CATEGORY: dict[str, str] = {
 }
 """Detection class of the 14 categories that have one; the other nine (animals, debris, ...) are not detected."""
 
+BICYCLE_RACK = "static_object.bicycle_rack"
+"""Category of the racks; bicycles and motorcycles that stand in one are not evaluated."""
+
 ATTRIBUTES: tuple[str, ...] = (
     "vehicle.moving",
     "vehicle.stopped",

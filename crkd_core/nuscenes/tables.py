@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.classes import detection_label
+from crkd_core.nuscenes.classes import BICYCLE_RACK, detection_label
 from crkd_core.nuscenes.json_stream import iterate_records
 from crkd_core.nuscenes.poses import transforms
 from crkd_core.nuscenes.velocity import box_velocities
@@ -96,6 +96,16 @@ class AnnotationColumns:
 
 
 @dataclass(frozen=True)
+class RackColumns:
+    """Annotated bicycle racks, in the global frame: the benchmark leaves out the cycles that stand in one."""
+
+    sample: NDArray[np.int32]
+    translation: NDArray[np.float64]
+    size_wlh: NDArray[np.float64]
+    rotation: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class NuScenesTables:
     """The tables of one version; see the classes of the columns.
 
@@ -112,6 +122,7 @@ class NuScenesTables:
     intrinsics: NDArray[np.float64]
     global_from_ego: NDArray[np.float64]
     annotations: AnnotationColumns
+    racks: RackColumns
     other_annotations: int
 
 
@@ -127,10 +138,12 @@ def read_tables(folder: Path) -> NuScenesTables:
     calibration_rows, channels, ego_from_sensor, intrinsics = _read_calibration(folder)
     sensors, pose_rows = _read_sensors(folder, sample_rows, calibration_rows, channels)
     global_from_ego = _read_poses(folder, pose_rows)
-    annotations, others = _read_annotations(folder, sample_rows, samples.timestamp_us)
+    annotations, racks, others = _read_annotations(folder, sample_rows, samples.timestamp_us)
     with _reading(folder, "visibility") as records:  # only its tokens are used, but the official metrics read it
         deque(records, maxlen=0)
-    return NuScenesTables(scenes, samples, sensors, ego_from_sensor, intrinsics, global_from_ego, annotations, others)
+    return NuScenesTables(
+        scenes, samples, sensors, ego_from_sensor, intrinsics, global_from_ego, annotations, racks, others
+    )
 
 
 def _read_scenes(folder: Path) -> tuple[list[SceneRecord], dict[str, int]]:
@@ -236,17 +249,20 @@ def _read_poses(folder: Path, rows: Mapping[str, int]) -> NDArray[np.float64]:
 
 def _read_annotations(
     folder: Path, sample_rows: Mapping[str, int], sample_timestamps_us: NDArray[np.int64]
-) -> tuple[AnnotationColumns, int]:
-    labels, attributes = _read_instance_labels(folder)
+) -> tuple[AnnotationColumns, RackColumns, int]:
+    labels, racks, attributes = _read_instance_labels(folder)
     tokens, instances, names, previous, following = [], [], [], [], []
     counts = {name: array("i") for name in ("sample", "label", "visibility", "lidar_points", "radar_points")}
-    boxes = array("d")
+    boxes, rack_boxes, rack_samples = array("d"), array("d"), array("i")
     others = 0
     with _reading(folder, "sample_annotation") as records:
         for record in records:
             label = _find(labels, record["instance_token"], "instance", "sample_annotation")
             if label is None:
                 others += 1
+                if record["instance_token"] in racks:
+                    rack_samples.append(_find(sample_rows, record["sample_token"], "sample", "sample_annotation"))
+                    rack_boxes.extend(_box_numbers(record))
                 continue
             tokens.append(record["token"])
             instances.append(record["instance_token"])
@@ -260,12 +276,10 @@ def _read_annotations(
             counts["visibility"].append(int(visibility) if visibility.isdigit() else 0)
             counts["lidar_points"].append(record["num_lidar_pts"])
             counts["radar_points"].append(record["num_radar_pts"])
-            row = (*record["translation"], *record["size"], *record["rotation"])
-            if len(row) != 10:
-                raise ValueError(f"annotation {record['token']} has {len(row)} numbers for its box instead of 10")
-            boxes.extend(row)
+            boxes.extend(_box_numbers(record))
     numbers = {name: _numpy(column, np.int32) for name, column in counts.items()}
     geometry = _numpy(boxes, np.float64).reshape(-1, 10)
+    rack = _numpy(rack_boxes, np.float64).reshape(-1, 10)
     rows = {token: row for row, token in enumerate(tokens)}
     links = [_links(rows, column) for column in (previous, following)]
     velocity = box_velocities(geometry[:, :3], sample_timestamps_us[numbers["sample"]], *links)
@@ -285,21 +299,32 @@ def _read_annotations(
             radar_points=numbers["radar_points"][order],
             attribute=[names[row] for row in order],
         ),
+        RackColumns(_numpy(rack_samples, np.int32), rack[:, :3], rack[:, 3:6], rack[:, 6:]),
         others,
     )
 
 
-def _read_instance_labels(folder: Path) -> tuple[dict[str, int | None], dict[str, str]]:
-    """Class index of every instance (None: not detected), and attribute names by token."""
+def _box_numbers(record: Mapping[str, Any]) -> tuple[float, ...]:
+    numbers = (*record["translation"], *record["size"], *record["rotation"])
+    if len(numbers) != 10:
+        raise ValueError(f"annotation {record['token']} has {len(numbers)} numbers for its box instead of 10")
+    return numbers
+
+
+def _read_instance_labels(folder: Path) -> tuple[dict[str, int | None], set[str], dict[str, str]]:
+    """Class index of every instance (None: not detected), the bicycle racks, and attribute names by token."""
     with _reading(folder, "category") as records:
-        categories = {record["token"]: detection_label(record["name"]) for record in records}
+        names = {record["token"]: record["name"] for record in records}
+        categories = {token: detection_label(name) for token, name in names.items()}
     with _reading(folder, "attribute") as records:
         attributes = {record["token"]: record["name"] for record in records}
+    labels, racks = {}, set()
     with _reading(folder, "instance") as records:
-        labels = {
-            record["token"]: _find(categories, record["category_token"], "category", "instance") for record in records
-        }
-    return labels, attributes
+        for record in records:
+            labels[record["token"]] = _find(categories, record["category_token"], "category", "instance")
+            if names[record["category_token"]] == BICYCLE_RACK:
+                racks.add(record["token"])
+    return labels, racks, attributes
 
 
 def _links(rows: Mapping[str, int], tokens: list[str]) -> NDArray[np.int64]:

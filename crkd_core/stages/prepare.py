@@ -25,7 +25,6 @@ from crkd_core.progress import Progress
 from crkd_core.stages.workers import workers
 
 STAGE = "prepare"
-_FORMAT = 1
 _SPARE_LIDAR_SWEEPS = 1
 
 
@@ -96,7 +95,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     for line in missing.lines():
         progress.warning(f"missing, as allowed: {line}")
     settings = {
-        "format": _FORMAT,
+        "format": preparing.FORMAT,
         "version": version,
         "tables_sha256": digest,
         "radar_sweeps": request.radar_sweeps,
@@ -162,6 +161,7 @@ def _write(
         preparing.LIDAR_SWEEPS: preparing.lidar_table(tables, files, order),
         preparing.RADAR_SWEEPS: preparing.radar_table(tables, files, order, points),
         preparing.ANNOTATIONS: preparing.annotation_table(tables, files, order),
+        preparing.BICYCLE_RACKS: preparing.rack_table(tables, order),
     }
     for name, table in written.items():
         write_table(writer.path / name, table)

@@ -1,0 +1,56 @@
+"""The nuScenes detection metrics of a table of detections, from the prepared annotations alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import DatasetError
+from crkd_core.evaluation.accumulation import accumulate
+from crkd_core.evaluation.columns import BoxColumns, SplitSamples, detection_columns, read_samples, read_truths
+from crkd_core.evaluation.filtering import is_evaluated
+from crkd_core.evaluation.matching import Matching, match
+from crkd_core.evaluation.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Metrics with everything they were made from.
+
+    Attributes:
+        detections, truths: what takes part in the evaluation.
+        matching: between the two.
+    """
+
+    samples: SplitSamples
+    detections: BoxColumns
+    truths: BoxColumns
+    matching: Matching
+    metrics: Metrics
+
+
+def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Table) -> Scoring:
+    """Score detections on the samples `tokens`, as the nuScenes devkit does with ``detection_cvpr_2019``.
+
+    Args:
+        tokens: all samples of the split; where scores are equal, their order counts.
+        table: rows of ``evaluation.detections.SCHEMA``.
+
+    Raises:
+        UsageError: the detections are not what the benchmark accepts.
+        DatasetError: nothing is annotated in the samples.
+        StaleArtifactError, DamagedArtifactError: the prepared data cannot be used.
+    """
+    samples = read_samples(prepared, tokens)
+    truths = read_truths(prepared, samples)
+    if not len(truths):
+        raise DatasetError(
+            f"the {len(tokens)} samples of {prepared.version} have no annotated object of the ten detection classes, "
+            "so nothing can be scored on them."
+        )
+    detections = detection_columns(table, samples)
+    truths = truths[is_evaluated(truths, samples)]
+    detections = detections[is_evaluated(detections, samples)]
+    matching = match(detections, truths)
+    return Scoring(samples, detections, truths, matching, accumulate(detections, truths, matching))

@@ -1,0 +1,127 @@
+"""Random detections and annotations with what is odd about real ones, and the devkit's own numbers for them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.common.data_classes import EvalBoxes
+from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
+from nuscenes.eval.detection.constants import TP_METRICS
+from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetrics
+
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.evaluation.columns import BoxColumns
+from crkd_core.evaluation.metrics import UNDEFINED_ERRORS, Metrics
+from crkd_core.evaluation.official import convert_summary
+from crkd_core.nuscenes.classes import ATTRIBUTES
+
+CONFIG = config_factory("detection_cvpr_2019")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Knobs of a random case; `step_m` and `score_step` above 0 make equal distances and scores frequent."""
+
+    seed: int
+    samples: int = 3
+    truths: int = 20
+    detections: int = 40
+    labels: tuple[int, ...] = tuple(range(10))
+    spread_m: float = 10.0
+    step_m: float = 0.0
+    score_step: float = 0.0
+    nan_velocity: float = 0.2
+    no_attribute: float = 0.2
+    near: float = 0.7
+
+    def build(self) -> tuple[BoxColumns, BoxColumns]:
+        """Detections and annotations; `near` is the share of detections that lie near an annotation."""
+        rng = np.random.default_rng(self.seed)
+        truths = self._boxes(rng, self.truths)
+        found = self._boxes(rng, self.detections)
+        if self.truths:
+            source = rng.integers(0, self.truths, self.detections)
+            copied = rng.random(self.detections) < self.near
+            for name in ("sample", "label", "translation", "size_wlh", "rotation", "velocity", "attribute"):
+                values = getattr(found, name)
+                values[copied] = getattr(truths, name)[source[copied]]
+            noise = rng.normal(size=(self.detections, 3)) * rng.choice([0.0, 0.3, 1.5], size=(self.detections, 1))
+            found.translation[:] = self._snap(found.translation + noise)
+            found.velocity[:] += noise[:, :2]
+            found.rotation[:] += 0.1 * rng.normal(size=(self.detections, 4)) * (noise != 0).any(axis=1, keepdims=True)
+            renamed = rng.random(self.detections) < 0.2
+            found.attribute[renamed] = rng.integers(-1, len(ATTRIBUTES), renamed.sum())
+            found.size_wlh[:] *= rng.choice([1.0, 1.2, 0.7], size=(self.detections, 1))
+        found.score[:] = rng.random(self.detections)
+        if self.score_step:
+            found.score[:] = np.round(found.score / self.score_step) * self.score_step
+        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, truths))
+
+    def _snap(self, values: np.ndarray) -> np.ndarray:
+        return np.round(values / self.step_m) * self.step_m if self.step_m else values
+
+    def _boxes(self, rng: np.random.Generator, count: int) -> BoxColumns:
+        rotation = rng.normal(size=(count, 4)) * rng.choice([[1, 0, 0, 1], [1, 1, 1, 1]], size=count, p=[0.8, 0.2])
+        flat = rng.random(count) < 0.1
+        rotation[flat] = rng.choice([[1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0], [0, 1, 0, 0]], size=flat.sum())
+        velocity = rng.normal(size=(count, 2)) * 4
+        velocity[rng.random(count) < self.nan_velocity] = math.nan
+        attribute = rng.integers(0, len(ATTRIBUTES), count)
+        attribute[rng.random(count) < self.no_attribute] = -1
+        return BoxColumns(
+            row=np.arange(count),
+            sample=rng.integers(0, self.samples, count).astype(np.int32),
+            label=rng.choice(self.labels, count).astype(np.int8),
+            translation=self._snap(rng.uniform(-1, 1, (count, 3)) * self.spread_m + 700),
+            size_wlh=rng.uniform(0.3, 5, (count, 3)),
+            rotation=rotation.astype(np.float64),
+            velocity=velocity,
+            attribute=attribute.astype(np.int8),
+            ego_distance=np.zeros(count),
+            score=np.full(count, -1.0),
+            points=np.full(count, 5, dtype=np.int32),
+            visibility=np.zeros(count, dtype=np.int8),
+        )
+
+
+def devkit_boxes(boxes: BoxColumns, samples: int) -> EvalBoxes:
+    """The same boxes as the devkit has them."""
+    result = EvalBoxes()
+    for sample in range(samples):
+        result.add_boxes(str(sample), [])
+    for index in range(len(boxes)):
+        attribute = int(boxes.attribute[index])
+        box = DetectionBox(
+            sample_token=str(boxes.sample[index]),
+            translation=tuple(boxes.translation[index].tolist()),
+            size=tuple(boxes.size_wlh[index].tolist()),
+            rotation=tuple(boxes.rotation[index].tolist()),
+            velocity=tuple(boxes.velocity[index].tolist()),
+            detection_name=DETECTION_CLASSES[boxes.label[index]],
+            detection_score=float(boxes.score[index]),
+            attribute_name=ATTRIBUTES[attribute] if attribute >= 0 else "",
+        )
+        result.add_boxes(box.sample_token, [box])
+    return result
+
+
+def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> Metrics:
+    """What the devkit's matching and accumulation give, without its filters."""
+    found, annotated = devkit_boxes(detections, samples), devkit_boxes(truths, samples)
+    summary = DetectionMetrics(CONFIG)
+    for name in CONFIG.class_names:
+        data = {
+            distance: accumulate(annotated, found, name, CONFIG.dist_fcn_callable, distance)
+            for distance in CONFIG.dist_ths
+        }
+        for distance, entry in data.items():
+            summary.add_label_ap(name, distance, calc_ap(entry, CONFIG.min_recall, CONFIG.min_precision))
+        undefined = [_SHORT[error] for error in UNDEFINED_ERRORS.get(name, ())]
+        for error in TP_METRICS:
+            value = math.nan if error in undefined else calc_tp(data[CONFIG.dist_th_tp], CONFIG.min_recall, error)
+            summary.add_label_tp(name, error, value)
+    return convert_summary(summary)
+
+
+_SHORT = {"orientation_rad": "orient_err", "velocity_mps": "vel_err", "attribute": "attr_err"}
