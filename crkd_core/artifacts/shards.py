@@ -1,19 +1,25 @@
-"""Tensor shards: safetensors files with a Parquet index.
+"""Tensor shards: files of compressed items, with a Parquet index.
 
-An *item* is a set of named tensors under a key (a sample token and a view). A shard file holds several items, its
-tensors named ``<key>/<tensor name>``; ``index.parquet`` says which shard holds which item. Shards are written whole
-or not at all, so a killed writer continues with the first shard that is missing.
+An *item* is a set of named tensors under a key (a sample token and a view). Each is a safetensors file of its own,
+compressed losslessly (zstd); a shard is a safetensors file whose tensors are the compressed items as bytes, named
+``<token>/<view>``. ``index.parquet`` says where each item lies (:data:`INDEX_SCHEMA`), so that reading one is a single
+access whatever the number of items. Shards are written whole or not at all, so a killed writer continues with the first
+shard that is missing; equal items give equal bytes.
 """
 
 import json
+import os
 import struct
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -23,7 +29,17 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.errors import DamagedArtifactError
 
 INDEX_NAME = "index.parquet"
-_OPEN_SHARDS = 8
+INDEX_SCHEMA = pa.schema(
+    [
+        pa.field("token", pa.string(), metadata={"doc": "sample token"}),
+        pa.field("view", pa.int32(), metadata={"doc": "number of the augmented view, 0 where there is only one"}),
+        pa.field("shard", pa.string(), metadata={"doc": "file name of the shard"}),
+        pa.field("offset", pa.int64(), metadata={"doc": "first byte of the compressed item in that file"}),
+        pa.field("bytes", pa.int64(), metadata={"doc": "length of the compressed item"}),
+    ]
+)
+_OPEN_SHARDS = 64
+_UNREADABLE = (SafetensorError, OSError, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -42,88 +58,114 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def write_shard(
-    path: Path, items: Mapping[ItemKey, Mapping[str, Tensor]], metadata: Mapping[str, str] | None = None
-) -> None:
+def pack_item(tensors: Mapping[str, Tensor]) -> bytes:
+    """An item as a shard holds it; equal tensors give equal bytes."""
+    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return pa.compress(safetensors.torch.save(cpu), codec="zstd", asbytes=True)
+
+
+def unpack_item(packed: bytes) -> dict[str, Tensor]:
+    """The inverse of :func:`pack_item`.
+
+    Raises:
+        SafetensorError, OSError, pyarrow.ArrowException: the bytes are not a packed item.
+    """
+    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+        return safetensors.torch.load(stream.read())
+
+
+def write_shard(path: Path, items: Mapping[ItemKey, Mapping[str, Tensor]]) -> None:
     """Write the items of one shard, whole or not at all."""
-    tensors = {
-        f"{key}/{name}": tensor.contiguous().cpu() for key, item in items.items() for name, tensor in item.items()
+    packed = {
+        str(key): torch.frombuffer(bytearray(pack_item(tensors)), dtype=torch.uint8) for key, tensors in items.items()
     }
-    write_bytes(path, safetensors.torch.save(tensors, metadata=dict(metadata) if metadata else None))
+    write_bytes(path, safetensors.torch.save(packed))
+
+
+def read_shard(path: Path) -> Iterator[tuple[ItemKey, dict[str, Tensor]]]:
+    """The items of one finished shard of an artifact that is still being written.
+
+    Raises:
+        DamagedArtifactError: it cannot be read.
+    """
+    try:
+        with safe_open(path, framework="np") as shard:
+            for name in shard.keys():  # noqa: SIM118
+                token, view = name.split("/")
+                yield ItemKey(token, int(view)), unpack_item(shard.get_tensor(name).tobytes())
+    except _UNREADABLE as error:
+        raise _unfinished_damaged(path, error) from None
 
 
 def write_index(folder: Path, shards: Iterable[str]) -> int:
     """Write ``index.parquet`` for finished shards from their headers; returns the number of items."""
-    rows: dict[tuple[str, int], dict] = {}
+    rows = []
     for shard in shards:
-        for name, entry in _read_header(folder / shard).items():
-            if name == "__metadata__":
-                continue
-            token, view, _ = name.split("/", 2)
-            start, end = entry["data_offsets"]
-            row = rows.setdefault((token, int(view)), {"shard": shard, "bytes": 0, "tensors": []})
-            row["bytes"] += end - start
-            row["tensors"].append({"name": name, "offset": start, "dtype": entry["dtype"], "shape": entry["shape"]})
-    table = pa.table(
-        {
-            "token": pa.array([token for token, _ in rows], pa.string()),
-            "view": pa.array([view for _, view in rows], pa.int32()),
-            "shard": pa.array([row["shard"] for row in rows.values()], pa.string()),
-            "bytes": pa.array([row["bytes"] for row in rows.values()], pa.int64()),
-            "tensors": pa.array(
-                [sorted(row["tensors"], key=lambda t: t["offset"]) for row in rows.values()],
-                pa.list_(
-                    pa.struct(
-                        [
-                            ("name", pa.string()),
-                            ("offset", pa.int64()),
-                            ("dtype", pa.string()),
-                            ("shape", pa.list_(pa.int64())),
-                        ]
-                    )
-                ),
-            ),
-        }
-    )
-    write_table(folder / INDEX_NAME, table)
+        header, first_byte = _read_header(folder / shard)
+        for name, entry in header.items():
+            if name != "__metadata__":
+                token, view = name.split("/")
+                start, end = entry["data_offsets"]
+                rows.append((token, int(view), shard, first_byte + start, end - start))
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in INDEX_SCHEMA]
+    write_table(folder / INDEX_NAME, pa.table(columns, schema=INDEX_SCHEMA))
     return len(rows)
 
 
-def _read_header(path: Path) -> dict:
+def _read_header(path: Path) -> tuple[dict, int]:
+    """A safetensors file's header, and the position of the first byte after it."""
     try:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            return json.loads(stream.read(length))
-    except (OSError, OverflowError, struct.error, ValueError):
-        raise DamagedArtifactError(
-            f"the unfinished {path} cannot be read as safetensors; start afresh with --no-resume."
-        ) from None
+            return json.loads(stream.read(length)), 8 + length
+    except (OSError, OverflowError, struct.error, ValueError) as error:
+        raise _unfinished_damaged(path, error) from None
+
+
+def _unfinished_damaged(path: Path, error: Exception) -> DamagedArtifactError:
+    return DamagedArtifactError(
+        f"the unfinished {path} cannot be read as safetensors ({error}); start afresh with --no-resume."
+    )
 
 
 class TensorShards:
-    """Random access to the items of a finished artifact; cheap to send to loader processes."""
+    """Random access to the items of a finished artifact; cheap to send to loader processes.
+
+    What it keeps of an item is a few numbers: a hundred bytes for each would be gigabytes for a training set in twenty
+    views.
+    """
 
     def __init__(self, artifact: Artifact, folder: str = "") -> None:
         self._artifact = artifact
         self._prefix = f"{folder}/" if folder else ""
-        table = read_table(artifact, f"{self._prefix}{INDEX_NAME}")
-        self._items: dict[ItemKey, tuple[str, list[str]]] = {}
-        for row in table.select(["token", "view", "shard", "tensors"]).to_pylist():
-            self._items[ItemKey(row["token"], row["view"])] = (row["shard"], [t["name"] for t in row["tensors"]])
-        self._open: OrderedDict[str, safe_open] = OrderedDict()
+        table = read_table(artifact, f"{self._prefix}{INDEX_NAME}", INDEX_SCHEMA.names)
+        tokens, shards = (table[name].combine_chunks().dictionary_encode() for name in ("token", "shard"))
+        self._shards: list[str] = shards.dictionary.to_pylist()
+        self._tokens = {token: index for index, token in enumerate(tokens.dictionary.to_pylist())}
+        self._token_of_row, self._view_of_row = tokens.indices.to_numpy(), table["view"].to_numpy()
+        self._place = np.stack([shards.indices.to_numpy(), table["offset"].to_numpy(), table["bytes"].to_numpy()], 1)
+        self._rows = np.full((len(self._tokens), int(self._view_of_row.max(initial=-1)) + 1), -1)
+        self._rows[self._token_of_row, self._view_of_row] = np.arange(table.num_rows)
+        self._open: OrderedDict[int, BinaryIO] = OrderedDict()
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def __contains__(self, key: ItemKey) -> bool:
-        return key in self._items
+        return self._row(key) >= 0
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._place)
+
+    @property
+    def views(self) -> int:
+        """Highest view number plus one."""
+        return self._rows.shape[1]
 
     def keys(self) -> list[ItemKey]:
-        """All items, in the order they were written."""
-        return list(self._items)
+        """All items, in the order of the index."""
+        tokens = list(self._tokens)
+        return [ItemKey(tokens[t], v) for t, v in zip(self._token_of_row.tolist(), self._view_of_row.tolist())]
 
     def read(self, key: ItemKey) -> dict[str, Tensor]:
         """The named tensors of one item.
@@ -132,24 +174,30 @@ class TensorShards:
             KeyError: there is no such item.
             DamagedArtifactError: its shard cannot be read.
         """
-        shard, names = self._items[key]
+        row = self._row(key)
+        if row < 0:
+            raise KeyError(key)
+        shard, offset, size = self._place[row].tolist()
         try:
-            handle = self._handle(shard)
-            return {name.split("/", 2)[2]: handle.get_tensor(name) for name in names}
-        except (SafetensorError, OSError) as error:
-            raise self._error(shard, error) from None
+            return unpack_item(os.pread(self._file(shard).fileno(), size, offset))
+        except _UNREADABLE as error:
+            raise self._artifact.damaged(
+                self._prefix + self._shards[shard], f"it cannot be read as safetensors: {error}"
+            ) from None
 
-    def _handle(self, shard: str):
+    def _row(self, key: ItemKey) -> int:
+        token = self._tokens.get(key.token)
+        known = token is not None and 0 <= key.view < self._rows.shape[1]
+        return int(self._rows[token, key.view]) if known else -1
+
+    def _file(self, shard: int) -> BinaryIO:
         if shard in self._open:
             self._open.move_to_end(shard)
         else:
-            self._open[shard] = safe_open(self._artifact.file(self._prefix + shard), framework="pt")
+            self._open[shard] = self._artifact.file(self._prefix + self._shards[shard]).open("rb")
             if len(self._open) > _OPEN_SHARDS:
-                self._open.popitem(last=False)
+                self._open.popitem(last=False)[1].close()
         return self._open[shard]
-
-    def _error(self, shard: str, error: Exception) -> DamagedArtifactError:
-        return self._artifact.damaged(self._prefix + shard, f"it cannot be read as safetensors: {error}")
 
 
 def read_tensors(artifact: Artifact, relative: str) -> dict[str, Tensor]:

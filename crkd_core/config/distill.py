@@ -85,7 +85,12 @@ class TargetsConfig(Section):
     """Teacher targets on disk."""
 
     views: PositiveInt = Field(4, description="augmented views kept of a sample; epochs cycle through them")
-    storage: Literal["fp32", "fp16"] = Field("fp16", description="precision of the stored tensors")
+    storage: Literal["fp32", "fp16", "int8"] = Field(
+        "fp16", description="precision of the stored tensors: fp32 equals the live teacher, int8 is half of fp16"
+    )
+    flips: bool = Field(
+        False, description="when all views were shown, go on with the same views mirrored in x, in y, in both"
+    )
     samples_per_shard: PositiveInt = Field(64, description="samples and views in one shard file")
     seed: int = Field(
         0, ge=0, description="seed of the stored views; students of any train.seed replay them from the targets"

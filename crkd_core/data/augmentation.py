@@ -9,7 +9,7 @@ Image coordinates are continuous: pixel i covers ``[i, i + 1)``. A view's image 
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from crkd_core.errors import DamagedArtifactError
 from crkd_core.geometry.transforms import rotation_about_z
 
 TEST_VIEW = -1
+MIRRORINGS = 4
+"""A scene as it is, mirrored in x, in y, in both."""
 _REFERENCE_WIDTH_PX = 1600
 _PREFIX = "view."
 
@@ -49,6 +51,11 @@ class View:
     augmented_from_lidar: NDArray[np.float64]
     lidar_sweeps: NDArray[np.int64]
 
+    def mirrored(self, x: bool, y: bool, number: int) -> "View":
+        """The same view of the mirrored scene, under another number: the BEV augmentation then mirrors x and/or y."""
+        mirror = np.diag([-1.0 if x else 1.0, -1.0 if y else 1.0, 1.0, 1.0])
+        return replace(self, number=number, augmented_from_lidar=mirror @ self.augmented_from_lidar)
+
     def tensors(self) -> dict[str, Tensor]:
         """The view as named tensors to store; the names start with ``view.``."""
         arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in _ARRAYS}
@@ -74,6 +81,16 @@ class View:
 _ARRAYS = (
     "resized_px", "crop_px", "flip", "rotation_deg", "image_matrices", "augmented_from_lidar", "lidar_sweeps",
 )  # fmt: skip
+
+
+def stored_view(number: int, views: int) -> tuple[int, tuple[bool, bool]]:
+    """Which stored view a view number means, and whether it is mirrored along x, along y.
+
+    The first `views` numbers are the views as stored, the next as many the same mirrored in x, then in y, then in both;
+    then it begins again.
+    """
+    mirror = number // views % MIRRORINGS
+    return number % views, (mirror % 2 == 1, mirror >= 2)
 
 
 def without_view(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The torch data set: prepared samples in a training view, the test view, or the view of stored teacher targets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import Dataset
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig
-from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, test_view, without_view
+from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, stored_view, test_view, without_view
 from crkd_core.data.images import normalise_images, read_image, transform_image
 from crkd_core.data.points import load_lidar, radar_features, training_boxes
 from crkd_core.data.prepared import Cameras, PreparedData
@@ -31,6 +32,7 @@ class SampleDataset(Dataset):
         seed: of the views.
         targets: stored teacher targets: the view is then replayed from the item of the sample and view number, and
             the item's other tensors become :attr:`Sample.targets`.
+        mirror_targets: view numbers beyond those stored mean the stored ones mirrored, see :func:`stored_view`.
         require_points: ground truth needs a LiDAR or radar point inside.
     """
 
@@ -44,6 +46,7 @@ class SampleDataset(Dataset):
         bev: BEVAugmentationConfig | None,
         seed: int,
         targets: TensorShards | None = None,
+        mirror_targets: bool = False,
         require_points: bool = True,
     ) -> None:
         self.prepared = prepared
@@ -53,6 +56,7 @@ class SampleDataset(Dataset):
         self._bev = bev
         self._seed = seed
         self._targets = targets
+        self._mirror_targets = mirror_targets
         self._require_points = require_points
 
     def __len__(self) -> int:
@@ -69,8 +73,12 @@ class SampleDataset(Dataset):
         token = self.tokens[index]
         if self._targets is None or number == TEST_VIEW:
             return self._load(self.view_of(index, number), token, None)
-        item = self._read_targets(token, number)
-        return self._load(View.from_tensors(item), token, without_view(item))
+        stored, mirrored = number, (False, False)
+        if self._mirror_targets:
+            stored, mirrored = stored_view(number, self._targets.views)
+        item = self._read_targets(token, stored)
+        view = View.from_tensors(item).mirrored(*mirrored, number=number)
+        return replace(self._load(view, token, without_view(item)), mirrored=mirrored)
 
     def view_of(self, index: int, number: int) -> View:
         """The view that a sample is given in under a view number, drawn anew (never read from stored targets)."""

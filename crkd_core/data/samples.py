@@ -1,6 +1,6 @@
 """One training or test sample, and how several become a batch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -26,6 +26,7 @@ class Sample:
         boxes: ground truth in the augmented model frame; empty where there is none (test split).
         labels: (M,) indices into ``DETECTION_CLASSES``.
         targets: stored teacher targets of this sample and view by name; None where not asked for.
+        mirrored: whether this sample is the stored view mirrored along x, along y.
     """
 
     token: str
@@ -40,6 +41,7 @@ class Sample:
     boxes: Boxes3D
     labels: Tensor
     targets: dict[str, Tensor] | None = None
+    mirrored: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Batch:
     boxes: list[Boxes3D]
     labels: list[Tensor]
     targets: list[dict[str, Tensor]] | None
+    mirrored: list[tuple[bool, bool]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -89,6 +92,7 @@ def collate(samples: list[Sample]) -> Batch:
         boxes=[sample.boxes for sample in samples],
         labels=[sample.labels for sample in samples],
         targets=_present([sample.targets for sample in samples]),
+        mirrored=[sample.mirrored for sample in samples],
     )
 
 

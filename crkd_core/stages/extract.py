@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from crkd_core.artifacts.shards import ItemKey, shard_name, write_index, write_shard
+from crkd_core.artifacts.shards import ItemKey, pack_item, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import DetectorConfig
@@ -18,6 +18,7 @@ from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.data.samples import Batch
 from crkd_core.distillation.requirements import check_terms
+from crkd_core.distillation.storage import encode_targets
 from crkd_core.distillation.targets import split_targets
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.progress import Progress, SilentProgress, Task
@@ -237,7 +238,7 @@ class _Extraction:
         self, teacher: FrozenTeacher, keys: list[tuple[int, int]], batch: Batch
     ) -> Iterator[tuple[ItemKey, dict[str, torch.Tensor]]]:
         for (index, view), targets in zip(keys, split_targets(teacher(batch))):
-            tensors = targets.tensors(self._config.distill.targets.storage)
+            tensors = encode_targets(targets, self._config.distill.targets.storage)
             key = ItemKey(self._tokens[index], view)
             yield key, tensors | self._dataset.view_of(index, view).tensors()
 
@@ -250,6 +251,6 @@ class _Extraction:
             began = time.monotonic()
             items = list(sample._targets(teacher, [0], device, task))
             seconds = time.monotonic() - began
-        size = sum(t.numel() * t.element_size() for _, tensors in items for t in tensors.values()) // max(len(items), 1)
+        size = sum(len(pack_item(tensors)) for _, tensors in items) // max(len(items), 1)
         total = sum(len(shard) for shard in self.shards)
         return ExtractResult(None, total, self.views, size * total, size, seconds / max(len(items), 1) * total)

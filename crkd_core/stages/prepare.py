@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.shards import shard_name, write_index
+from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
@@ -216,14 +216,10 @@ def _write_radar(
 
 
 def _sweep_points(writer: ArtifactWriter, tokens: Sequence[str]) -> NDArray[np.int32]:
-    from safetensors import safe_open
-
     points = {}
     for shard in sorted((writer.path / preparing.RADAR_FOLDER).glob("*.safetensors")):
-        with safe_open(shard, framework="np") as handle:
-            for name in handle.keys():  # noqa: SIM118
-                if name.endswith("/sweep_points"):
-                    points[name.split("/", 1)[0]] = handle.get_tensor(name)
+        for key, item in read_shard(shard):
+            points[key.token] = item["sweep_points"].numpy()
     return np.stack([points[token] for token in tokens])
 
 

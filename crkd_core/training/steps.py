@@ -8,13 +8,15 @@ from torch import Tensor, nn
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.samples import Batch
+from crkd_core.distillation.mirroring import mirror_targets
 from crkd_core.distillation.objective import DistillationObjective
-from crkd_core.distillation.targets import SampleTargets, TeacherTargets, build_targets, collate_targets
+from crkd_core.distillation.storage import decode_targets
+from crkd_core.distillation.targets import TeacherTargets, build_targets, collate_targets
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import Detector
 from crkd_core.models.head_targets import build_head_targets
-from crkd_core.models.outputs import HeadOutput
+from crkd_core.models.outputs import DetectorOutput, HeadOutput
 
 TargetSource = Callable[[Batch], TeacherTargets]
 
@@ -70,9 +72,17 @@ class FrozenTeacher:
         self._grid = grid
         self._config = config
 
-    @torch.no_grad()
     def __call__(self, batch: Batch) -> TeacherTargets:
-        return build_targets(self._detector(batch.inputs), batch.boxes, self._grid, self._config)
+        return self.targets(self.output(batch), batch)
+
+    @torch.no_grad()
+    def output(self, batch: Batch) -> DetectorOutput:
+        """What the teacher computes from a batch."""
+        return self._detector(batch.inputs)
+
+    def targets(self, output: DetectorOutput, batch: Batch) -> TeacherTargets:
+        """What of it the losses need."""
+        return build_targets(output, batch.boxes, self._grid, self._config)
 
 
 class StoredTargets:
@@ -84,4 +94,8 @@ class StoredTargets:
     def __call__(self, batch: Batch) -> TeacherTargets:
         if batch.targets is None:
             raise ValueError("the batch carries no stored teacher targets; give the dataset its target shards")
-        return collate_targets([SampleTargets.from_tensors(item) for item in batch.targets]).to(self._device)
+        samples = [
+            mirror_targets(decode_targets(item, self._device), mirrored)
+            for item, mirrored in zip(batch.targets, batch.mirrored, strict=True)
+        ]
+        return collate_targets(samples)
