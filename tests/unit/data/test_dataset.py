@@ -153,7 +153,7 @@ def stored_targets(world, number=2):
     """Targets as a teacher with other augmentation settings would have stored them for every training sample."""
     workspace, prepared = world
     data = dataset(prepared, seed=99)
-    with workspace.write("extract-teacher", "t", command="crkd extract-teacher", settings={}) as writer:
+    with workspace.write("extract-teacher", f"view-{number}", command="crkd extract-teacher", settings={}) as writer:
         if writer.finished is None:
             items = {
                 ItemKey(token, number): {"csrd": torch.full((2,), float(index))} | data.view_of(index, number).tensors()
@@ -298,3 +298,28 @@ def test_class_balanced_epochs_are_equally_long_and_repeats_come_in_other_views(
     assert len(set(repeated)) == len(repeated)
     stored = [view for batch in sampler(data, class_balanced=True, views=4) for index, view in batch if index == 99]
     assert set(stored) == {0, 1, 2, 3}
+
+
+def test_a_mirrored_view_mirrors_every_sensor_and_the_boxes(world):
+    targets, _ = stored_targets(world, number=0)
+    data = dataset(world[1], targets=targets, mirror_targets=True)
+    for index in range(3):
+        plain = data[(index, 0)]
+        assert plain.mirrored == (False, False)
+        for number, signs in ((1, (-1.0, 1.0)), (2, (1.0, -1.0)), (3, (-1.0, -1.0))):
+            sample = data[(index, number)]
+            assert sample.view == number
+            assert sample.mirrored == (signs[0] < 0, signs[1] < 0)
+            sign = torch.tensor(signs)
+            assert torch.equal(sample.images, plain.images)
+            assert torch.equal(sample.targets["csrd"], plain.targets["csrd"])
+            assert torch.equal(sample.bev_augmentation[:2], plain.bev_augmentation[:2] * sign[:, None])
+            for name, columns in (("lidar", (0,)), ("radar", (0, 4))):
+                for column in columns:
+                    moved = getattr(plain, name)[:, column : column + 2] * sign
+                    torch.testing.assert_close(getattr(sample, name)[:, column : column + 2], moved, msg=name)
+            assert torch.equal(sample.labels, plain.labels)
+            assert len(sample.boxes) == len(plain.boxes) > 0
+            torch.testing.assert_close(sample.boxes.centre[:, :2], plain.boxes.centre[:, :2] * sign)
+            torch.testing.assert_close(sample.boxes.velocity, plain.boxes.velocity * sign)
+    assert torch.equal(data[(0, 4)].boxes.tensor, data[(0, 0)].boxes.tensor)
