@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from crkd_cli.commands.ablate import ablate
 from crkd_cli.commands.demo import demo
 from crkd_cli.commands.distill import distill
 from crkd_cli.commands.evaluate import evaluate
@@ -50,6 +51,7 @@ _STAGES: dict[str, Callable[..., None]] = {
 }
 _OTHERS: dict[str, Callable[..., None]] = {
     "status": status,
+    "ablate": ablate,
     "import-weights": import_weights,
     "demo": demo,
     "simulate": simulate,

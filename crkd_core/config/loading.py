@@ -57,6 +57,18 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
     return validate_config(values)
 
 
+def with_overrides(config: Config, overrides: typing.Sequence[str]) -> Config:
+    """A configuration with some values changed (``section.field=value``, the last wins).
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or values that do not fit each other.
+    """
+    values = config.model_dump(mode="json")
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    return validate_config(values)
+
+
 def validate_config(values: dict[str, Any]) -> Config:
     """A validated configuration from nested plain values.
 

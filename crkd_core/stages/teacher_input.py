@@ -1,11 +1,11 @@
 """The teacher's side of a distillation run: finding it and checking that it belongs to the run."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from crkd_core.artifacts.shards import TensorShards
-from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, Modality
 from crkd_core.config.schema import Config
 from crkd_core.data.prepared import PreparedData
@@ -43,7 +43,8 @@ class TeacherInput:
         if "teacher_train_mode" in config.distill.released_quirks:
             raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
         self.input_role = "targets"
-        self.artifact = workspace.find(EXTRACT_STAGE, targets, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
+        name = targets or _latest_fitting(config, workspace)
+        self.artifact = workspace.find(EXTRACT_STAGE, name, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
         self.shards = TensorShards(self.artifact)
         self.views = int(self.artifact.manifest.facts["views"])
 
@@ -83,23 +84,9 @@ class TeacherInput:
                     "crkd train-teacher --name NEW"
                 )
             return
-        self._check_settings(stored.settings)
-
-    def _check_settings(self, stored: dict[str, Any]) -> None:
-        wanted = target_settings(self._config)
-        absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
-        if absent:
-            raise StaleArtifactError(
-                f"{self.artifact.label} holds nothing for the losses {', '.join(absent)} (it has "
-                f"{', '.join(stored['losses'])}); make it again with: crkd {EXTRACT_STAGE} --force"
-            )
-        for key, value in wanted.items():
-            if key not in _FREE_SETTINGS and stored.get(key) != value:
-                raise StaleArtifactError(
-                    f"{self.artifact.label} was made with other settings of {key}: expected "
-                    f"{_first_difference(value, stored.get(key))}; use those settings, or make it again with: "
-                    f"crkd {EXTRACT_STAGE} --force"
-                )
+        problem = settings_problem(self._config, self.artifact)
+        if problem is not None:
+            raise StaleArtifactError(problem)
 
     def source(self, device: torch.device) -> TargetSource:
         """What gives the training step its teacher targets."""
@@ -108,6 +95,33 @@ class TeacherInput:
         teacher = load_trained(self.artifact, device)
         quirk = "teacher_train_mode" in self._config.distill.released_quirks
         return FrozenTeacher(teacher.detector, self._config.data.grid.build(), self._config.distill, train_mode=quirk)
+
+
+def settings_problem(config: Config, targets: Artifact) -> str | None:
+    """Why stored targets do not serve a student of this configuration, and what to do; None where they do."""
+    wanted, stored = target_settings(config), targets.manifest.settings
+    absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
+    if absent:
+        return (
+            f"{targets.label} holds nothing for the losses {', '.join(absent)} (it has "
+            f"{', '.join(stored['losses'])}); make it again with: crkd {EXTRACT_STAGE} --force"
+        )
+    for key, value in wanted.items():
+        if key not in _FREE_SETTINGS and stored.get(key) != value:
+            return (
+                f"{targets.label} was made with other settings of {key}: expected "
+                f"{_first_difference(value, stored.get(key))}; use those settings, or make it again with: "
+                f"crkd {EXTRACT_STAGE} --force"
+            )
+    return None
+
+
+def _latest_fitting(config: Config, workspace: Workspace) -> str | None:
+    """Where there are several targets, such as those of an ablation, the latest that serve this student."""
+    for artifact in reversed(workspace.artifacts(EXTRACT_STAGE)):
+        if settings_problem(config, artifact) is None:
+            return artifact.name
+    return None
 
 
 def _first_difference(expected: object, found: object, path: str = "") -> str:

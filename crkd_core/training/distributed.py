@@ -79,7 +79,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
-    """Join the processes of this run for the length of the block; a single process needs no launcher."""
+    """Join the processes of this run for the length of the block; a single process needs no launcher.
+
+    Within another such block, the processes are those that have already joined.
+    """
     if not under_launcher():
         yield ProcessGroup(0, 1, choose_device(device))
         return
@@ -87,6 +90,9 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(chosen)
+    if dist.is_initialized():
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)
+        return
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)

@@ -31,6 +31,7 @@ FLAGS = {
     | {"--device", "--json", "--force"},
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
+    "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
     "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--force"},
     "demo": _REPORTING

@@ -1,0 +1,262 @@
+"""Stage ``ablate``: the paper's ladder and design comparisons over seeds, as one table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.config.distill import LOSS_NAMES
+from crkd_core.config.loading import with_overrides
+from crkd_core.config.schema import Config
+from crkd_core.errors import UsageError
+from crkd_core.evaluation.metrics import Metrics
+from crkd_core.progress import Progress, SilentProgress
+from crkd_core.stages.ablate_rows import COMPARISONS, Row, Variant, canonical, published_backbone
+from crkd_core.stages.ablate_table import ScoredRow, score_row, write_tables
+from crkd_core.stages.distill import STAGE as DISTILL_STAGE
+from crkd_core.stages.distill import DistillRequest, distill
+from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
+from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
+from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
+from crkd_core.stages.extract import ExtractRequest, extract_teacher, target_settings
+from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.stages.teacher_input import settings_problem
+from crkd_core.training.distributed import ProcessGroup, process_group
+
+STAGE = "ablate"
+State = Literal["finished", "unfinished", "to do"]
+
+
+@dataclass(frozen=True)
+class AblateRequest:
+    """What to compare.
+
+    Attributes:
+        config: the resolved configuration that every row changes in its own way.
+        comparisons: of ``ablate_rows.COMPARISONS``.
+        seeds: every student is trained once with each as ``train.seed``; the teacher and its targets are the same.
+        split: what the students are scored on.
+        teacher: name of the teacher; None for the latest.
+        name: name of the result; None for one after the comparisons.
+        force: train, score and compare everything anew, with the targets that are there.
+    """
+
+    config: Config
+    comparisons: tuple[str, ...] = ("ladder",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    split: str = "val"
+    teacher: str | None = None
+    name: str | None = None
+    prepared: str | None = None
+    nuscenes: Path | None = None
+    device: str = "auto"
+    force: bool = False
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class AblateResult:
+    """A finished ablation: its artifact with the tables, the rows, and whose published cells stand beside them."""
+
+    artifact: Artifact
+    rows: tuple[ScoredRow, ...]
+    backbone: str
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One student of an ablation: what it is, how long it trains, and how far its training and scoring are."""
+
+    name: str
+    losses: tuple[str, ...]
+    start: str | None
+    epochs: int
+    trained: State
+    scored: State
+
+
+def ablate(request: AblateRequest, workspace: Workspace, progress: Progress) -> AblateResult | None:
+    """Train and score every student of the comparisons for every seed, and put them into one table.
+
+    Every student, every set of teacher targets and every evaluation is an ordinary artifact of its stage, called
+    ``ablate-...``: what is finished is reused, what was stopped is continued, and rows that describe the same student
+    share it. One extraction serves all seeds. Returns None on every process but the first of a distributed run.
+
+    Raises:
+        MissingArtifactError: there is no teacher, or nothing is prepared.
+        UsageError: there are no such comparisons or seeds, or the split has no annotations.
+        StaleArtifactError: a student of that name was trained with other settings.
+    """
+    work = _Ablation(request, workspace)
+    with process_group(request.device) as processes:
+        scores = work.run(processes, progress if processes.is_first else SilentProgress())
+        return work.write(scores) if processes.is_first else None
+
+
+def plan_ablation(request: AblateRequest, workspace: Workspace) -> tuple[PlannedRun, ...]:
+    """The students that :func:`ablate` needs, in its order; nothing is written.
+
+    Raises:
+        UsageError: there are no such comparisons or seeds.
+    """
+    return tuple(_Ablation(request, workspace).plan())
+
+
+class _Ablation:
+    def __init__(self, request: AblateRequest, workspace: Workspace) -> None:
+        self._request = _checked(request)
+        self._workspace = workspace
+        self._rows: list[tuple[str, Row, Variant]] = [
+            (comparison, row, canonical(row.variant, request.config))
+            for comparison in request.comparisons
+            for row in COMPARISONS[comparison]
+        ]
+
+    @property
+    def _students(self) -> Iterator[tuple[Variant, int]]:
+        """Every student once, seed by seed, each after the one that it starts from."""
+        chosen: dict[Variant, None] = {}
+        for _, _, variant in self._rows:
+            for needed in (variant.start, variant):
+                if needed is not None:
+                    chosen.setdefault(canonical(needed, self._request.config))
+        return ((variant, seed) for seed in self._request.seeds for variant in chosen)
+
+    def plan(self) -> Iterator[PlannedRun]:
+        for variant, seed in self._students:
+            config, name = variant.resolve(self._request.config, seed), _run_name(variant, seed)
+            yield PlannedRun(
+                name=name,
+                losses=variant.losses,
+                start=self._start_name(variant, seed),
+                epochs=(config.train.student if variant.start is None else config.train.distill).epochs,
+                trained=self._state(DISTILL_STAGE, name),
+                scored=self._state(EVALUATE_STAGE, f"{name}-{self._request.split}"),
+            )
+
+    def _state(self, stage: str, name: str) -> State:
+        there = [artifact for artifact in self._workspace.artifacts(stage) if artifact.name == name]
+        if there and self._workspace.staleness(there[0]) is None:
+            return "finished"
+        return "unfinished" if name in self._workspace.partial_names(stage) else "to do"
+
+    def _start_name(self, variant: Variant, seed: int) -> str | None:
+        return None if variant.start is None else _run_name(canonical(variant.start, self._request.config), seed)
+
+    def run(self, processes: ProcessGroup, progress: Progress) -> dict[tuple[Variant, int], EvaluateResult]:
+        """Bring every student to its scores; other processes than the first have none."""
+        scores, students = {}, list(self._students)
+        for number, (variant, seed) in enumerate(students, start=1):
+            progress.message(f"student {number} of {len(students)}: {_run_name(variant, seed)}")
+            self._train(variant, seed, processes, progress)
+            # The others must not look for the student before the first process has put it in its place.
+            processes.barrier()
+            if processes.is_first:
+                scores[variant, seed] = self._evaluate(variant, seed, progress)
+            processes.barrier()
+        return scores
+
+    def _train(self, variant: Variant, seed: int, processes: ProcessGroup, progress: Progress) -> None:
+        request, config = self._request, variant.resolve(self._request.config, seed)
+        student = DistillRequest(
+            config=config,
+            losses=variant.losses,
+            targets=self._find_targets(variant, config, processes, progress) if variant.losses else None,
+            init=self._start_name(variant, seed) or "none",
+            name=_run_name(variant, seed),
+            prepared=request.prepared,
+            nuscenes=request.nuscenes,
+            device=request.device,
+            force=request.force,
+            resume=request.resume,
+        )
+        distill(student, self._workspace, progress)
+
+    def _find_targets(self, variant: Variant, config: Config, processes: ProcessGroup, progress: Progress) -> str:
+        """The latest teacher targets that fit a variant, extracted first where there are none."""
+        request, find = self._request, partial(self._workspace.find, needed_for=f"crkd {STAGE}")
+        teacher = find("train-teacher", request.teacher, make="crkd train-teacher")
+        prepared = find(PREPARE_STAGE, request.prepared, make="crkd prepare --nuscenes DIR")
+        wanted = {"teacher": teacher.reference(), "prepared": prepared.reference()}
+        for artifact in reversed(self._workspace.artifacts(EXTRACT_STAGE)):
+            fits = artifact.manifest.inputs == wanted and settings_problem(config, artifact) is None
+            if fits and self._workspace.staleness(artifact) is None:
+                return artifact.name
+        name = f"{STAGE}-{variant.name}"
+        of_all_losses = with_overrides(request.config, [f"distill.losses=[{', '.join(LOSS_NAMES)}]"])
+        own, common = target_settings(config), target_settings(of_all_losses)
+        if all(common[key] == value for key, value in own.items() if key != "losses"):
+            config, name = of_all_losses, f"{STAGE}-targets"
+        extraction = ExtractRequest(
+            config, teacher.name, name, request.prepared, request.nuscenes, request.device, resume=request.resume
+        )
+        processes.barrier()
+        extract_teacher(extraction, self._workspace, progress)
+        processes.barrier()
+        return name
+
+    def _evaluate(self, variant: Variant, seed: int, progress: Progress) -> EvaluateResult:
+        request = self._request
+        scoring = EvaluateRequest(
+            model=f"{DISTILL_STAGE}/{_run_name(variant, seed)}",
+            split=request.split,
+            nuscenes=request.nuscenes,
+            device=request.device,
+            workers=request.config.train.workers,
+            force=request.force,
+            prepared=request.prepared,
+        )
+        return evaluate(scoring, self._workspace, progress)
+
+    def write(self, scores: dict[tuple[Variant, int], EvaluateResult]) -> AblateResult:
+        """The tables of finished scores."""
+        request, backbone = self._request, published_backbone(self._request.config)
+        rows = []
+        for comparison, row, variant in self._rows:
+            metrics = [_metrics(scores[variant, seed]) for seed in request.seeds]
+            rows.append(score_row(comparison, row, f"{STAGE}-{variant.name}", request.seeds, metrics))
+        chosen = [f"--comparison {comparison}" for comparison in request.comparisons]
+        how: dict[str, Any] = {
+            "command": " ".join(["crkd ablate", *chosen, f"--seeds {','.join(map(str, request.seeds))}"]),
+            "settings": {
+                "comparisons": list(request.comparisons),
+                "seeds": list(request.seeds),
+                "split": request.split,
+            },
+            "inputs": {_run_name(*student): result.artifact.reference() for student, result in scores.items()},
+            "force": request.force,
+            "replace": True,
+        }
+        name = request.name or "-".join(request.comparisons)
+        with self._workspace.write(STAGE, name, **how) as writer:
+            if writer.finished is None:
+                write_tables(writer.path, rows, backbone)
+            artifact = writer.finished or writer.finish({"students": len(scores), "rows": len(rows)})
+        return AblateResult(artifact, tuple(rows), backbone)
+
+
+def _checked(request: AblateRequest) -> AblateRequest:
+    unknown = [name for name in request.comparisons if name not in COMPARISONS]
+    if unknown or not request.comparisons:
+        raise UsageError(
+            f"expected comparisons of {', '.join(COMPARISONS)}, found {', '.join(request.comparisons) or 'none'}."
+        )
+    if not request.seeds or min(request.seeds) < 0 or len(set(request.seeds)) < len(request.seeds):
+        raise UsageError(
+            f"expected different seeds from 0, such as 0,1,2, found {','.join(map(str, request.seeds)) or 'none'}."
+        )
+    if "test" in request.split:
+        raise UsageError(f"the annotations of {request.split} are not public, so there is nothing to compare; use val.")
+    return request
+
+
+def _run_name(variant: Variant, seed: int) -> str:
+    return f"{STAGE}-{variant.name}-s{seed}"
+
+
+def _metrics(result: EvaluateResult) -> Metrics:
+    if result.metrics is None:
+        raise UsageError(f"the annotations of {result.split} are not public, so there is nothing to compare; use val.")
+    return result.metrics

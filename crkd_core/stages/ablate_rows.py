@@ -1,0 +1,209 @@
+"""What ``crkd ablate`` trains and compares: the paper's ladder and design comparisons, with its published cells.
+
+A :class:`Variant` is a way to train a student; a :class:`Row` shows one beside what the paper published for it. Rows of
+different comparisons may show one variant, which is then trained once.
+"""
+
+from dataclasses import dataclass, field
+
+from crkd_core.config.distill import LossName
+from crkd_core.config.loading import with_overrides
+from crkd_core.config.models import ResNetConfig
+from crkd_core.config.schema import Config
+
+METRICS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
+BACKBONES = ("Swin-T", "ResNet-50")
+"""Image backbones that the paper published results of (nuScenes val, single frame)."""
+
+_PAPER_WIDTHS = (80, 256, 256)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train a student, apart from the seed.
+
+    Attributes:
+        name: part of the run's name.
+        losses: of the objective; () is no distillation.
+        start: whose weights (of the same seed) it begins with and is then trained on for the distillation's epochs;
+            None: it is a plain student with new weights.
+        overrides: changes of the configuration, besides those of `start`.
+        widths: channels of camera map, radar map and fused map in a detector of the paper's widths; a detector of other
+            widths gets its own in the same proportion.
+    """
+
+    name: str
+    losses: tuple[LossName, ...] = ()
+    start: "Variant | None" = None
+    overrides: tuple[str, ...] = ()
+    widths: tuple[int, int, int] = _PAPER_WIDTHS
+
+    def resolve(self, config: Config, seed: int) -> Config:
+        """The configuration of its run.
+
+        Raises:
+            ConfigError: the configuration does not allow it.
+        """
+        losses = f"distill.losses=[{', '.join(self.losses)}]"
+        begun = self.start.overrides if self.start is not None else ()
+        widths = self._width_overrides(config)
+        return with_overrides(config, [losses, f"train.seed={seed}", *begun, *self.overrides, *widths])
+
+    def _width_overrides(self, config: Config) -> list[str]:
+        if self.widths == _PAPER_WIDTHS:
+            return []
+        student = config.student
+        own = (student.camera.view_transform.channels, student.radar.channels[-1], student.fuser.channels)
+        camera, radar, fused = (
+            max(round(width * ours / paper), 1)
+            for width, ours, paper in zip(self.widths, own, _PAPER_WIDTHS, strict=True)
+        )
+        radar_channels = [*student.radar.channels[:-1], radar]
+        return [
+            f"student.camera.view_transform.channels={camera}",
+            f"student.radar.channels={radar_channels}",
+            f"student.fuser.channels={fused}",
+        ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a comparison.
+
+    Attributes:
+        published: by backbone, the paper's cells in the order of :data:`METRICS`: mAP and NDS in percent, then errors;
+            shorter where it published fewer.
+    """
+
+    title: str
+    variant: Variant
+    published: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def paper(self, backbone: str) -> dict[str, float]:
+        """The published cells by metric, mAP and NDS from 0 to 1."""
+        cells = dict(zip(METRICS, self.published.get(backbone, ()), strict=False))
+        return {metric: round(value / 100, 3) if metric in ("mAP", "NDS") else value for metric, value in cells.items()}
+
+
+def published_backbone(config: Config) -> str:
+    """Which of the paper's results stand beside a configuration's: those of its backbone, else the complete ones."""
+    return "ResNet-50" if config.student.camera.backbone == ResNetConfig() else "Swin-T"
+
+
+CONV = Variant("conv", overrides=("student.fuser.kind=conv",))
+GATED = Variant("gated", overrides=("student.fuser.kind=gated",))
+CONTROL = Variant("control", start=GATED)
+RESPD = Variant("respd", ("respd",), GATED)
+RESPD_CSRD = Variant("respd-csrd", ("respd", "csrd"), GATED)
+RESPD_CSRD_MSFD = Variant("respd-csrd-msfd", ("respd", "csrd", "msfd"), GATED)
+CRKD = Variant("respd-csrd-msfd-reld", ("respd", "csrd", "msfd", "reld"), GATED)
+
+_CONTROL_ROW = Row("control, equal epochs", CONTROL)
+
+
+def _respd_and(loss: LossName, choice: str, *overrides: str) -> Variant:
+    return Variant(f"respd-{loss}-{choice}", ("respd", loss), GATED, overrides)
+
+
+COMPARISONS: dict[str, tuple[Row, ...]] = {
+    "ladder": (
+        Row(
+            "conv fuser",
+            CONV,
+            {"Swin-T": (43.2, 54.1, 0.489, 0.269, 0.512, 0.313, 0.171), "ResNet-50": (41.8, 52.9)},
+        ),
+        Row(
+            "gated fuser",
+            GATED,
+            {"Swin-T": (44.9, 55.9, 0.464, 0.267, 0.458, 0.304, 0.165), "ResNet-50": (41.7, 53.5)},
+        ),
+        _CONTROL_ROW,
+        Row("+ RespD", RESPD, {"Swin-T": (45.7, 56.7, 0.448, 0.262, 0.409, 0.330, 0.166)}),
+        Row("+ CSRD", RESPD_CSRD, {"Swin-T": (46.0, 57.0, 0.445, 0.261, 0.407, 0.326, 0.163)}),
+        Row("+ MSFD", RESPD_CSRD_MSFD, {"Swin-T": (46.2, 57.2, 0.439, 0.260, 0.394, 0.332, 0.166)}),
+        Row(
+            "+ RelD (CRKD)",
+            CRKD,
+            {"Swin-T": (46.7, 57.3, 0.446, 0.263, 0.408, 0.331, 0.162), "ResNet-50": (43.2, 54.9)},
+        ),
+    ),
+    "csrd-target": (
+        _CONTROL_ROW,
+        Row(
+            "CSRD from LiDAR feature",
+            _respd_and("csrd", "feature", "distill.csrd.target=lidar_feature"),
+            {"Swin-T": (44.9, 56.3)},
+        ),
+        Row(
+            "CSRD from heatmap",
+            _respd_and("csrd", "heatmap", "distill.csrd.target=heatmap"),
+            {"Swin-T": (46.0, 57.0)},
+        ),
+    ),
+    "mask": (
+        _CONTROL_ROW,
+        Row("MSFD, plain mask", _respd_and("msfd", "plain", "distill.msfd.mask=plain"), {"Swin-T": (46.0, 56.7)}),
+        Row(
+            "MSFD, scaled mask",
+            _respd_and("msfd", "scaled", "distill.msfd.mask=released"),
+            {"Swin-T": (46.2, 56.9)},
+        ),
+        Row("MSFD, rotated mask", _respd_and("msfd", "rotated", "distill.msfd.mask=rotated")),
+    ),
+    "adapter": (
+        _CONTROL_ROW,
+        Row(
+            "RelD without adapter",
+            _respd_and("reld", "bare", "distill.reld.adapter=false"),
+            {"Swin-T": (45.9, 56.9)},
+        ),
+        Row(
+            "RelD with adapter",
+            _respd_and("reld", "adapted", "distill.reld.adapter=true"),
+            {"Swin-T": (46.2, 57.0)},
+        ),
+    ),
+    "weights": (
+        _CONTROL_ROW,
+        Row(
+            "RespD, uniform weights",
+            Variant("respd-uniform", ("respd",), GATED, ("distill.respd.task_weights=[1, 1, 1, 1, 1, 1]",)),
+            {"Swin-T": (45.3, 56.7)},
+        ),
+        Row(
+            "RespD, dynamic weights",
+            Variant("respd-dynamic", ("respd",), GATED, ("distill.respd.task_weights=[2, 2, 2, 1, 2, 1]",)),
+            {"Swin-T": (45.7, 56.7)},
+        ),
+    ),
+    "affinity": (
+        _CONTROL_ROW,
+        Row("RelD, dot product", _respd_and("reld", "dot", "distill.reld.affinity=dot")),
+        Row("RelD, cosine", _respd_and("reld", "cosine", "distill.reld.affinity=cosine")),
+    ),
+    "fuser-widths": (
+        Row(
+            "64 + 64 -> 64",
+            Variant("widths-64", overrides=GATED.overrides, widths=(64, 64, 64)),
+            {"Swin-T": (44.2, 54.3)},
+        ),
+        Row(
+            "128 + 128 -> 256",
+            Variant("widths-128", overrides=GATED.overrides, widths=(128, 128, 256)),
+            {"Swin-T": (44.4, 54.7)},
+        ),
+        Row("80 + 256 -> 256", GATED, {"Swin-T": (44.9, 55.9)}),
+    ),
+}
+"""Rows by comparison. Each design comparison adds its one loss to RespD, as the paper's do."""
+
+
+def canonical(variant: Variant, config: Config) -> Variant:
+    """The first variant of all comparisons that trains the same student as this one, so that it is trained once."""
+    wanted = variant.resolve(config, seed=0)
+    for rows in COMPARISONS.values():
+        for row in rows:
+            same_way = (row.variant.losses, row.variant.start) == (variant.losses, variant.start)
+            if same_way and row.variant.resolve(config, seed=0) == wanted:
+                return row.variant
+    return variant

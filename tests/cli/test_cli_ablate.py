@@ -1,0 +1,56 @@
+"""``crkd ablate`` with real students, as short as they can be."""
+
+import pytest
+
+from crkd_core.artifacts.shards import read_tensors
+from crkd_core.stages.ablate_rows import COMPARISONS
+from crkd_core.training.trained import WEIGHTS_NAME
+
+SHORT = ("--set", "data.train_fraction=0.5", "--set", "train.distill.epochs=1")
+
+
+@pytest.fixture
+def shortened(monkeypatch):
+    """One design comparison with its control and the row that needs targets of its own."""
+    monkeypatch.setitem(COMPARISONS, "csrd-target", COMPARISONS["csrd-target"][:2])
+
+
+def test_an_ablation_from_nothing_to_its_table(crkd, chain, tmp_path, shortened):
+    workspace = chain.copy(tmp_path).workspace
+    command = ("ablate", "--workspace", workspace.root, "--comparison", "csrd-target", "--seeds", "0", *SHORT)
+    planned = crkd(*command, "--plan")
+    assert planned.code == 0
+    names = [f"ablate-{name}-s0" for name in ("gated", "control", "respd-csrd-feature")]
+    assert all(f"{name} " in planned.out for name in names)
+    assert planned.out.count("to do") == 2 * len(names)
+    assert not (workspace.root / "ablate").exists()
+
+    result = crkd(*command)
+    assert result.code == 0, result.err
+    assert all(words in result.out for words in ("CSRD from LiDAR feature", "paper, Swin-T", "44.9", "mAAE"))
+    students = {artifact.name: artifact for artifact in workspace.artifacts("distill")}
+    control, taught = students[names[1]].manifest, students[names[2]].manifest
+    assert control.settings["detector"] == taught.settings["detector"]
+    assert control.facts["steps"] == taught.facts["steps"]
+    assert control.inputs["start"] == taught.inputs["start"] == students[names[0]].reference()
+    assert taught.inputs["targets"].name == "ablate-respd-csrd-feature"
+    own, taught_by_heatmap = (
+        read_tensors(artifact, name)
+        for artifact, name in ((students[names[2]], WEIGHTS_NAME), (students["crkd"], WEIGHTS_NAME))
+    )
+    assert own.keys() == taught_by_heatmap.keys()
+    table = workspace.find("ablate", "csrd-target", needed_for="test", make="")
+    assert {"table.json", "table.csv", "table.md"} <= set(table.manifest.files)
+    assert set(table.manifest.inputs) == set(names)
+
+    again = crkd(*command)
+    assert again.code == 0
+    assert again.out == result.out
+    assert workspace.find("ablate", "csrd-target", needed_for="test", make="").manifest == table.manifest
+
+
+def test_what_is_no_seed_is_refused(crkd, tmp_path):
+    result = crkd("ablate", "--workspace", tmp_path, "--preset", "tiny", "--seeds", "0,x")
+    assert result.code == 2
+    assert "'0,x'" in result.err
+    assert crkd("ablate", "--workspace", tmp_path, "--preset", "tiny", "--comparison", "leader").code == 2
