@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
             ["--lidar-points", "2000", "--radar-points", "200"],
             ["LiDAR voxels", "radar pillars", "ratio"],
         ),
+        ("decoding", ["--device", "cpu"], ["batch 1", "batch 4", "detections", "ratio"]),
         (
             "full_size_inference",
             ["--size", "tiny", "--device", "cpu", "--detectors", "teacher"],

@@ -1,13 +1,17 @@
 """From the head's maps to detections: the highest peaks, their boxes, and suppression of duplicates.
 
+All samples and tasks are decoded together. Peaks are ordered by their logits, of equal ones the earlier class and cell
+first, and boxes are computed in float64 before they are rounded, so that CPU and GPU select the same boxes.
+
 Source: CenterPoint as the released code runs it: no maximum pooling of the heatmap; circle NMS (on the squared
 distance) for cars and barriers, rotated NMS for the other tasks, the classes of a task together.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
@@ -16,6 +20,8 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.ops.nms import circle_nms, rotated_nms
+
+_TASK_OF_LABEL = [task for task, classes in enumerate(HEAD_TASKS) for _ in classes]
 
 
 @dataclass(frozen=True)
@@ -33,11 +39,28 @@ class SampleDetections:
     labels: Tensor
 
 
+@dataclass(frozen=True)
+class Peaks:
+    """The highest cells of every task, best first, padded to one length.
+
+    Attributes:
+        boxes: [B, T, N, 9] rows of ``Boxes3D``, float64, in the frame the detector saw.
+        scores: [B, T, N] in [0, 1], float64.
+        labels: [B, T, N] index into ``DETECTION_CLASSES``.
+        valid: [B, T, N] False for padding and for boxes beyond the limits.
+    """
+
+    boxes: Float[Tensor, "b t n 9"]
+    scores: Float[Tensor, "b t n"]
+    labels: Int[Tensor, "b t n"]
+    valid: Bool[Tensor, "b t n"]
+
+
 @torch.no_grad()
 def decode_detections(
     head: HeadOutput, grid: BEVGrid, config: NMSConfig, bev_augmentation: Float[Tensor, "b 4 4"] | None = None
 ) -> list[SampleDetections]:
-    """Detections of every sample, task after task.
+    """Detections of every sample, task after task, in float32.
 
     Args:
         head: the head's maps on `grid`.
@@ -45,65 +68,92 @@ def decode_detections(
         config: thresholds and suppression, applied in the frame the detector saw.
         bev_augmentation: ``augmented_from_lidar`` of each sample; if given, boxes are returned without it.
     """
-    tasks = [
-        _decode_task(output, classes, grid, config) for output, classes in zip(head.tasks, HEAD_TASKS, strict=True)
-    ]
+    peaks = decode_peaks(head, grid, config)
+    kept = _suppress(peaks, config)
+    kept = kept & (kept.cumsum(dim=2) <= config.max_detections)
+    counts = kept.sum(dim=(1, 2)).tolist()
+    parts = [values[kept].split(counts) for values in (peaks.boxes, peaks.scores, peaks.labels)]
+    undo = None if bev_augmentation is None else bev_augmentation.double().inverse()
     samples = []
-    for index, parts in enumerate(zip(*tasks, strict=True)):
-        boxes = Boxes3D.cat([part.boxes for part in parts])
-        if bev_augmentation is not None:
-            boxes = boxes.augmented(bev_augmentation[index].double().inverse())
-        scores, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("scores", "labels"))
-        samples.append(SampleDetections(boxes, scores, labels))
+    for index, (rows, scores, labels) in enumerate(zip(*parts, strict=True)):
+        boxes = Boxes3D(rows) if undo is None else Boxes3D(rows).augmented(undo[index])
+        samples.append(SampleDetections(Boxes3D(boxes.tensor.float()), scores.float(), labels))
     return samples
 
 
-def _decode_task(
-    output: TaskOutput, classes: tuple[str, ...], grid: BEVGrid, config: NMSConfig
-) -> list[SampleDetections]:
-    """One task of all samples."""
-    boxes, scores, channels = decode_peaks(output, grid, config.max_candidates)
+def decode_peaks(head: HeadOutput, grid: BEVGrid, config: NMSConfig) -> Peaks:
+    """Boxes of each task's ``config.max_candidates`` highest cells above the score threshold."""
+    logits = torch.cat([task.heatmap_logits for task in head.tasks], dim=1).float().flatten(2)
+    cells, labels, valid = _highest_cells(logits, _logit(config.score_threshold), config.max_candidates)
+    sample = torch.arange(len(logits), device=logits.device)[:, None, None]
+    scores = logits[sample, labels, cells].double().sigmoid()
+    regression = torch.stack([_read(task, cells[:, index]) for index, task in enumerate(head.tasks)], dim=1)
+    offset, height, log_size, rotation, velocity = regression.split([2, 1, 3, 2, 2], dim=-1)
+    corner = torch.stack([cells // grid.shape[1], cells % grid.shape[1]], dim=-1)
+    yaw = torch.atan2(-rotation[..., 1:], -rotation[..., :1])
+    boxes = torch.cat([grid.to_metres(corner + offset), height, log_size.exp(), yaw, velocity], dim=-1)
     limit = boxes.new_tensor((config.centre_limit_m, config.centre_limit_m, config.height_limit_m))
-    kept = (scores > config.score_threshold) & (boxes[..., :3].abs() <= limit).all(dim=2)
-    first_label = DETECTION_CLASSES.index(classes[0])
-    return [
-        _suppress(
-            Boxes3D(boxes[b][kept[b]]),
-            scores[b][kept[b]],
-            channels[b][kept[b]] + first_label,
-            classes,
-            config,
-        )
-        for b in range(len(boxes))
-    ]
+    within = (boxes[..., :3].abs() <= limit).all(dim=-1) & boxes.isfinite().all(dim=-1)
+    return Peaks(boxes, scores, labels, valid & within)
 
 
-def decode_peaks(
-    output: TaskOutput, grid: BEVGrid, count: int
-) -> tuple[Float[Tensor, "b n 9"], Float[Tensor, "b n"], Int[Tensor, "b n"]]:
-    """Boxes, scores and class channels of each sample's `count` highest cells, best first; fewer on a small grid."""
-    probability = output.heatmap_logits.float().sigmoid().flatten(1)
-    cells = grid.shape[0] * grid.shape[1]
-    scores, index = probability.topk(min(count, probability.shape[1]))
-    channel, cell = index // cells, index % cells
-    rows = cell[:, None].expand(-1, 10, -1)
-    regression = output.regression.float().flatten(2).gather(2, rows).transpose(1, 2)
-    offset, height, log_size, rotation, velocity = regression.split([2, 1, 3, 2, 2], dim=2)
-    corner = torch.stack([cell // grid.shape[1], cell % grid.shape[1]], dim=2)
-    yaw = torch.atan2(-rotation[..., 1], -rotation[..., 0])[..., None]
-    boxes = torch.cat([grid.to_metres(corner + offset), height, log_size.exp(), yaw, velocity], dim=2)
-    return boxes, scores, channel
+def _highest_cells(
+    logits: Float[Tensor, "b labels cells"], above: float, limit: int
+) -> tuple[Int[Tensor, "b t n"], Int[Tensor, "b t n"], Bool[Tensor, "b t n"]]:
+    """Cells and labels of each task's at most `limit` highest logits, best first, padded; which are not padding."""
+    tasks = len(HEAD_TASKS)
+    sample, label, cell = torch.nonzero(logits > above, as_tuple=True)
+    row = sample * tasks + label.new_tensor(_TASK_OF_LABEL)[label]
+    order = torch.argsort(logits[sample, label, cell], descending=True, stable=True)
+    order = order[torch.argsort(row[order], stable=True)]
+    counts = torch.bincount(row, minlength=len(logits) * tasks)
+    row = row[order]
+    rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row]
+    length = min(int(counts.max()), limit)
+    chosen = rank < length
+    order, row, rank = order[chosen], row[chosen], rank[chosen]
+    padded = counts.new_zeros((len(counts), length))
+    cells, labels = (padded.index_put((row, rank), values[order]) for values in (cell, label))
+    valid = torch.arange(length, device=row.device) < counts[:, None]
+    return cells.unflatten(0, (-1, tasks)), labels.unflatten(0, (-1, tasks)), valid.unflatten(0, (-1, tasks))
 
 
-def _suppress(
-    boxes: Boxes3D, scores: Tensor, labels: Tensor, classes: tuple[str, ...], config: NMSConfig
-) -> SampleDetections:
-    centres = boxes.centre[:, :2]
-    if classes[0] in config.circle_classes:
-        kept = circle_nms(centres, scores, config.circle_classes[classes[0]], config.max_detections)
-    else:
-        factors = boxes.tensor.new_tensor([config.size_factors.get(name, 1.0) for name in DETECTION_CLASSES])
-        length_width = boxes.size_wlh[:, [1, 0]] * factors[labels][:, None]
-        rectangles = torch.cat([centres, length_width, boxes.yaw[:, None]], dim=1)
-        kept = rotated_nms(rectangles, scores, config.rotated_iou, config.max_detections)
-    return SampleDetections(boxes[kept], scores[kept], labels[kept])
+def _read(task: TaskOutput, cells: Int[Tensor, "b n"]) -> Float[Tensor, "b n 10"]:
+    """The ten regression channels at these cells, in float64; the maps themselves are not copied."""
+    maps = (task.offset, task.height, task.log_size, task.rotation, task.velocity)
+    found = [values.flatten(2).gather(2, cells[:, None].expand(-1, values.shape[1], -1)) for values in maps]
+    return torch.cat(found, dim=1).double().transpose(1, 2)
+
+
+def _logit(probability: float) -> float:
+    if probability in (0.0, 1.0):
+        return math.copysign(math.inf, probability - 0.5)
+    return math.log(probability / (1 - probability))
+
+
+def _suppress(peaks: Peaks, config: NMSConfig) -> Bool[Tensor, "b t n"]:
+    """Which peaks the task's kind of suppression leaves."""
+    factors = peaks.boxes.new_tensor([config.size_factors.get(name, 1.0) for name in DETECTION_CLASSES])
+    kept = torch.zeros_like(peaks.valid)
+    kinds: dict[bool, list[int]] = {True: [], False: []}
+    for task, classes in enumerate(HEAD_TASKS):
+        kinds[classes[0] in config.circle_classes].append(task)
+    for is_circle, tasks in kinds.items():
+        valid = peaks.valid[:, tasks]
+        length = _used_length(valid)
+        valid, boxes = valid[..., :length], peaks.boxes[:, tasks, :length]
+        if is_circle:
+            squared = boxes.new_tensor([config.circle_classes[HEAD_TASKS[task][0]] for task in tasks])
+            found = circle_nms(boxes[..., :2], squared.expand(len(boxes), -1), valid)
+        else:
+            length_width = boxes[..., [4, 3]] * factors[peaks.labels[:, tasks, :length]][..., None]
+            rectangles = torch.cat([boxes[..., :2], length_width, boxes[..., 6:7]], dim=-1)
+            found = rotated_nms(rectangles, config.rotated_iou, valid)
+        kept[:, tasks, :length] = found
+    return kept
+
+
+def _used_length(valid: Bool[Tensor, "b t n"]) -> int:
+    """Up to where any list has entries: tasks with few peaks need not be compared at the length of others."""
+    used = torch.nonzero(valid.flatten(0, 1).any(dim=0))
+    return int(used[-1]) + 1 if len(used) else 0

@@ -1,18 +1,15 @@
 """Overlap of rotated rectangles seen from above.
 
-The intersection of two convex shapes is bounded by the parts of each outline that lie inside the other, so its area
-is the line integral ``1/2 * sum of cross(p, q)`` over those parts. Every edge is clipped against the four
-half-planes of the other rectangle; nothing is sorted and nothing depends on the data, so all pairs are computed at
-once.
+In the frame of the first rectangle, what both have in common is the second one cut to a strip of x and a strip of y. Its
+area is the integral over x of the second's upper outline minus its lower one, both clamped to the y strip; going round
+the second rectangle, each edge adds one such integral with its sign. Nothing is sorted, nothing is decided, and each
+integral varies smoothly with its rectangle, so shared edges and corners, equal and nested rectangles and such without
+area are no special cases, and all pairs are computed at once.
 """
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-
-# Edges closer and more parallel than this (metres, radians) count as one edge. Far above float64 rounding, far below
-# any real difference.
-_SAME_EDGE = 1e-9
 
 
 def rotated_iou(first: Float[Tensor, "n 5"], second: Float[Tensor, "m 5"]) -> Float[Tensor, "n m"]:
@@ -20,8 +17,7 @@ def rotated_iou(first: Float[Tensor, "n 5"], second: Float[Tensor, "m 5"]) -> Fl
 
     Args:
         first, second: centre x, y (m), length, width (m), yaw (rad) counter-clockwise from +x to the length axis.
-        Computed in
-            float64; a rectangle without area overlaps nothing.
+            Computed in float64; a rectangle without area overlaps nothing.
     """
     near = _circles_meet(first, second)
     i, j = torch.nonzero(near, as_tuple=True)
@@ -30,11 +26,15 @@ def rotated_iou(first: Float[Tensor, "n 5"], second: Float[Tensor, "m 5"]) -> Fl
     return iou
 
 
-def overlap_exceeds(rectangles: Float[Tensor, "n 5"], iou: float) -> Bool[Tensor, "n n"]:
-    """Which pairs i < j overlap by more than `iou`; False on and below the diagonal, for suppression."""
-    candidates = _circles_meet(rectangles, rectangles).triu(diagonal=1)
-    i, j = torch.nonzero(candidates, as_tuple=True)
-    return candidates.index_put((i, j), pairwise_iou(rectangles[i], rectangles[j]) > iou)
+def overlap_exceeds(
+    rectangles: Float[Tensor, "*lists n 5"], iou: float, candidates: Bool[Tensor, "*lists n"]
+) -> Bool[Tensor, "*lists n n"]:
+    """Which pairs i < j of candidates of one list overlap by more than `iou`; False on and below the diagonal."""
+    both = candidates[..., :, None] & candidates[..., None, :]
+    near = (both & _circles_meet(rectangles, rectangles)).triu(diagonal=1)
+    *lists, i, j = torch.nonzero(near, as_tuple=True)
+    exceeds = pairwise_iou(rectangles[(*lists, i)], rectangles[(*lists, j)]) > iou
+    return near.index_put((*lists, i, j), exceeds)
 
 
 def pairwise_iou(first: Float[Tensor, "p 5"], second: Float[Tensor, "p 5"]) -> Float[Tensor, "p"]:
@@ -42,61 +42,68 @@ def pairwise_iou(first: Float[Tensor, "p 5"], second: Float[Tensor, "p 5"]) -> F
     a, b = first.double(), second.double()
     overlap = pairwise_overlap(a, b)
     union = a[:, 2] * a[:, 3] + b[:, 2] * b[:, 3] - overlap
-    return (overlap / union.clamp(min=1e-12)).to(first.dtype)
+    return torch.where(union > 0, overlap / union, 0.0).to(first.dtype)
 
 
 def pairwise_overlap(first: Float[Tensor, "p 5"], second: Float[Tensor, "p 5"]) -> Float[Tensor, "p"]:
     """Area (m^2) of the intersection of P pairs of rectangles; rows as in :func:`rotated_iou`."""
-    origin = first[:, :2].double()
-    a, b = _corners(first.double(), origin), _corners(second.double(), origin)
-    area = _outline_inside(a, b, -_SAME_EDGE) + _outline_inside(b, a, _SAME_EDGE)
-    return area.clamp(min=0).to(first.dtype)
+    a, b = first.double(), second.double()
+    x, y = _corners_seen_from(a, b).unbind(-1)
+    half_length, half_width = a[:, 2:3] / 2, a[:, 3:4] / 2
+    start, end = _clamp(x, half_length), _clamp(x.roll(-1, dims=1), half_length)
+    along = torch.stack([start, end]) - x
+    run, rise = x.roll(-1, dims=1) - x, y.roll(-1, dims=1) - y
+    # Where an edge is upright the share does not matter: its integral runs over nothing.
+    share = (along / torch.where(run == 0, 1.0, run)).clamp(0, 1)
+    heights = y + share * rise
+    area = ((start - end) * _mean_clamped(heights[0], heights[1], half_width)).sum(dim=1)
+    smaller = torch.minimum(a[:, 2] * a[:, 3], b[:, 2] * b[:, 3])
+    return torch.minimum(area.clamp(min=0), smaller).to(first.dtype)
 
 
-def _circles_meet(first: Tensor, second: Tensor) -> Tensor:
-    """(N, M): whether the circles around two rectangles meet; the others need no computing."""
-    reach = (first[:, 2:4].norm(dim=1)[:, None] + second[:, 2:4].norm(dim=1)[None]) / 2
-    return (first[:, None, :2] - second[None, :, :2]).norm(dim=2) <= reach
+def _circles_meet(
+    first: Float[Tensor, "*lists n 5"], second: Float[Tensor, "*lists m 5"]
+) -> Bool[Tensor, "*lists n m"]:
+    """Whether the circles around two rectangles meet; the others need no computing."""
+    a, b = first.double(), second.double()
+    radius = [torch.hypot(r[..., 2], r[..., 3]) / 2 for r in (a, b)]
+    reach = radius[0][..., :, None] + radius[1][..., None, :]
+    return squared_distances(a[..., :2], b[..., :2]) <= reach.square()
 
 
-def _corners(boxes: Tensor, origin: Tensor) -> Tensor:
-    """(P, 4, 2) corners, counter-clockwise, relative to `origin` so that far-away pairs lose no precision."""
-    half = boxes[:, 2:4] / 2
-    signs = boxes.new_tensor([[1, 1], [-1, 1], [-1, -1], [1, -1]])
-    local = signs[None] * half[:, None]
-    cos, sin = boxes[:, 4].cos()[:, None], boxes[:, 4].sin()[:, None]
-    x = local[..., 0] * cos - local[..., 1] * sin
-    y = local[..., 0] * sin + local[..., 1] * cos
-    return torch.stack([x, y], dim=-1) + (boxes[:, :2] - origin)[:, None]
+def squared_distances(
+    first: Float[Tensor, "*lists n 2"], second: Float[Tensor, "*lists m 2"]
+) -> Float[Tensor, "*lists n m"]:
+    """Squared distances of all pairs of points."""
+    dx, dy = (a[..., :, None] - b[..., None, :] for a, b in zip(first.unbind(-1), second.unbind(-1), strict=True))
+    return dx * dx + dy * dy
 
 
-def _outline_inside(shape: Tensor, other: Tensor, least_depth: float) -> Tensor:
-    """(P,) line integral over the parts of `shape`'s outline inside `other`.
+def _corners_seen_from(frame: Float[Tensor, "p 5"], boxes: Float[Tensor, "p 5"]) -> Float[Tensor, "p 4 2"]:
+    """Corners of `boxes`, counter-clockwise, in the frames whose origin is the centre of `frame` and whose x its length.
 
-    An edge that runs along an edge of `other` in the same direction is inside if its depth is more than
-    `least_depth`: of two shapes that share an edge exactly one must count it.
+    Only differences of positions enter, so that pairs far from the origin lose no precision.
     """
-    start, end = shape, shape.roll(-1, dims=1)
-    side_start, side_end = other, other.roll(-1, dims=1)
-    side = side_end - side_start
-    normal = torch.stack([-side[..., 1], side[..., 0]], dim=-1)
-    normal = normal / normal.norm(dim=-1, keepdim=True).clamp(min=1e-300)
-    depth_start = ((start[:, :, None] - side_start[:, None]) * normal[:, None]).sum(-1)
-    depth_end = ((end[:, :, None] - side_start[:, None]) * normal[:, None]).sum(-1)
-    change = depth_end - depth_start
-    length = (end - start).norm(dim=-1, keepdim=True)
-    parallel = change.abs() <= _SAME_EDGE * length.clamp(min=1)
-    same_way = ((end - start)[:, :, None] * side[:, None]).sum(-1) > 0
-    least = torch.where(same_way, least_depth, _SAME_EDGE)
+    turn = boxes[:, 4] - frame[:, 4]
+    half = boxes[:, 2:4] / 2 * boxes.new_tensor([[[1.0, 1.0]], [[-1.0, 1.0]], [[-1.0, -1.0]], [[1.0, -1.0]]])
+    local = _rotated(half, turn).transpose(0, 1)
+    return local + _rotated(boxes[:, :2] - frame[:, :2], -frame[:, 4])[:, None]
 
-    crossing = -depth_start / torch.where(parallel, 1.0, change)
-    enters = torch.where(change > 0, crossing, 0.0)
-    leaves = torch.where(change < 0, crossing, 1.0)
-    outside = parallel & (depth_start <= least)
-    first = torch.where(parallel, 0.0, enters).amax(dim=-1).clamp(min=0)
-    last = torch.where(parallel, 1.0, leaves).amin(dim=-1).clamp(max=1)
-    inside = ~outside.any(dim=-1) & (last > first)
-    p = start + first[..., None] * (end - start)
-    q = start + last[..., None] * (end - start)
-    cross = p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]
-    return torch.where(inside, cross, 0.0).sum(dim=1) / 2
+
+def _rotated(points: Tensor, angle: Float[Tensor, "p"]) -> Tensor:
+    """(..., P, 2) points turned counter-clockwise."""
+    cos, sin, (x, y) = angle.cos(), angle.sin(), points.unbind(-1)
+    return torch.stack([x * cos - y * sin, x * sin + y * cos], dim=-1)
+
+
+def _mean_clamped(start: Tensor, end: Tensor, limit: Tensor) -> Tensor:
+    """Mean of ``clamp(y, -limit, limit)`` while y runs evenly from `start` to `end`."""
+    lower, upper = torch.minimum(start, end), torch.maximum(start, end)
+    enter, leave = (torch.clamp(edge, lower, upper) for edge in (-limit, limit))
+    weighted = (leave - enter) * (enter + leave) / 2 + ((upper - leave) - (enter - lower)) * limit
+    span = upper - lower
+    return torch.where(span > 0, weighted / torch.where(span > 0, span, 1.0), _clamp(start, limit))
+
+
+def _clamp(values: Tensor, limit: Tensor) -> Tensor:
+    return torch.clamp(values, -limit, limit)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.distill import RespDConfig
 from crkd_core.distillation.csrd import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term, teacher_response
@@ -178,12 +178,13 @@ def run_get_boxes(comparison: Comparison) -> None:
     cell = coder["voxel_size"][0] * coder["out_size_factor"]
     x0, y0, z0, _, _, z1 = coder["pc_range"]
     grid = grid_from_range([x0, y0, z0, x0 + nx * cell, y0 + ny * cell, z1], cell)
-    limit = torch.tensor([config.centre_limit_m, config.centre_limit_m, config.height_limit_m])
-    for index, output in enumerate(head.tasks):
-        boxes, scores, channels = decode_peaks(output, grid, config.max_candidates)
-        kept = (scores > config.score_threshold) & (boxes[..., :3].abs() <= limit).all(dim=2)
-        for sample, chosen in enumerate(kept):
-            found = SampleDetections(Boxes3D(boxes[sample][chosen]), scores[sample][chosen], channels[sample][chosen])
+    peaks = decode_peaks(head, grid, config)
+    for index, classes in enumerate(HEAD_TASKS):
+        channels = peaks.labels - DETECTION_CLASSES.index(classes[0])
+        for sample, valid in enumerate(peaks.valid[:, index]):
+            rows = (values[sample, index][valid] for values in (peaks.boxes.float(), peaks.scores.float(), channels))
+            boxes, *others = rows
+            found = SampleDetections(Boxes3D(boxes), *others)
             check_detections(comparison, f"out/decoded/task{index}/img{sample}/", found, centred=True)
     for sample, found in enumerate(decode_detections(head, grid, config)):
         check_detections(comparison, f"out/img{sample}/", found)

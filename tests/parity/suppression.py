@@ -27,13 +27,15 @@ def run_rotated_nms(comparison: Comparison) -> None:
     comparison.check("out/corners_bev", boxes.corners()[:, CORNER_ORDER][:, _FLOOR, :2])
     comparison.check("out/xyxyr", _sides_and_yaw(boxes, case["in/boxes"][:, 6]))
     limit = NMSConfig().max_detections
+    order, everyone = torch.argsort(scores, descending=True, stable=True), torch.ones(len(scores), dtype=torch.bool)
     for key in case.keys("out/nms_keep_"):
         threshold, considered, kept = _limits(key.removeprefix("out/nms_keep_"), limit)
-        top = torch.argsort(scores, descending=True, stable=True)[:considered]
-        comparison.check(key, top[rotated_nms(rectangles[top], scores[top], threshold, kept)])
+        top = order[:considered]
+        comparison.check(key, top[rotated_nms(rectangles[top], threshold, everyone[:considered])][:kept])
     for key in case.keys("out/circle_keep_"):
         threshold, _, kept = _limits(key.removeprefix("out/circle_keep_"), limit)
-        comparison.check(key, circle_nms(boxes.centre[:, :2], scores, threshold, kept))
+        near = circle_nms(boxes.centre[order, :2], torch.tensor(threshold), everyone)
+        comparison.check(key, order[near][:kept])
 
 
 def _rectangles(boxes: Boxes3D) -> Tensor:

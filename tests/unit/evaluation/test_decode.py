@@ -5,7 +5,7 @@ import torch
 
 from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig, NMSConfig
-from crkd_core.evaluation.decode import decode_detections
+from crkd_core.evaluation.decode import decode_detections, decode_peaks
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.head_targets import HeadTargets, build_head_targets
@@ -105,3 +105,90 @@ def test_thresholds_and_limits():
 def test_fewer_cells_than_candidates():
     (found,) = decode_detections(maps_of({"car": [(1, 1, 3.0)]}), GRID, NMSConfig(max_candidates=5000))
     assert len(found.scores) == 1
+
+
+def random_head(seed: int, samples: int) -> HeadOutput:
+    """Many peaks, and many of equal height: logits on a coarse scale, as half precision gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    tasks = []
+    for classes in HEAD_TASKS:
+        logits = (torch.randn((samples, len(classes), *GRID.shape), generator=generator) * 8).round() / 4 - 3
+        maps = torch.randn((samples, 10, *GRID.shape), generator=generator) * 0.5
+        tasks.append(TaskOutput(logits, *maps.split([2, 1, 3, 2, 2], dim=1)))
+    return HeadOutput(tuple(tasks))
+
+
+def taken(head: HeadOutput, index: int) -> HeadOutput:
+    return HeadOutput(tuple(TaskOutput(*(m[index : index + 1] for m in vars(task).values())) for task in head.tasks))
+
+
+def assert_same(found, expected):
+    assert torch.equal(found.labels.cpu(), expected.labels)
+    assert torch.equal(found.scores.cpu(), expected.scores)
+    torch.testing.assert_close(found.boxes.tensor.cpu(), expected.boxes.tensor, rtol=0, atol=1e-6)
+
+
+def test_a_batch_is_its_samples():
+    head, nms = random_head(0, 3), NMSConfig(max_candidates=60)
+    matrices = torch.stack([torch.eye(4), torch.diag(torch.tensor([-1.0, 1, 1, 1])), torch.eye(4)])
+    for index, found in enumerate(decode_detections(head, GRID, nms, matrices)):
+        assert len(found.scores) > 50
+        assert_same(found, decode_detections(taken(head, index), GRID, nms, matrices[index : index + 1])[0])
+
+
+def test_candidates_are_the_highest_cells_and_of_equal_ones_the_first():
+    head = random_head(1, 2)
+    peaks = decode_peaks(head, GRID, NMSConfig(max_candidates=40))
+    first_label = 0
+    for task, (output, classes) in enumerate(zip(head.tasks, HEAD_TASKS, strict=True)):
+        for sample in range(2):
+            flat = output.heatmap_logits[sample].flatten()
+            order = torch.argsort(flat, descending=True, stable=True)[:40]
+            assert (flat == flat[order[-1]]).sum() > 1
+            assert peaks.valid[sample, task].all()
+            assert torch.equal(peaks.scores[sample, task], flat[order].double().sigmoid())
+            assert torch.equal(peaks.labels[sample, task] - first_label, order // (GRID.shape[0] * GRID.shape[1]))
+            z = output.height[sample].flatten()[order % (GRID.shape[0] * GRID.shape[1])]
+            assert torch.equal(peaks.boxes[sample, task, :, 2].float(), z)
+        first_label += len(classes)
+
+
+def test_mixed_precision_does_not_reach_the_boxes():
+    head, matrix = random_head(2, 1), torch.eye(4)[None] * torch.tensor([1.0, -1, 1, 1])
+    expected = decode_detections(head, GRID, NMSConfig(), matrix)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same(decode_detections(head, GRID, NMSConfig(), matrix)[0], expected)
+
+
+def test_values_that_are_not_finite_give_no_boxes():
+    head = maps_of({"car": [(1, 1, 3.0), (8, 1, 2.0), (12, 5, float("nan"))], "bus": [(3, 3, 1.0)]})
+    head.tasks[0].log_size[0, 0, 8, 1] = 1e4
+    head.tasks[2].velocity[0, 1, 3, 3] = float("nan")
+    (found,) = decode_detections(head, GRID, NMSConfig())
+    assert found.labels.tolist() == [0]
+    assert found.boxes.centre[0, 0].item() == pytest.approx(-9.6 + 1.5 * 0.6, abs=1e-5)
+
+
+def test_nothing_above_the_threshold():
+    (found,) = decode_detections(maps_of({}), GRID, NMSConfig())
+    assert found.boxes.tensor.shape == (0, 9) and found.scores.dtype == torch.float32
+    assert len(decode_detections(maps_of({}), GRID, NMSConfig(score_threshold=0.0))[0].scores) > 6
+    assert len(decode_detections(random_head(0, 1), GRID, NMSConfig(score_threshold=1.0))[0].scores) == 0
+
+
+@pytest.mark.parametrize("circle", [{}, {classes[0]: 1.0 for classes in HEAD_TASKS}])
+def test_one_kind_of_suppression_for_all_tasks(circle):
+    head = maps_of({"car": [(5, 5, 3.0), (5, 5, 2.0)], "pedestrian": [(5, 5, 3.0), (6, 5, 2.0)]})
+    (found,) = decode_detections(head, GRID, NMSConfig(circle_classes=circle))
+    assert found.labels.tolist() == [0, 8]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_selects_the_same_boxes():
+    head = random_head(3, 4)
+    matrices = torch.eye(4).expand(4, 4, 4)
+    there = HeadOutput(tuple(TaskOutput(*(m.cuda() for m in vars(task).values())) for task in head.tasks))
+    found = decode_detections(there, GRID, NMSConfig(), matrices.cuda())
+    for ours, expected in zip(found, decode_detections(head, GRID, NMSConfig(), matrices), strict=True):
+        assert_same(ours, expected)

@@ -85,9 +85,9 @@ def test_both_sparse_convolutions_agree(training, monkeypatch):
 
 def test_suppression_is_identical():
     torch.manual_seed(0)
-    rectangles = torch.rand(300, 5) * torch.tensor([20.0, 20, 4, 2, 6]) + torch.tensor([0, 0, 1.0, 1.0, 0])
-    scores = torch.rand(300)
-    on_gpu = rectangles.cuda(), scores.cuda()
-    assert torch.equal(rotated_nms(rectangles, scores, 0.2), rotated_nms(*on_gpu, 0.2).cpu())
-    circle = circle_nms(on_gpu[0][:, :2], on_gpu[1], 4.0).cpu()
-    assert torch.equal(circle_nms(rectangles[:, :2], scores, 4.0), circle)
+    rectangles = torch.rand(3, 300, 5) * torch.tensor([20.0, 20, 4, 2, 6]) + torch.tensor([0, 0, 1.0, 1.0, 0])
+    candidates, limits = torch.rand(3, 300) < 0.9, torch.tensor([1.0, 4.0, 9.0])
+    there = rectangles.cuda(), candidates.cuda()
+    assert torch.equal(rotated_nms(rectangles, 0.2, candidates), rotated_nms(there[0], 0.2, there[1]).cpu())
+    circle = circle_nms(there[0][..., :2], limits.cuda(), there[1]).cpu()
+    assert torch.equal(circle_nms(rectangles[..., :2], limits, candidates), circle)
