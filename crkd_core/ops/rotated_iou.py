@@ -1,10 +1,10 @@
 """Overlap of rotated rectangles seen from above.
 
-In the frame of the first rectangle, what both have in common is the second one cut to a strip of x and a strip of y. Its
-area is the integral over x of the second's upper outline minus its lower one, both clamped to the y strip; going round
-the second rectangle, each edge adds one such integral with its sign. Nothing is sorted, nothing is decided, and each
-integral varies smoothly with its rectangle, so shared edges and corners, equal and nested rectangles and such without
-area are no special cases, and all pairs are computed at once.
+In the frame of the first rectangle, what both have in common is the second one cut to a strip of x and a strip of y.
+Its area is the integral over x of the second's upper outline minus its lower one, both clamped to the y strip; going
+round the second rectangle, each edge adds one such integral with its sign. Nothing is sorted or decided, and a small
+change of a rectangle changes each integral little, so shared edges and corners, equal and nested rectangles and such
+without area are no special cases, and all pairs are computed at once.
 """
 
 import torch
@@ -80,7 +80,7 @@ def squared_distances(
 
 
 def _corners_seen_from(frame: Float[Tensor, "p 5"], boxes: Float[Tensor, "p 5"]) -> Float[Tensor, "p 4 2"]:
-    """Corners of `boxes`, counter-clockwise, in the frames whose origin is the centre of `frame` and whose x its length.
+    """Corners of `boxes`, counter-clockwise, with the origin at the centre of `frame` and x along its length.
 
     Only differences of positions enter, so that pairs far from the origin lose no precision.
     """

@@ -2,8 +2,8 @@
 
 The maps are a trained head's as far as selection goes: objects of all ten classes at the grid of a preset, a Gaussian
 peak of its own height for each, twice as many faint peaks where nothing is, noise, and around every peak cells whose
-boxes almost agree, for suppression to sort out. Both ways give the same detections, which is checked. The loop works task by task and box by box on Python numbers; it leaves out pairs that are too far
-apart to overlap.
+boxes almost agree, for suppression to sort out. Both ways give the same detections, which is checked. The loop works
+task by task and box by box on Python numbers; it leaves out pairs that are too far apart to overlap.
 Times are medians over repeats, per sample.
 
     python examples/benchmarks/decoding.py [--preset paper-r50] [--batches 1 4] [--device cpu|cuda]

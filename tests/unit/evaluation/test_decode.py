@@ -72,7 +72,8 @@ def maps_of(logits: dict[str, list[tuple[int, int, float]]]) -> HeadOutput:
             for x, y, value in logits.get(name, []):
                 heatmap[0, channel, x, y] = value
         zeros = torch.zeros(1, 3, nx, ny)
-        tasks.append(TaskOutput(heatmap, zeros[:, :2] + 0.5, zeros[:, :1], zeros, zeros[:, :2] + 1, zeros[:, :2]))
+        maps = (zeros[:, :2] + 0.5, zeros[:, :1], zeros, zeros[:, :2] + 1, zeros[:, :2])
+        tasks.append(TaskOutput(heatmap, *(values.clone() for values in maps)))
     return HeadOutput(tuple(tasks))
 
 
@@ -171,7 +172,8 @@ def test_values_that_are_not_finite_give_no_boxes():
 
 def test_nothing_above_the_threshold():
     (found,) = decode_detections(maps_of({}), GRID, NMSConfig())
-    assert found.boxes.tensor.shape == (0, 9) and found.scores.dtype == torch.float32
+    assert found.boxes.tensor.shape == (0, 9)
+    assert found.scores.dtype == torch.float32
     assert len(decode_detections(maps_of({}), GRID, NMSConfig(score_threshold=0.0))[0].scores) > 6
     assert len(decode_detections(random_head(0, 1), GRID, NMSConfig(score_threshold=1.0))[0].scores) == 0
 

@@ -37,7 +37,8 @@ def test_both_kinds_equal_a_plain_loop():
         assert circle[index].tolist() == kept_by_a_loop(near, candidates[index])
         overlap = rotated_iou(boxes[index], boxes[index]) > 0.2
         assert rotated[index].tolist() == kept_by_a_loop(overlap, candidates[index])
-    assert 0 < circle.sum() < candidates.sum() and 0 < rotated.sum() < candidates.sum()
+    assert 0 < circle.sum() < candidates.sum()
+    assert 0 < rotated.sum() < candidates.sum()
 
 
 def test_chain_of_conflicts_keeps_every_second_box():
