@@ -39,12 +39,16 @@ def evaluate(
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
     device: options.DeviceOption = "auto",
+    official: Annotated[
+        bool,
+        typer.Option("--official", help="Run the nuScenes devkit too; fail if its metrics differ by 1e-9 or more."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     force: options.ForceOption = False,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
 ) -> None:
-    """Score detections with the official nuScenes metrics.
+    """Score detections with the nuScenes metrics.
 
     A model is evaluated as it was trained; of its configuration, --set may change how boxes are selected:
     --set student.head.nms.score_threshold=0.05
@@ -72,6 +76,7 @@ def evaluate(
             nms=resolve_nms(find_model(store, name, "crkd evaluate"), preset, config, overrides or ())
             if changed
             else None,
+            official=official,
         )
         for name in names
     ]
@@ -134,6 +139,9 @@ def print_scores(results: "list[EvaluateResult]", names: list[str] | None = None
     if len(results) == 1 and results[0].metrics is not None:
         _print_classes(results[0].metrics)
     console.print_facts((title, result.artifact.path) for title, result in zip(titles, results))
+    compared = [result.official_difference for result in results if result.official_difference is not None]
+    if compared:
+        console.print_lines(f"The nuScenes devkit agrees: the largest difference is {max(compared):.1e}.")
 
 
 def _print_submissions(results: "list[EvaluateResult]") -> None:
@@ -158,5 +166,6 @@ def _to_json(result: "EvaluateResult") -> dict:
     return {
         "model": result.model,
         "artifact": str(result.artifact.path),
-        "metrics": result.metrics.to_json() if result.metrics is not None else None,
+        "metrics": result.metrics.to_json(strict=True) if result.metrics is not None else None,
+        "official_difference": result.official_difference,
     }

@@ -14,6 +14,7 @@ from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.columns import BoxColumns
 from crkd_core.evaluation.matching import Matching
 from crkd_core.evaluation.metrics import (
+    DEVKIT_ERRORS,
     MATCH_DISTANCES_M,
     MIN_PRECISION,
     MIN_RECALL,
@@ -28,7 +29,6 @@ from crkd_core.evaluation.metrics import (
 RECALLS = np.linspace(0, 1, 101)
 """Recall of every point of a :class:`Curve`."""
 _FIRST = round(100 * MIN_RECALL) + 1
-_ERROR_NAMES = ("translation_m", "scale", "orientation_rad", "velocity_mps", "attribute")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def accumulate(
     """
     curves = accumulate_curves(detections, truths, matching, detections_kept, truths_kept)
     classes = {name: _class_metrics(name, found) for name, found in curves.items()}
-    errors = TPErrors(*(_mean([getattr(entry.errors, name) for entry in classes.values()]) for name in _ERROR_NAMES))
+    errors = TPErrors(*(_mean([getattr(entry.errors, name) for entry in classes.values()]) for name in DEVKIT_ERRORS))
     mean_ap = float(np.mean([entry.ap for entry in classes.values()]))
     return Metrics(mean_ap=mean_ap, nds=detection_score(mean_ap, errors), errors=errors, classes=classes)
 
@@ -163,7 +163,7 @@ def _class_metrics(name: str, curves: dict[float, Curve]) -> ClassMetrics:
     undefined = UNDEFINED_ERRORS.get(name, ())
     return ClassMetrics(
         ap_by_distance={distance: curve.average_precision for distance, curve in curves.items()},
-        errors=TPErrors(**{e: math.nan if e in undefined else getattr(errors, e) for e in _ERROR_NAMES}),
+        errors=TPErrors(**{e: math.nan if e in undefined else getattr(errors, e) for e in DEVKIT_ERRORS}),
     )
 
 

@@ -14,10 +14,8 @@ from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
+from crkd_core.evaluation.metrics import DEVKIT_CONFIG
 from crkd_core.nuscenes.classes import ATTRIBUTES
-
-MAX_BOXES_PER_SAMPLE = 500
-"""Detections of one sample that the benchmark accepts."""
 
 _TRUTH_COLUMNS = (
     "sample",
@@ -175,11 +173,8 @@ def detection_columns(table: pa.Table, samples: SplitSamples) -> BoxColumns:
     sample = numbers_of(index)
     crowded = np.bincount(sample, minlength=1).argmax()
     count = int((sample == crowded).sum())
-    if count > MAX_BOXES_PER_SAMPLE:
-        raise UsageError(
-            f"the sample {samples.tokens[crowded]} has {count} detections; the benchmark accepts "
-            f"{MAX_BOXES_PER_SAMPLE}."
-        )
+    if count > (most := DEVKIT_CONFIG["max_boxes_per_sample"]):
+        raise UsageError(f"the sample {samples.tokens[crowded]} has {count} detections; the benchmark accepts {most}.")
     order = np.argsort(sample, kind="stable")
     if (order[:-1] > order[1:]).any():
         table, sample = table.take(order), sample[order]

@@ -1,9 +1,11 @@
-"""The nuScenes detection metrics as values."""
+"""The nuScenes detection metrics as values, and as the devkit's ``metrics_summary.json``."""
 
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from crkd_core.config.classes import DETECTION_CLASSES
 
 MATCH_DISTANCES_M: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
 TP_DISTANCE_M = 2.0
@@ -28,6 +30,26 @@ UNDEFINED_ERRORS: dict[str, tuple[str, ...]] = {
     "barrier": ("velocity_mps", "attribute"),
 }
 """Errors that a class does not have."""
+DEVKIT_ERRORS: dict[str, str] = {
+    "translation_m": "trans_err",
+    "scale": "scale_err",
+    "orientation_rad": "orient_err",
+    "velocity_mps": "vel_err",
+    "attribute": "attr_err",
+}
+"""Our names of the errors, in the order of :class:`TPErrors`, and the devkit's."""
+_MEAN_AP_WEIGHT = 5
+DEVKIT_CONFIG: dict[str, Any] = {
+    "class_range": CLASS_RANGE_M,
+    "dist_fcn": "center_distance",
+    "dist_ths": list(MATCH_DISTANCES_M),
+    "dist_th_tp": TP_DISTANCE_M,
+    "min_recall": MIN_RECALL,
+    "min_precision": MIN_PRECISION,
+    "max_boxes_per_sample": 500,
+    "mean_ap_weight": _MEAN_AP_WEIGHT,
+}
+"""The devkit's configuration ``detection_cvpr_2019``, whose numbers these are."""
 
 
 @dataclass(frozen=True)
@@ -91,51 +113,69 @@ class Metrics:
             yield from ((f"{label} AP at {d} m", ap) for d, ap in entry.ap_by_distance.items())
             yield from ((f"{label} {name}", value) for name, value in asdict(entry.errors).items())
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON: distances become text, NaN becomes null."""
-        return {
+    def to_json(self, strict: bool = False) -> dict[str, Any]:
+        """The layout of the devkit's ``metrics_summary.json``, which its ``DetectionMetrics.deserialize`` reads.
+
+        ``eval_time`` is null, so that equal detections give equal files.
+
+        Args:
+            strict: null instead of NaN, which the devkit writes and needs but JSON does not know.
+        """
+        errors = _with_devkit_names(self.errors)
+        values = {
+            "label_aps": {name: {str(d): ap for d, ap in entry.ap_by_distance.items()} for name, entry in self._listed},
+            "mean_dist_aps": {name: entry.ap for name, entry in self._listed},
             "mean_ap": self.mean_ap,
-            "nds": self.nds,
-            "errors": _without_nan(asdict(self.errors)),
-            "classes": {
-                name: {
-                    "ap": metrics.ap,
-                    "ap_by_distance": {str(distance): ap for distance, ap in metrics.ap_by_distance.items()},
-                    "errors": _without_nan(asdict(metrics.errors)),
-                }
-                for name, metrics in self.classes.items()
-            },
+            "label_tp_errors": {name: _with_devkit_names(entry.errors) for name, entry in self._listed},
+            "tp_errors": errors,
+            "tp_scores": {name: max(0.0, 1.0 - error) for name, error in errors.items()},
+            "nd_score": self.nds,
+            "eval_time": None,
+            "cfg": DEVKIT_CONFIG,
         }
+        return _finite_or_none(values) if strict else values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Metrics":
-        """The inverse of :meth:`to_json`.
+        """The inverse of :meth:`to_json`, strict or not; also of a file that the devkit wrote.
 
         Raises:
             KeyError, TypeError, ValueError: the values are not those of a summary.
         """
         return Metrics(
             mean_ap=float(values["mean_ap"]),
-            nds=float(values["nds"]),
-            errors=_errors_from_json(values["errors"]),
+            nds=float(values["nd_score"]),
+            errors=_errors_from_json(values["tp_errors"]),
             classes={
                 name: ClassMetrics(
-                    ap_by_distance={float(distance): float(ap) for distance, ap in entry["ap_by_distance"].items()},
-                    errors=_errors_from_json(entry["errors"]),
+                    ap_by_distance={float(distance): float(ap) for distance, ap in values["label_aps"][name].items()},
+                    errors=_errors_from_json(values["label_tp_errors"][name]),
                 )
-                for name, entry in values["classes"].items()
+                for name in DETECTION_CLASSES
             },
         )
+
+    @property
+    def _listed(self) -> list[tuple[str, ClassMetrics]]:
+        return [(name, self.classes[name]) for name in CLASS_RANGE_M]
 
 
 def detection_score(mean_ap: float, errors: TPErrors) -> float:
     """NDS: half mAP, half the five errors, each cut at 1 (nuScenes paper, equation 3)."""
-    return (5 * mean_ap + sum(1 - min(1.0, error) for error in errors)) / 10
+    total = _MEAN_AP_WEIGHT * mean_ap + sum(1 - min(1.0, error) for error in errors)
+    return total / (_MEAN_AP_WEIGHT + len(DEVKIT_ERRORS))
 
 
-def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
+def _with_devkit_names(errors: TPErrors) -> dict[str, float]:
+    return {DEVKIT_ERRORS[name]: value for name, value in asdict(errors).items()}
 
 
 def _errors_from_json(values: dict[str, float | None]) -> TPErrors:
-    return TPErrors(**{name: math.nan if value is None else float(value) for name, value in values.items()})
+    found = {ours: values[theirs] for ours, theirs in DEVKIT_ERRORS.items()}
+    return TPErrors(**{name: math.nan if value is None else float(value) for name, value in found.items()})
+
+
+def _finite_or_none(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _finite_or_none(value) for name, value in values.items()}
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -12,6 +12,7 @@ from unittest.mock import patch
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import CrkdError, DatasetError, MetricsDifferError, UsageError
 from crkd_core.evaluation.metrics import (
+    DEVKIT_ERRORS,
     MATCH_DISTANCES_M,
     UNDEFINED_ERRORS,
     ClassMetrics,
@@ -24,14 +25,6 @@ from crkd_core.progress import Progress, Task
 CONFIG_NAME = "detection_cvpr_2019"
 TOLERANCE = 1e-9
 """Absolute difference from the devkit's numbers that is not tolerated."""
-
-_DEVKIT_ERRORS = {
-    "translation_m": "trans_err",
-    "scale": "scale_err",
-    "orientation_rad": "orient_err",
-    "velocity_mps": "vel_err",
-    "attribute": "attr_err",
-}
 
 
 def evaluate_official(dataroot: Path, version: str, split: str, submission_path: Path, progress: Progress) -> Metrics:
@@ -99,7 +92,7 @@ def metrics_without_detections() -> Metrics:
         name: ClassMetrics(
             ap_by_distance=dict.fromkeys(MATCH_DISTANCES_M, 0.0),
             errors=TPErrors(
-                **{error: math.nan if error in UNDEFINED_ERRORS.get(name, ()) else 1.0 for error in _DEVKIT_ERRORS}
+                **{error: math.nan if error in UNDEFINED_ERRORS.get(name, ()) else 1.0 for error in DEVKIT_ERRORS}
             ),
         )
         for name in DETECTION_CLASSES
@@ -136,7 +129,7 @@ def convert_summary(summary: Any) -> Metrics:
         name: ClassMetrics(
             ap_by_distance={d: float(summary.get_label_ap(name, d)) for d in MATCH_DISTANCES_M},
             errors=TPErrors(
-                **{ours: float(summary.get_label_tp(name, theirs)) for ours, theirs in _DEVKIT_ERRORS.items()}
+                **{ours: float(summary.get_label_tp(name, theirs)) for ours, theirs in DEVKIT_ERRORS.items()}
             ),
         )
         for name in DETECTION_CLASSES
@@ -145,7 +138,7 @@ def convert_summary(summary: Any) -> Metrics:
     return Metrics(
         mean_ap=float(summary.mean_ap),
         nds=float(summary.nd_score),
-        errors=TPErrors(**{ours: float(means[theirs]) for ours, theirs in _DEVKIT_ERRORS.items()}),
+        errors=TPErrors(**{ours: float(means[theirs]) for ours, theirs in DEVKIT_ERRORS.items()}),
         classes=classes,
     )
 

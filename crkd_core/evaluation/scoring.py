@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import DatasetError
 from crkd_core.evaluation.accumulation import accumulate
@@ -28,6 +30,15 @@ class Scoring:
     truths: BoxColumns
     matching: Matching
     metrics: Metrics
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Detections and annotations of every class that take part in the evaluation."""
+        sides = {"detections": self.detections, "annotations": self.truths}
+        found = {side: np.bincount(boxes.label, minlength=len(DETECTION_CLASSES)) for side, boxes in sides.items()}
+        return {
+            name: {side: int(counts[label]) for side, counts in found.items()}
+            for label, name in enumerate(DETECTION_CLASSES)
+        }
 
 
 def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Table) -> Scoring:

@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the official metrics."""
+"""Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the nuScenes metrics."""
 
 import json
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from crkd_core.artifacts.atomic import write_json
@@ -19,7 +21,8 @@ from crkd_core.errors import UsageError
 from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
 from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.metrics import Metrics
-from crkd_core.evaluation.official import evaluate_official
+from crkd_core.evaluation.official import evaluate_official, require_equal
+from crkd_core.evaluation.scoring import score_detections
 from crkd_core.nuscenes.splits import resolve_split
 from crkd_core.progress import Progress
 from crkd_core.stages.inputs import open_prepared
@@ -29,6 +32,9 @@ from crkd_core.training.trained import load_trained, read_run_config
 
 STAGE = "evaluate"
 METRICS_NAME = "metrics.json"
+"""In the layout of the devkit's ``metrics_summary.json``; what it does not have is under :data:`OWN_KEY`."""
+OWN_KEY = "crkd"
+TEST_SPLIT = "test"
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class EvaluateRequest:
         batch_size, workers: how samples are loaded; they change the results by rounding at most.
         prepared: name of the prepared data; None for those the model was trained on, or the latest.
         nms: how boxes are selected from the head's peaks; None for the model's own configuration.
+        official: run the nuScenes devkit too, on the submission and the data set's own tables, and compare.
     """
 
     model: str | None = None
@@ -53,6 +60,7 @@ class EvaluateRequest:
     force: bool = False
     prepared: str | None = None
     nms: NMSConfig | None = None
+    official: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,9 @@ class EvaluateResult:
         artifact: detections, submission and metrics.
         model: the run that was evaluated.
         split: official name of the split.
-        metrics: the official metrics; None on the test split, whose annotations are not public.
+        metrics: the nuScenes metrics; None on the test split, whose annotations are not public.
         reused: an equal evaluation was finished already.
+        official_difference: largest absolute difference from the devkit's numbers; None where it was not asked.
     """
 
     artifact: Artifact
@@ -72,10 +81,11 @@ class EvaluateResult:
     split: str
     metrics: Metrics | None
     reused: bool = False
+    official_difference: float | None = None
 
 
 def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress) -> EvaluateResult:
-    """Detect on every sample of the split in float32, write table and submission, and score them with the devkit.
+    """Detect on every sample of the split in float32, write table and submission, and score them.
 
     A killed evaluation whose detections were complete continues with the scoring.
 
@@ -84,6 +94,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
         ConfigError: the prepared data lack a sensor that the model needs.
         UsageError: the version has no such split.
         DatasetError: the split is empty, a sensor file is missing, or the devkit cannot open the data set.
+        MetricsDifferError: the devkit's metrics are others.
     """
     if request.batch_size < 1 or request.workers < 0:
         raise UsageError(
@@ -95,6 +106,8 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     detector = DetectorConfig.model_validate(model.manifest.settings["detector"])
     prepared = _open_prepared(request, model, detector, workspace)
     split = resolve_split(request.split, prepared.version)
+    if request.official and split == TEST_SPLIT:
+        raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
     tokens = prepared.tokens(request.split)
     how: dict[str, Any] = {
         "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
@@ -109,17 +122,23 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     }
     with workspace.write(STAGE, f"{model.name}-{request.split}", **how) as writer:
         if writer.finished is not None:
-            return _result(writer.finished, model.name, split, reused=True)
-        if not (writer.resumed and (writer.path / TABLE_NAME).exists()):
+            metrics = read_metrics(writer.finished)
+            difference = _compare(request, writer.finished.path, prepared, split, metrics, progress)
+            return EvaluateResult(writer.finished, model.name, split, metrics, True, difference)
+        table = _detections_of_stopped_run(writer)
+        if table is None:
             found = _detect_all(request, model, prepared, tokens, device, progress)
             write_submission(writer.path / SUBMISSION_NAME, found, tokens, detector.modalities)
             write_table(writer.path / TABLE_NAME, found.table)
-        artifact = _score(writer, model, prepared, split, len(tokens), progress)
-    return _result(artifact, model.name, split)
+            table = found.table
+        metrics = _score(writer.path, prepared, split, tokens, table, progress)
+        difference = _compare(request, writer.path, prepared, split, metrics, progress)
+        artifact = writer.finish(_facts(model, split, len(tokens), metrics))
+    return EvaluateResult(artifact, model.name, split, metrics, False, difference)
 
 
 def read_metrics(artifact: Artifact) -> Metrics | None:
-    """The official metrics of a finished evaluation; None on the test split.
+    """The nuScenes metrics of a finished evaluation; None on the test split.
 
     Raises:
         DamagedArtifactError: the file is missing or not what this stage writes.
@@ -175,15 +194,43 @@ def _with_poses(found: Any, prepared: PreparedData) -> Iterator[tuple]:
         yield token, detections, prepared.global_from_lidar(token)
 
 
+def _detections_of_stopped_run(writer: ArtifactWriter) -> pa.Table | None:
+    """The table is written last, whole: with it, what a killed evaluation found is complete."""
+    if not (writer.resumed and (writer.path / TABLE_NAME).exists()):
+        return None
+    try:
+        return pq.read_table(writer.path / TABLE_NAME)
+    except (pa.ArrowException, OSError):
+        return None
+
+
 def _score(
-    writer: ArtifactWriter, model: Artifact, prepared: PreparedData, split: str, samples: int, progress: Progress
-) -> Artifact:
-    metrics = None
-    if split == "test":
+    folder: Path, prepared: PreparedData, split: str, tokens: list[str], table: pa.Table, progress: Progress
+) -> Metrics | None:
+    if split == TEST_SPLIT:
         progress.message("the test split has no public annotations: the submission is written, metrics are not.")
-    else:
-        metrics = evaluate_official(prepared.dataroot, prepared.version, split, writer.path / SUBMISSION_NAME, progress)
-    write_json(writer.path / METRICS_NAME, metrics.to_json() if metrics else None)
+        write_json(folder / METRICS_NAME, None)
+        return None
+    scoring = score_detections(prepared, tokens, table)
+    write_json(folder / METRICS_NAME, scoring.metrics.to_json() | {OWN_KEY: {"evaluated": scoring.counts()}})
+    return scoring.metrics
+
+
+def _compare(
+    request: EvaluateRequest,
+    folder: Path,
+    prepared: PreparedData,
+    split: str,
+    metrics: Metrics | None,
+    progress: Progress,
+) -> float | None:
+    if not request.official or metrics is None:
+        return None
+    official = evaluate_official(prepared.dataroot, prepared.version, split, folder / SUBMISSION_NAME, progress)
+    return require_equal(metrics, official)
+
+
+def _facts(model: Artifact, split: str, samples: int, metrics: Metrics | None) -> dict[str, Any]:
     grid = read_run_config(model).data.grid
     facts: dict[str, Any] = {
         "model": model.name,
@@ -193,10 +240,4 @@ def _score(
         "samples": samples,
         "extent_m": max(abs(edge) for edge in (*grid.x_range_m, *grid.y_range_m)),
     }
-    if metrics is not None:
-        facts |= {"mean_ap": metrics.mean_ap, "nds": metrics.nds}
-    return writer.finish(facts)
-
-
-def _result(artifact: Artifact, model: str, split: str, reused: bool = False) -> EvaluateResult:
-    return EvaluateResult(artifact, model, split, read_metrics(artifact), reused)
+    return facts if metrics is None else facts | {"mean_ap": metrics.mean_ap, "nds": metrics.nds}

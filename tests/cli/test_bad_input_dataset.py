@@ -176,4 +176,4 @@ def test_tables_that_the_official_metrics_cannot_read(refused, chain, world, tmp
     workspace = chain.copy(tmp_path).workspace
     damage(table(world, "map"), "cut")
     words = ("the nuScenes devkit cannot open", str(world), "tables")
-    refused(3, words, "evaluate", "--workers", "0", "--nuscenes", world, "-w", workspace.root)
+    refused(3, words, "evaluate", "--official", "--workers", "0", "--nuscenes", world, "-w", workspace.root)

@@ -30,7 +30,8 @@ def asked(make, monkeypatch):
         if request.model == "distill/gone":
             raise StaleArtifactError("distill/gone is stale")
         metrics = None if request.split == "test" else some_metrics()
-        return stage.EvaluateResult(teacher, (request.model or "plain").split("/")[-1], request.split, metrics)
+        name, difference = (request.model or "plain").split("/")[-1], 2e-16 if request.official else None
+        return stage.EvaluateResult(teacher, name, request.split, metrics, False, difference)
 
     monkeypatch.setattr(stage, "evaluate", evaluate)
     return requests
@@ -64,7 +65,16 @@ def test_all_leaves_out_what_is_stale(crkd, asked):
     values = json.loads(result.out)
     assert [found["model"] for found in values["models"]] == ["teacher", "plain"]
     assert values["models"][0]["metrics"]["mean_ap"] == 0.25
+    assert values["models"][0]["metrics"]["label_tp_errors"]["car"]["orient_err"] is None
     assert "warning: left out: distill/gone is stale" in result.err
+
+
+def test_official_shows_how_far_the_devkit_is(crkd, asked):
+    assert "the largest difference is 2.0e-16" in crkd("evaluate", "--official").out
+    assert [request.official for request in asked] == [True]
+    assert "devkit" not in crkd("evaluate").out
+    values = json.loads(crkd("evaluate", "--official", "--json").out)
+    assert values["models"][0]["official_difference"] == 2e-16
 
 
 def test_a_named_stale_model_is_an_error(crkd, asked):

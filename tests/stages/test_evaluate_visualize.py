@@ -10,10 +10,10 @@ from PIL import Image
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.loading import load_config
-from crkd_core.errors import ConfigError, MissingArtifactError, StaleArtifactError, UsageError
+from crkd_core.errors import ConfigError, MetricsDifferError, MissingArtifactError, StaleArtifactError, UsageError
 from crkd_core.evaluation.decode import SampleDetections
 from crkd_core.evaluation.detections import Detections, read_detections, write_submission
-from crkd_core.evaluation.official import evaluate_official
+from crkd_core.evaluation.official import evaluate_official, require_equal
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
@@ -111,11 +111,28 @@ def test_evaluation_writes_table_submission_and_metrics(workspace):
     detections = read_detections(result.artifact)
     assert len(detections) == sum(len(boxes) for boxes in submission["results"].values()) > 0
     assert result.artifact.manifest.facts["samples"] == len(tokens) == 2
-    assert result.metrics.to_json() == read_metrics(result.artifact).to_json()
+    assert require_equal(result.metrics, read_metrics(result.artifact)) == 0.0
+    values = json.loads(result.artifact.file("metrics.json").read_text())
+    assert (values["nd_score"], values["cfg"]["dist_th_tp"]) == (result.metrics.nds, 2.0)
+    evaluated = values["crkd"]["evaluated"].values()
+    assert 0 < sum(entry["detections"] for entry in evaluated) <= len(detections)
+    assert sum(entry["annotations"] for entry in evaluated) > 0
 
 
-def test_evaluating_again_gives_the_same_bytes(workspace):
+def test_the_devkit_agrees(workspace, monkeypatch):
+    for force in (False, True):
+        result = evaluate(request("crkd", official=True, force=force), workspace, PROGRESS)
+        assert (result.reused, result.official_difference < 1e-9) == (not force, True)
+    assert evaluate(request("crkd"), workspace, PROGRESS).official_difference is None
+    wrong = replace(result.metrics, mean_ap=result.metrics.mean_ap + 1e-6)
+    monkeypatch.setattr(evaluate_stage, "evaluate_official", lambda *_: wrong)
+    with pytest.raises(MetricsDifferError, match="mAP is"):
+        evaluate(request("crkd", official=True), workspace, PROGRESS)
+
+
+def test_evaluating_again_gives_the_same_bytes_without_the_devkit(workspace, monkeypatch):
     before = evaluate(request("plain"), workspace, PROGRESS).artifact
+    monkeypatch.setattr(evaluate_stage, "evaluate_official", None)
     again = evaluate(request("plain", force=True), workspace, PROGRESS)
     assert not again.reused
     assert again.artifact.manifest.files == before.manifest.files
@@ -127,7 +144,7 @@ def test_a_killed_evaluation_continues_with_the_scoring(workspace, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_stage, "evaluate_official", killed)
+    monkeypatch.setattr(evaluate_stage, "score_detections", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(request("plain", force=True), workspace, PROGRESS)
     monkeypatch.undo()

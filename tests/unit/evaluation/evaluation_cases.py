@@ -12,7 +12,7 @@ from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetrics
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.columns import BoxColumns
-from crkd_core.evaluation.metrics import UNDEFINED_ERRORS, Metrics
+from crkd_core.evaluation.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
 from crkd_core.evaluation.official import convert_summary
 from crkd_core.nuscenes.classes import ATTRIBUTES
 
@@ -117,11 +117,8 @@ def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> 
         }
         for distance, entry in data.items():
             summary.add_label_ap(name, distance, calc_ap(entry, CONFIG.min_recall, CONFIG.min_precision))
-        undefined = [_SHORT[error] for error in UNDEFINED_ERRORS.get(name, ())]
+        undefined = [DEVKIT_ERRORS[error] for error in UNDEFINED_ERRORS.get(name, ())]
         for error in TP_METRICS:
             value = math.nan if error in undefined else calc_tp(data[CONFIG.dist_th_tp], CONFIG.min_recall, error)
             summary.add_label_tp(name, error, value)
     return convert_summary(summary)
-
-
-_SHORT = {"orientation_rad": "orient_err", "velocity_mps": "vel_err", "attribute": "attr_err"}

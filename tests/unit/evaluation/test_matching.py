@@ -73,6 +73,20 @@ def test_of_equal_distances_the_first_annotation_is_taken():
     assert match(detections, truths).truth.tolist() == [[-1, -1, -1, 0]]
 
 
+def test_distances_round_as_in_the_devkit():
+    # (a, b) and (b, a) are equally long, but the devkit's last bit says which is nearer.
+    count = 500
+    offsets = np.random.default_rng(0).uniform(0.1, 2.5, (count, 2))
+    detections, truths = Case(seed=0, samples=1, truths=2 * count, detections=count, labels=(CAR,)).build()
+    detections.sample[:], truths.sample[:] = np.arange(count), np.repeat(np.arange(count), 2)
+    detections.translation[:] = truths.translation[:] = 0.0
+    truths.translation[:, :2] = np.stack([offsets, offsets[:, ::-1]], axis=1).reshape(-1, 2)
+    lengths = [[np.linalg.norm(truth) for truth in pair] for pair in truths.translation[:, :2].reshape(-1, 2, 2)]
+    expected = 2 * np.arange(count) + np.argmin(lengths, axis=1)
+    assert np.argmin(lengths, axis=1).sum() > 0
+    assert match(detections, truths).truth[:, 3].tolist() == expected.tolist()
+
+
 def test_a_threshold_itself_is_too_far():
     detections, truths = Case(seed=0, samples=1, truths=1, detections=1, labels=(CAR,), near=1.0).build()
     truths.translation[:] = 0.0

@@ -7,14 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nuscenes.eval.common.config import config_factory
+from nuscenes.eval.detection.data_classes import DetectionMetrics
 
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.errors import DatasetError, UsageError
-from crkd_core.evaluation.metrics import Metrics, detection_score
-from crkd_core.evaluation.official import evaluate_official, metrics_without_detections
+from crkd_core.errors import DatasetError, MetricsDifferError, UsageError
+from crkd_core.evaluation.metrics import DEVKIT_CONFIG, Metrics, detection_score
+from crkd_core.evaluation.official import (
+    CONFIG_NAME,
+    convert_summary,
+    evaluate_official,
+    metrics_without_detections,
+    require_equal,
+)
 from crkd_core.progress import SilentProgress
 
 
@@ -53,14 +61,36 @@ def test_no_detections_score_zero_as_a_lone_false_alarm_does(world, tmp_path):
     # One far-off car is a submission that the devkit does accept, and finds nothing.
     stray = [{**world[1][0], "translation": [world[1][0]["translation"][0], 45.0, 1.0]}]
     accepted, nothing = score(world, tmp_path, stray), score(world, tmp_path, [])
-    assert nothing.to_json() == accepted.to_json() == metrics_without_detections().to_json()
+    assert require_equal(nothing, accepted) == require_equal(nothing, metrics_without_detections()) == 0.0
     assert nothing.nds == 0.0
 
 
 def test_metrics_survive_json(world, tmp_path):
     metrics = score(world, tmp_path, world[1][:17])
-    text = json.dumps(metrics.to_json(), allow_nan=False)
-    assert Metrics.from_json(json.loads(text)).to_json() == metrics.to_json()
+    for strict in (False, True):
+        text = json.dumps(metrics.to_json(strict), allow_nan=not strict)
+        assert require_equal(Metrics.from_json(json.loads(text)), metrics) == 0.0
+
+
+def test_the_devkit_reads_the_metrics(world, tmp_path):
+    metrics = score(world, tmp_path, world[1][:17])
+    summary = DetectionMetrics.deserialize(json.loads(json.dumps(metrics.to_json())))
+    assert require_equal(convert_summary(summary), metrics) < 1e-12
+    theirs = json.loads(json.dumps(summary.serialize()))
+    assert theirs.keys() == metrics.to_json().keys()
+    assert require_equal(Metrics.from_json(theirs), metrics) < 1e-12
+    assert list(theirs["label_aps"]) == list(metrics.to_json()["label_aps"])
+    assert config_factory(CONFIG_NAME).serialize() == DEVKIT_CONFIG
+
+
+def test_a_difference_is_named(world, tmp_path):
+    metrics = score(world, tmp_path, world[1])
+    assert require_equal(metrics, replace(metrics, nds=metrics.nds - 1e-10)) == pytest.approx(1e-10, rel=1e-3)
+    with pytest.raises(MetricsDifferError, match=r"NDS is .* by our metrics and nan by the nuScenes devkit"):
+        require_equal(metrics, replace(metrics, nds=math.nan))
+    bus = replace(metrics.classes["bus"], ap_by_distance=metrics.classes["bus"].ap_by_distance | {2.0: 0.9})
+    with pytest.raises(MetricsDifferError, match="bus AP is"):
+        require_equal(metrics, replace(metrics, classes=metrics.classes | {"bus": bus}))
 
 
 def test_detection_score_is_the_devkits(world, tmp_path):
