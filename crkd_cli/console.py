@@ -125,12 +125,3 @@ def print_table(table: Table) -> None:
     with console.capture() as captured:
         console.print(table)
     print_lines(*"\n".join(line.rstrip() for line in captured.get().splitlines()).strip("\n").splitlines(), "")
-
-
-def format_size(size: float) -> str:
-    """Bytes with a decimal unit: ``1.2 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -11,18 +11,11 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColum
 from rich.progress import Task as RichTaskState
 from rich.text import Text
 
-from crkd_core.progress import SilentProgress
+from crkd_core.progress import SilentProgress, format_seconds
 
 PLAIN_SHARE = 0.05
 PLAIN_SHORTEST_S = 2.0
 PLAIN_LONGEST_S = 30.0
-
-
-def format_seconds(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, second = divmod(int(seconds + 0.5), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 def sum_families(values: Mapping[str, float]) -> dict[str, float]:

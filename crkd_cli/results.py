@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from crkd_cli import console
-from crkd_cli.progress import format_seconds, sum_families
+from crkd_cli.progress import sum_families
+from crkd_core.progress import format_seconds, format_size
 
 if TYPE_CHECKING:
     from crkd_core.stages.extract import ExtractResult
@@ -28,14 +29,22 @@ def print_extraction(result: "ExtractResult | None") -> None:
     """Teacher targets, or what ``--plan`` expects; nothing on the processes that do not report."""
     if result is None:
         return
-    size = f"{console.format_size(result.bytes_total)} ({console.format_size(result.bytes_per_item)} each)"
+    size = f"{format_size(result.bytes_total)} ({format_size(result.bytes_per_item)} each)"
     items = f"{result.items} (samples x {result.views} views)"
     if result.artifact is None:
         needs = f"{format_seconds(result.seconds)} on one process"
         console.print_facts([("would extract", items), ("size", size), ("time", needs)])
         return
     took = _took(result.seconds, result.reused).removeprefix(", ")
-    console.print_facts([("extracted", result.artifact.path), ("items", items), ("size", size), ("time", took)])
+    facts: list[tuple[str, object]] = [("extracted", result.artifact.path), ("items", items), ("size", size)]
+    facts.append(("time", took))
+    if result.teacher_mean_ap is not None:
+        facts.append(("teacher", f"mAP {result.teacher_mean_ap:.3f} on its training samples"))
+    if result.verification is not None:
+        found = result.verification
+        deviation = f"largest relative deviation {found.largest_deviation:.1e}"
+        facts.append(("verified", f"{found.items} items against the live teacher, {deviation}"))
+    console.print_facts(facts)
 
 
 def _took(seconds: float, reused: bool) -> str:

@@ -33,6 +33,22 @@ class Progress(Protocol):
         """Say one line that stays and that the user should not miss."""
 
 
+def format_size(size: int | float) -> str:
+    """Bytes with a decimal unit: ``1.2 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def format_seconds(seconds: int | float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, second = divmod(int(seconds + 0.5), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
 class _SilentTask:
     def advance(self, steps: int = 1, **fields: object) -> None:
         pass

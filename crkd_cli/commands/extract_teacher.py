@@ -17,6 +17,9 @@ def extract_teacher(
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the targets.")] = "targets",
     plan: Annotated[bool, typer.Option("--plan", help="Only measure and tell size and time; write nothing.")] = False,
+    verify: Annotated[
+        int, typer.Option("--verify", min=0, metavar="N", help="Afterwards compute N random items again and compare.")
+    ] = 0,
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -32,7 +35,8 @@ def extract_teacher(
 ) -> None:
     """Run the teacher once over the training samples and keep what the student has to imitate.
 
-    The students then train without the teacher and without LiDAR files.
+    The students then train without the teacher and without LiDAR files. Before it starts it tells size and time; if it
+    is stopped, the same command continues it. The teacher's own mAP is measured on the way.
     """
     session = session_of(context)
     store = session.workspace(workspace)
@@ -51,6 +55,7 @@ def extract_teacher(
         nuscenes=nuscenes,
         device=device,
         plan=plan,
+        verify=verify,
         force=force,
         resume=resume,
     )

@@ -8,13 +8,16 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
+from crkd_core.progress import format_size
 
 if TYPE_CHECKING:
     from crkd_core.stages.status import ArtifactStatus, WorkspaceStatus
 
 _COLOURS = {"finished": "green", "unfinished": "yellow", "running": "cyan", "stale": "red", "damaged": "red"}
-_NAMES = {"mean_ap": "mAP", "nds": "NDS"}
-_SHOWN_FACTS = ("split", "mean_ap", "nds", "epochs", "loss", "items", "views", "samples", "annotations")
+_NAMES = {"mean_ap": "mAP", "nds": "NDS", "teacher_mean_ap": "teacher mAP"}
+_SHOWN_FACTS = (
+    "split", "mean_ap", "nds", "epochs", "loss", "items", "views", "teacher_mean_ap", "samples", "annotations",
+)  # fmt: skip
 
 
 def status(
@@ -51,7 +54,7 @@ def _print_artifacts(found: "WorkspaceStatus") -> None:
             artifact.label,
             Text(artifact.state, style=_COLOURS[artifact.state]),
             _age(artifact.when),
-            console.format_size(artifact.size_bytes),
+            format_size(artifact.size_bytes),
             _facts(artifact.facts),
         )
     console.print_table(table)

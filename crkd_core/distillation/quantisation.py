@@ -41,8 +41,8 @@ class ChannelCodes:
 def probability_codes(probability: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     """Codes 0 to 255, evenly spaced in the square root from 1e-4 to 1 - 1e-4 (both exact).
 
-    A probability p is off by about ``sqrt(p) / 255`` at most. What counts in the losses is the absolute error, but there
-    are thousands of nearly empty cells for each peak, and those must not be off by 1/500.
+    A probability p is off by about ``sqrt(p) / 255`` at most. What counts in the losses is the absolute error, but
+    there are thousands of nearly empty cells for each peak, and those must not be off by 1/500.
     """
     lowest, highest = _root_limits()
     root = probability.float().clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN).sqrt()

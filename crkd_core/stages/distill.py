@@ -19,6 +19,7 @@ from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
+from crkd_core.stages.extract import warn_of_poor_teacher
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.pretrained import find_backbone, load_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
@@ -76,6 +77,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     if teacher is not None:
         teacher.check_fits(prepared)
         check_terms(config.distill, config.data.grid.build(), student.detector, teacher.detector_config)
+        warn_of_poor_teacher(teacher.artifact, progress)
     if losses and student.start is None:
         progress.warning(
             "the workspace has no plain student to start from, so the student starts from random weights; "
@@ -89,6 +91,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         bev=config.data.augment_student,
         seed=config.train.seed,
         targets=teacher.shards if teacher is not None else None,
+        mirror_targets=teacher is not None and teacher.flips,
     )
     made_from = {"prepared": prepared.artifact, "start": student.start, "backbone": student.backbone}
     if teacher is not None:

@@ -1,35 +1,33 @@
 """Stage ``extract-teacher``: run the frozen teacher once per sample and view, and keep what the losses need."""
 
+import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from crkd_core.artifacts.shards import ItemKey, pack_item, shard_name, write_index, write_shard
+from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
-from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
-from crkd_core.data.samples import Batch
 from crkd_core.distillation.requirements import check_terms
-from crkd_core.distillation.storage import encode_targets
-from crkd_core.distillation.targets import split_targets
-from crkd_core.errors import StaleArtifactError, UsageError
-from crkd_core.progress import Progress, SilentProgress, Task
+from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, WriteError
+from crkd_core.evaluation.scoring import score_detections
+from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
+from crkd_core.stages.extraction import Estimate, Extraction, ItemPlan, join_detections
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.runs import shared_writer
+from crkd_core.stages.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
-from crkd_core.training.steps import FrozenTeacher
-from crkd_core.training.trained import load_trained, read_run_config
+from crkd_core.training.trained import read_run_config
 
 STAGE = "extract-teacher"
-_PLAN_BATCHES = 2
+POOR_MEAN_AP = 0.05
+"""Below this mAP on its own training samples a teacher is warned of."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class ExtractRequest:
         teacher: name of the teacher's run; None for the latest.
         name: name of the targets.
         plan: only measure a few samples and report; nothing is written.
+        verify: afterwards, compute this many random items again and compare them with what is stored.
     """
 
     config: Config
@@ -50,6 +49,7 @@ class ExtractRequest:
     nuscenes: Path | None = None
     device: str = "auto"
     plan: bool = False
+    verify: int = 0
     force: bool = False
     resume: bool = True
 
@@ -61,9 +61,12 @@ class ExtractResult:
     Attributes:
         artifact: the targets; None with `plan`.
         items: samples times views; `views` of each sample.
-        bytes_total, bytes_per_item: stored tensor bytes.
-        seconds: wall time of this call; with `plan`, the expected time on this many processes.
+        bytes_total, bytes_per_item: on disk.
+        seconds: wall time of this call; with `plan`, the expected time of one process.
         reused: equal targets were there already.
+        teacher_mean_ap: the teacher's own mAP (0 to 1) on the training samples in their first view; None with `plan`,
+            and where nothing is annotated.
+        verification: what was found if some items were to be verified.
     """
 
     artifact: Artifact | None
@@ -73,6 +76,8 @@ class ExtractResult:
     bytes_per_item: int
     seconds: float
     reused: bool = False
+    teacher_mean_ap: float | None = None
+    verification: Verification | None = None
 
 
 def target_settings(config: Config) -> dict[str, Any]:
@@ -109,13 +114,18 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     """Write the teacher targets of every training sample in every view as tensor shards (design: targets in K views).
 
     The augmentation of view k is a pure function of (seed, sample token, k); it is stored beside the targets, and the
-    student replays it. A killed extraction continues with the first shard that is missing and ends with the same
-    bytes. Returns None on every process but the first of a distributed run.
+    student replays it. Before it starts it says what it will write and how long that takes. A killed extraction
+    continues with the first shard that is missing and ends with the same bytes. The teacher's own detections are scored
+    on the way. Returns None on every process but the first of a distributed run.
 
     Raises:
         MissingArtifactError: there is no teacher or nothing is prepared.
-        StaleArtifactError: the teacher was trained on another grid than the configuration asks for.
+        DamagedArtifactError: the teacher's weights or configuration changed since it was trained, it answers with
+            values that are not finite, or stored targets are not what it says (`verify`).
+        StaleArtifactError: the teacher was trained on another grid than the configuration asks for, or targets of that
+            name, finished or not, are another teacher's or have other settings.
         ConfigError: a loss compares maps of a sensor that the teacher does not have.
+        WriteError: the targets will not fit on the disk.
     """
     began = time.monotonic()
     config = request.config
@@ -129,40 +139,43 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     check_terms(config.distill, config.data.grid.build(), None, detector)
     modalities = detector.modalities
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
-    work = _Extraction(prepared, config, modalities)
+    work = _Work(request, teacher, prepared)
     if request.plan:
-        return work.plan(teacher, choose_device(request.device), progress)
+        return work.expect(progress)
     with process_group(request.device) as processes:
+        progress = progress if processes.is_first else SilentProgress()
         how = {
             "command": f"crkd {STAGE} --name {request.name}",
             "settings": target_settings(config),
             "inputs": {"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
             "force": request.force,
             "resume": request.resume,
-            "replace": True,
         }
         with shared_writer(workspace, processes, STAGE, request.name, **how) as (writer, folder):
             if folder is not None:
-                work.run(teacher, folder, processes, progress if processes.is_first else SilentProgress())
+                work.run(folder, processes, progress)
                 processes.barrier()
             if writer is None:
                 return None
             reused = writer.finished is not None
-            artifact = writer.finished or _finish(writer, work)
-        facts = artifact.manifest.facts
-        per_item = facts["bytes"] // max(facts["items"], 1)
-        seconds = time.monotonic() - began
-        return ExtractResult(artifact, facts["items"], facts["views"], facts["bytes"], per_item, seconds, reused)
-
-
-def _finish(writer: ArtifactWriter, work: "_Extraction") -> Artifact:
-    shards = [shard_name(number) for number in range(len(work.shards))]
-    items = write_index(writer.path, shards)
-    size = sum((writer.path / shard).stat().st_size for shard in shards)
-    return writer.finish({"items": items, "views": work.views, "bytes": size, "shards": len(shards)})
+            artifact = writer.finished or work.finish(writer, progress)
+        verification = work.verify(artifact, processes, progress) if request.verify else None
+    facts = artifact.manifest.facts
+    return ExtractResult(
+        artifact,
+        facts["items"],
+        facts["views"],
+        facts["bytes"],
+        facts["bytes"] // max(facts["items"], 1),
+        time.monotonic() - began,
+        reused,
+        facts["teacher_mean_ap"],
+        verification,
+    )
 
 
 def _check_teacher(teacher: Artifact, config: Config) -> None:
+    teacher.verify(thorough=True)
     trained = read_run_config(teacher)
     for section in ("grid", "image"):
         expected = getattr(config.data, section).model_dump(mode="json")
@@ -181,76 +194,87 @@ def _check_teacher(teacher: Artifact, config: Config) -> None:
 _AUGMENTATION_KEYS = {"train_resize", "test_resize", "rotation_deg", "flip"}
 
 
-class _Extraction:
-    """The items of an extraction in shards, and running the teacher over them."""
+class _Work:
+    """What one call of the stage does, with the teacher loaded at most once."""
 
-    def __init__(self, prepared: PreparedData, config: Config, modalities: tuple[str, ...]) -> None:
-        self._config = config
-        self._tokens = prepared.tokens("train")
-        self._dataset = SampleDataset(
-            prepared,
-            self._tokens,
-            config.data,
-            modalities,
-            bev=config.data.augment_student,
-            seed=config.distill.targets.seed,
-        )
-        self.views = config.distill.targets.views
-        # All samples of a view together: an epoch of the student reads one view.
-        items = [(index, view) for view in range(self.views) for index in range(len(self._tokens))]
-        size = config.distill.targets.samples_per_shard
-        self.shards = [items[start : start + size] for start in range(0, len(items), size)]
+    def __init__(self, request: ExtractRequest, teacher: Artifact, prepared: PreparedData) -> None:
+        self._request = request
+        self._artifact = teacher
+        self._prepared = prepared
+        self._plan = ItemPlan(prepared.tokens("train"), request.config)
+        self._loaded: Extraction | None = None
 
-    def run(self, teacher: Artifact, folder: Path, processes: ProcessGroup, progress: Progress) -> None:
+    def _extraction(self, device: torch.device) -> Extraction:
+        if self._loaded is None:
+            self._loaded = Extraction(self._plan, self._artifact, self._prepared, self._request.config, device)
+        return self._loaded
+
+    def expect(self, progress: Progress) -> ExtractResult:
+        """Size and time from a few batches."""
+        estimate = self._extraction(choose_device(self._request.device)).measure(0, progress)
+        items = len(self._plan)
+        size = estimate.bytes_per_item
+        return ExtractResult(None, items, self._plan.views, size * items, size, estimate.seconds_per_item * items)
+
+    def run(self, folder: Path, processes: ProcessGroup, progress: Progress) -> None:
         """Write this process's share of the missing shards."""
-        own = range(processes.rank, len(self.shards), processes.size)
-        missing = [number for number in own if not (folder / shard_name(number)).exists()]
-        done = sum(len(self.shards[number]) for number in own) - sum(len(self.shards[number]) for number in missing)
-        if not missing:
+        own = self._plan.missing(folder, processes.rank, processes.size)
+        if not own:
             return
-        with progress.task(
-            "extract-teacher", total=sum(len(self.shards[n]) for n in own), unit="sample", done=done
-        ) as task:
-            results = self._targets(teacher, missing, processes.device, task)
-            for number in missing:
-                items = dict(next(results) for _ in self.shards[number])
-                write_shard(folder / shard_name(number), items)
+        extraction = self._extraction(processes.device)
+        if processes.is_first:
+            self._announce(extraction.measure(own[0], progress), folder, processes, progress)
+        share = range(processes.rank, len(self._plan.shards), processes.size)
+        done = sum(len(self._plan.shards[number]) for number in share if number not in set(own))
+        extraction.run(folder, own, done, progress)
 
-    def _targets(
-        self, teacher: Artifact, shards: list[int], device: torch.device, task: Task
-    ) -> Iterator[tuple[ItemKey, dict[str, torch.Tensor]]]:
-        # Batches never cross shards, so that a continued run computes the same batches as an uninterrupted one.
-        size = self._config.train.distill.batch_size
-        batches = [
-            self.shards[number][start : start + size]
-            for number in shards
-            for start in range(0, len(self.shards[number]), size)
-        ]
-        frozen = FrozenTeacher(
-            load_trained(teacher, device).detector, self._config.data.grid.build(), self._config.distill
+    def _announce(self, estimate: Estimate, folder: Path, processes: ProcessGroup, progress: Progress) -> None:
+        missing = self._plan.missing(folder)
+        items = sum(len(self._plan.shards[number]) for number in missing)
+        needed, free = items * estimate.bytes_per_item, shutil.disk_usage(folder).free
+        if needed > free:
+            raise WriteError(
+                f"the targets need about {format_size(needed)} more, and the disk of {folder} has {format_size(free)} "
+                "left; free some space, choose another --workspace, or store less (distill.targets.storage=int8, or "
+                "fewer distill.targets.views)."
+            )
+        seconds = items * estimate.seconds_per_item / processes.size
+        already = len(self._plan) - items
+        progress.message(
+            f"writing {items} items ({len(self._plan.tokens)} samples x {self._plan.views} views"
+            f"{f', {already} already there' if already else ''}) in {len(missing)} shards to {folder}: about "
+            f"{format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
+            f"on {processes.size} process{'es' if processes.size > 1 else ''}"
         )
-        for keys, batch in zip(batches, load_batches(self._dataset, batches, self._config.train.workers, device)):
-            items = list(self._items(frozen, keys, batch.to(device)))
-            task.advance(len(batch))
-            yield from items
 
-    def _items(
-        self, teacher: FrozenTeacher, keys: list[tuple[int, int]], batch: Batch
-    ) -> Iterator[tuple[ItemKey, dict[str, torch.Tensor]]]:
-        for (index, view), targets in zip(keys, split_targets(teacher(batch))):
-            tensors = encode_targets(targets, self._config.distill.targets.storage)
-            key = ItemKey(self._tokens[index], view)
-            yield key, tensors | self._dataset.view_of(index, view).tensors()
+    def finish(self, writer: ArtifactWriter, progress: Progress) -> Artifact:
+        """Index the shards and score the teacher."""
+        shards = [shard_name(number) for number in range(len(self._plan.shards))]
+        items = write_index(writer.path, shards)
+        table, parts = join_detections(writer.path, self._plan)
+        scores: dict[str, float | None] = {"teacher_mean_ap": None, "teacher_nds": None}
+        try:
+            metrics = score_detections(self._prepared, self._plan.tokens, table).metrics
+            scores = {"teacher_mean_ap": metrics.mean_ap, "teacher_nds": metrics.nds}
+        except DatasetError as error:
+            progress.warning(f"the teacher cannot be scored: {error}")
+        size = sum((writer.path / shard).stat().st_size for shard in shards)
+        facts = {"items": items, "views": self._plan.views, "bytes": size, "shards": len(shards), **scores}
+        artifact = writer.finish(facts, scratch=parts)
+        warn_of_poor_teacher(artifact, progress)
+        return artifact
 
-    def plan(self, teacher: Artifact, device: torch.device, progress: Progress) -> ExtractResult:
-        """Measure a few batches and extrapolate to all items."""
-        count = min(_PLAN_BATCHES * self._config.train.distill.batch_size, len(self.shards[0]))
-        sample = _Extraction.__new__(_Extraction)
-        sample.__dict__ = {**self.__dict__, "shards": [self.shards[0][:count]]}
-        with progress.task("measuring", total=count, unit="sample") as task:
-            began = time.monotonic()
-            items = list(sample._targets(teacher, [0], device, task))
-            seconds = time.monotonic() - began
-        size = sum(len(pack_item(tensors)) for _, tensors in items) // max(len(items), 1)
-        total = sum(len(shard) for shard in self.shards)
-        return ExtractResult(None, total, self.views, size * total, size, seconds / max(len(items), 1) * total)
+    def verify(self, artifact: Artifact, processes: ProcessGroup, progress: Progress) -> Verification:
+        """Compare some items with the live teacher."""
+        extraction = self._extraction(processes.device)
+        return verify_targets(artifact, self._plan, extraction, self._request.verify, progress)
+
+
+def warn_of_poor_teacher(targets: Artifact, progress: Progress) -> None:
+    """Say it if the teacher of stored targets finds next to nothing in the samples it was trained on."""
+    mean_ap = targets.manifest.facts.get("teacher_mean_ap")
+    if mean_ap is not None and mean_ap < POOR_MEAN_AP:
+        progress.warning(
+            f"the teacher of {targets.label} hardly finds anything: its mAP on the training samples is {mean_ap:.3f}; "
+            "students learn its mistakes (too few epochs, a broken checkpoint?)"
+        )

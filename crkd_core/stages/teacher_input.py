@@ -8,8 +8,9 @@ from crkd_core.artifacts.shards import TensorShards
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, Modality
 from crkd_core.config.schema import Config
+from crkd_core.data.augmentation import MIRRORINGS
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import StaleArtifactError, UsageError
+from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import target_settings
 from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
@@ -25,7 +26,9 @@ class TeacherInput:
     Attributes:
         online: the live teacher.
         artifact: the targets, or the live teacher's run; `input_role` is what the student's manifest calls it.
-        shards, views: the stored targets and the number of their views; None with the live teacher.
+        shards, views: the stored targets and the number of their views, the mirrored ones included; None with the live
+            teacher.
+        flips: whether stored views are also shown mirrored.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class TeacherInput:
         self._config = config
         self.shards: TensorShards | None = None
         self.views: int | None = None
+        self.flips = False
         needed_for = "crkd distill"
         if self.online:
             self.input_role = "teacher"
@@ -46,7 +50,8 @@ class TeacherInput:
         name = targets or _latest_fitting(config, workspace)
         self.artifact = workspace.find(EXTRACT_STAGE, name, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
         self.shards = TensorShards(self.artifact)
-        self.views = int(self.artifact.manifest.facts["views"])
+        self.flips = config.distill.targets.flips
+        self.views = int(self.artifact.manifest.facts["views"]) * (MIRRORINGS if self.flips else 1)
 
     @property
     def detector_config(self) -> DetectorConfig:
@@ -66,6 +71,7 @@ class TeacherInput:
 
         Raises:
             StaleArtifactError: the targets or the teacher belong to other data, another grid or other loss settings.
+            ConfigError: stored views cannot be mirrored on this grid.
         """
         stored = self.artifact.manifest
         # An imported teacher was made from no prepared data of this workspace.
@@ -87,6 +93,13 @@ class TeacherInput:
         problem = settings_problem(self._config, self.artifact)
         if problem is not None:
             raise StaleArtifactError(problem)
+        grid = self._config.data.grid
+        if self.flips and not all(lower == -upper for lower, upper in (grid.x_range_m, grid.y_range_m)):
+            raise ConfigError(
+                "distill.targets.flips mirrors the BEV grid about x = 0 and y = 0, so its ranges must be symmetric, "
+                f"found x from {grid.x_range_m[0]} to {grid.x_range_m[1]} m and y from {grid.y_range_m[0]} to "
+                f"{grid.y_range_m[1]} m; set it to false, or change data.grid"
+            )
 
     def source(self, device: torch.device) -> TargetSource:
         """What gives the training step its teacher targets."""

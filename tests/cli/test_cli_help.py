@@ -23,7 +23,7 @@ FLAGS = {
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
     "train-teacher": _TRAINING | {"--compile"},
-    "extract-teacher": _TRAINING | {"--teacher", "--plan"},
+    "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify"},
     "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init"},
     "evaluate": _REPORTING
     | _CONFIG

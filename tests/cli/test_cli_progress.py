@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from crkd_cli import console
-from crkd_cli.progress import PlainProgress, RichProgress, format_seconds
+from crkd_cli.progress import PlainProgress, RichProgress
+from crkd_core.progress import format_seconds, format_size
 
 
 class Clock:
@@ -127,7 +128,7 @@ def test_format_seconds(seconds, text):
     [(0, "0 B"), (999, "999 B"), (1234, "1.2 kB"), (250_000, "250 kB"), (3.2e9, "3.2 GB"), (4e12, "4.0 TB")],
 )
 def test_format_size(size, text):
-    assert console.format_size(size) == text
+    assert format_size(size) == text
 
 
 def test_terms_of_one_family_are_shown_as_their_sum(stream):

@@ -92,7 +92,7 @@ def test_a_killed_extraction_continues_to_the_same_bytes(chain, tmp_path):
     copy = chain.copy(tmp_path)
     whole = copy.workspace.find("extract-teacher", needed_for="test", make="")
     with pytest.raises(KeyboardInterrupt):
-        extract_teacher(ExtractRequest(copy.config, name="again"), copy.workspace, KillingProgress(3))
+        extract_teacher(ExtractRequest(copy.config, name="again"), copy.workspace, KillingProgress(5))
     partial = copy.workspace.root / "extract-teacher" / "again.partial"
     finished = {path.name: path.stat().st_mtime_ns for path in partial.glob("*.safetensors")}
     assert finished
