@@ -8,27 +8,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+TINY = ("--preset", "tiny")
 
 
 @pytest.mark.parametrize(
     ("script", "arguments", "words"),
     [
-        ("bev_pooling", ["--detectors", "student"], ["student, embedding_bag", "student, ratio", "memory (MB)"]),
+        ("bev_pooling", [*TINY, "--detectors", "student"], ["student, embedding_bag", "student, ratio", "memory (MB)"]),
         (
             "voxelisation",
-            ["--lidar-points", "2000", "--radar-points", "200"],
+            [*TINY, "--lidar-points", "2000", "--radar-points", "200"],
             ["LiDAR voxels", "radar pillars", "ratio"],
         ),
-        ("decoding", ["--device", "cpu"], ["batch 1", "batch 4", "detections", "ratio"]),
+        ("decoding", [*TINY, "--device", "cpu"], ["batch 1", "batch 4", "detections", "ratio"]),
         (
             "full_size_inference",
-            ["--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
+            [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
+        ),
+        (
+            "metrics",
+            ["--samples", "4"],
+            ["crkd, 4 samples", "devkit, 4 samples", "ratio, 4 samples", "peak memory (MB)"],
         ),
     ],
 )
 def test_benchmarks_run(script, arguments, words):
-    command = [sys.executable, str(ROOT / "examples" / "benchmarks" / f"{script}.py"), "--preset", "tiny"]
+    command = [sys.executable, str(ROOT / "examples" / "benchmarks" / f"{script}.py")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         [*command, "--repeats", "1", *arguments], capture_output=True, text=True, env=environment, check=False

@@ -98,6 +98,17 @@ def sample_table(
     )
 
 
+def evaluation_tables(
+    tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64], splits: Mapping[str, Sequence[str]]
+) -> dict[str, pa.Table]:
+    """The tables that metrics need, by file name: samples, annotations and bicycle racks."""
+    return {
+        SAMPLES: sample_table(tables, files, order, splits),
+        ANNOTATIONS: annotation_table(tables, files, order),
+        BICYCLE_RACKS: rack_table(tables, order),
+    }
+
+
 def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``cameras.parquet``."""
     sensors, rows = tables.sensors, files.cameras[order].ravel()

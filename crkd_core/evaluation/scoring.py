@@ -53,6 +53,15 @@ def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Ta
         DatasetError: nothing is annotated in the samples.
         StaleArtifactError, DamagedArtifactError: the prepared data cannot be used.
     """
+    samples, detections, truths = evaluated_boxes(prepared, tokens, table)
+    matching = match(detections, truths)
+    return Scoring(samples, detections, truths, matching, accumulate(detections, truths, matching))
+
+
+def evaluated_boxes(
+    prepared: PreparedData, tokens: Sequence[str], table: pa.Table
+) -> tuple[SplitSamples, BoxColumns, BoxColumns]:
+    """The samples, and the detections and annotations that take part; see :func:`score_detections`."""
     samples = read_samples(prepared, tokens)
     truths = read_truths(prepared, samples)
     if not len(truths):
@@ -61,7 +70,4 @@ def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Ta
             "so nothing can be scored on them."
         )
     detections = detection_columns(table, samples)
-    truths = truths[is_evaluated(truths, samples)]
-    detections = detections[is_evaluated(detections, samples)]
-    matching = match(detections, truths)
-    return Scoring(samples, detections, truths, matching, accumulate(detections, truths, matching))
+    return samples, detections[is_evaluated(detections, samples)], truths[is_evaluated(truths, samples)]

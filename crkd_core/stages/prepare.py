@@ -156,12 +156,10 @@ def _write(
     order = preparing.order_samples(tables)
     points = _write_radar(request, writer, tables, files, order, progress)
     written = {
-        preparing.SAMPLES: preparing.sample_table(tables, files, order, splits),
+        **preparing.evaluation_tables(tables, files, order, splits),
         preparing.CAMERAS: preparing.camera_table(tables, files, order),
         preparing.LIDAR_SWEEPS: preparing.lidar_table(tables, files, order),
         preparing.RADAR_SWEEPS: preparing.radar_table(tables, files, order, points),
-        preparing.ANNOTATIONS: preparing.annotation_table(tables, files, order),
-        preparing.BICYCLE_RACKS: preparing.rack_table(tables, order),
     }
     for name, table in written.items():
         write_table(writer.path / name, table)

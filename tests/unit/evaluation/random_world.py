@@ -66,13 +66,7 @@ def prepare_world(root: Path, folder: Path) -> PreparedData:
     """What evaluation reads of prepared data, by the functions of the stage."""
     tables = read_tables(root / VERSION)
     files, order = choose_files(tables, 1, 1), preparing.order_samples(tables)
-    splits = splits_of_scenes(VERSION)
-    written = {
-        preparing.SAMPLES: preparing.sample_table(tables, files, order, splits),
-        preparing.ANNOTATIONS: preparing.annotation_table(tables, files, order),
-        preparing.BICYCLE_RACKS: preparing.rack_table(tables, order),
-    }
-    for name, table in written.items():
+    for name, table in preparing.evaluation_tables(tables, files, order, splits_of_scenes(VERSION)).items():
         write_table(folder / name, table)
     facts = {"version": VERSION, "dataroot": str(root), "samples_per_split": {}}
     settings = {"format": preparing.FORMAT}
