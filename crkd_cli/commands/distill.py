@@ -73,6 +73,16 @@ def distill(
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run; after its losses.", show_default=False)
     ] = None,
+    log_gradients: Annotated[
+        int | None,
+        typer.Option(
+            "--log-gradients",
+            metavar="EVERY",
+            min=1,
+            help="Record every so many steps how the losses pull at the layers they share.",
+            show_default=False,
+        ),
+    ] = None,
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -95,6 +105,8 @@ def distill(
     store = session.workspace(workspace)
     names = parse_losses(losses)
     chosen = [*(overrides or []), *(["train.compile=true"] if compile_dense else [])]
+    if log_gradients is not None:
+        chosen.append(f"train.log_gradients={log_gradients}")
     resolved = session.config(store, preset, config, chosen)
     from crkd_cli.relaunch import spread
 

@@ -49,6 +49,12 @@ class TrainConfig(Section):
         False,
         description="compile the trained detector's dense parts (torch.compile): a slow first step, faster ones after",
     )
+    log_gradients: int = Field(
+        0,
+        ge=0,
+        description="steps between records of how each loss term pulls at the layers they share (norms, cosines); 0: "
+        "never",
+    )
     checkpoint_every_epochs: PositiveInt = Field(1, description="epochs between checkpoints")
     checkpoint_every_minutes: Positive = Field(10.0, description="minutes between checkpoints within an epoch")
     workers: int = Field(4, ge=0, description="loader processes of each training process")

@@ -24,11 +24,12 @@ from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup, process_group
+from crkd_core.training.gradients import shared_layers
 from crkd_core.training.loop import Trainer, TrainingPlan
 from crkd_core.training.trained import write_trained
 
 # Settings that change how a run computes, not what: they may differ when it is continued.
-_INCIDENTAL = {"compile", "workers", "checkpoint_every_epochs", "checkpoint_every_minutes"}
+_INCIDENTAL = {"compile", "log_gradients", "workers", "checkpoint_every_epochs", "checkpoint_every_minutes"}
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ def run_training(
                 run=spec.run,
                 train=spec.config.train,
                 processes=processes,
+                shared=shared_layers(detector) if spec.config.train.log_gradients else {},
             )
             step = build_step(detector, processes.device)
             if spec.config.train.compile:

@@ -16,11 +16,13 @@ from crkd_core.evaluation.detections import Detections, read_detections
 from crkd_core.nuscenes.lidar import read_lidar
 from crkd_core.nuscenes.splits import resolve_split
 from crkd_core.progress import Progress
+from crkd_core.stages.curves import read_curves
 from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
 from crkd_core.stages.inputs import check_dataroot
+from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
-from crkd_core.visualization.report import PictureEntry, ScoreEntry, write_report
+from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report
 from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
 
 STAGE = "visualize"
@@ -108,7 +110,8 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
         if writer.finished is None:
             models = [_Shown(artifact, read_detections(artifact)) for artifact in evaluations]
             _draw(writer.path, tokens, models, prepared, request.score, progress)
-            _write_index(writer.path, request.split, tokens, models, prepared)
+            curves = _draw_curves(writer.path, evaluations, workspace)
+            _write_index(writer.path, request.split, tokens, models, prepared, curves)
         artifact = writer.finished or writer.finish({"samples": len(tokens), "models": [m.name for m in models]})
     paths = tuple(artifact.file(_file_name(index, token)) for index, token in enumerate(tokens))
     return VisualizeResult(artifact, tuple(tokens), paths, artifact.file(INDEX_NAME))
@@ -254,7 +257,28 @@ def _above(found: SampleDetections, score: float) -> LabelledBoxes:
     return boxes.select(found.scores.numpy() >= score)
 
 
-def _write_index(folder: Path, split: str, tokens: list[str], models: list[_Shown], prepared: PreparedData) -> None:
+def _draw_curves(folder: Path, evaluations: list[Artifact], workspace: Workspace) -> list[CurvesEntry]:
+    """How each shown model was trained, where its run is still there and recorded it."""
+    drawn = []
+    for evaluation in evaluations:
+        reference, name = evaluation.manifest.inputs["model"], evaluation.manifest.facts["model"]
+        run = next((found for found in workspace.artifacts(reference.stage) if found.reference() == reference), None)
+        curves = read_curves(run) if run is not None else None
+        if curves is not None:
+            entry = CurvesEntry(f"training-{name}.png", name)
+            write_curves(folder / entry.file, f"{reference.stage} {name}", curves)
+            drawn.append(entry)
+    return drawn
+
+
+def _write_index(
+    folder: Path,
+    split: str,
+    tokens: list[str],
+    models: list[_Shown],
+    prepared: PreparedData,
+    curves: list[CurvesEntry],
+) -> None:
     pictures = []
     for index, token in enumerate(tokens):
         scene = prepared.scene_of(token)
@@ -263,9 +287,8 @@ def _write_index(folder: Path, split: str, tokens: list[str], models: list[_Show
     for model in models:
         facts = model.evaluation.manifest.facts
         scores.append(ScoreEntry(model.name, " + ".join(model.modalities), facts.get("mean_ap"), facts.get("nds")))
-    write_report(
-        folder / INDEX_NAME, f"{resolve_split(split, prepared.version)} of {prepared.version}", pictures, scores
-    )
+    title = f"{resolve_split(split, prepared.version)} of {prepared.version}"
+    write_report(folder / INDEX_NAME, title, pictures, scores, curves)
 
 
 def _file_name(index: int, token: str) -> str:

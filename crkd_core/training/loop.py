@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from crkd_core.errors import TrainingError
 from crkd_core.progress import Progress, Task
 from crkd_core.training.checkpoint import CHECKPOINT_NAME, TrainingState, read_checkpoint, write_checkpoint
 from crkd_core.training.distributed import ProcessGroup
+from crkd_core.training.gradients import SharedLayers, gradient_metrics
 from crkd_core.training.metrics import MetricLog
 from crkd_core.training.schedule import build_optimizer, clip_gradients, learning_rate_factor, set_learning_rate
 
@@ -34,6 +35,7 @@ class TrainingPlan:
         folder: the unfinished run's folder; holds checkpoint and logs.
         batches: (epoch, start) to the batches of that epoch from number `start`, the same for every call.
         steps_per_epoch: batches an epoch and process.
+        shared: layers at which the terms' gradients are recorded every ``train.log_gradients`` steps.
     """
 
     description: str
@@ -43,6 +45,7 @@ class TrainingPlan:
     run: RunConfig
     train: TrainConfig
     processes: ProcessGroup
+    shared: SharedLayers = field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
@@ -166,17 +169,20 @@ class Trainer:
                 f"the loss is not finite at step {step} (terms: {', '.join(bad)}; samples {', '.join(batch.tokens)}); "
                 "lower the learning rate or set train.precision=fp32, then continue from the last checkpoint."
             )
+        gradients = gradient_metrics(terms, plan.shared, self._scaler.get_scale()) if self._watches(step) else {}
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(total).backward()
         self._scaler.unscale_(self._optimizer)
         norm = clip_gradients(self._module.parameters(), plan.train.gradient_clip)
         self._update(norm, step)
-        values = {f"loss/{name}": float(term.detach()) for name, term in terms.items()}
-        return values | {
-            "loss/total": float(total.detach()),
-            "gradient_norm": norm,
-            "learning_rate": plan.run.learning_rate * factor,
-        }
+        losses = {f"loss/{name}": float(term.detach()) for name, term in terms.items()}
+        whole = {"loss/total": float(total.detach()), "gradient_norm": norm}
+        return losses | whole | gradients | {"learning_rate": plan.run.learning_rate * factor}
+
+    def _watches(self, step: int) -> bool:
+        # Only the first process logs, and looking at gradients needs no other.
+        plan = self._plan
+        return bool(plan.shared) and plan.processes.is_first and step % plan.train.log_gradients == 0
 
     def _update(self, norm: float, step: int) -> None:
         if self._scaler.is_enabled():

@@ -41,7 +41,21 @@ class ScoreEntry:
     nds: float | None
 
 
-def write_report(path: Path, title: str, pictures: Sequence[PictureEntry], scores: Sequence[ScoreEntry]) -> None:
+@dataclass(frozen=True)
+class CurvesEntry:
+    """Training curves of one model: file name beside the page."""
+
+    file: str
+    model: str
+
+
+def write_report(
+    path: Path,
+    title: str,
+    pictures: Sequence[PictureEntry],
+    scores: Sequence[ScoreEntry],
+    curves: Sequence[CurvesEntry] = (),
+) -> None:
     """Write one self-contained HTML page that refers to the pictures beside it.
 
     Raises:
@@ -58,12 +72,17 @@ def write_report(path: Path, title: str, pictures: Sequence[PictureEntry], score
         f'<a href="{html.escape(entry.file)}"><img src="{html.escape(entry.file)}" alt="BEV and cameras"></a>'
         for entry in pictures
     )
+    trainings = "\n".join(
+        f"<h2>Training of {html.escape(entry.model)}</h2>\n"
+        f'<a href="{html.escape(entry.file)}"><img src="{html.escape(entry.file)}" alt="training curves"></a>'
+        for entry in curves
+    )
     write_text(
         path,
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{_STYLE}</style></head>\n<body>\n<h1>{html.escape(title)}</h1>\n"
         f"<table>\n<tr><th>model</th><th>sees</th><th>mAP</th><th>NDS</th></tr>\n{rows}\n</table>\n"
-        f"{figures}\n</body>\n</html>\n",
+        f"{figures}\n{trainings}\n</body>\n</html>\n",
     )
 
 

@@ -24,7 +24,7 @@ FLAGS = {
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
     "train-teacher": _TRAINING | {"--compile"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify"},
-    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init"},
+    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients"},
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from crkd_core.artifacts.shards import read_tensors
+from crkd_core.stages.curves import read_curves
 from crkd_core.training.trained import WEIGHTS_NAME
 from tests.conftest import CHAIN_OVERRIDES
 
@@ -38,10 +39,13 @@ def test_two_processes_extract_the_same_bytes_and_train_a_student(chain, tmp_pat
     )
     assert shared.manifest.files == alone.manifest.files
 
-    done = crkd(copy.workspace, "distill", "--name", "pair", "--targets", "targets", "--processes", "2")
+    options = ("--name", "pair", "--targets", "targets", "--processes", "2", "--log-gradients", "1")
+    done = crkd(copy.workspace, "distill", *options)
     assert done.returncode == 0, done.stderr
     pair, single = (copy.workspace.find("distill", name, needed_for="test", make="") for name in ("pair", "crkd"))
     assert pair.manifest.settings["processes"] == 2
     # Twice the samples a step, so half the steps.
     assert pair.manifest.facts["steps"] * 2 == single.manifest.facts["steps"]
     assert read_tensors(pair, WEIGHTS_NAME).keys() == read_tensors(single, WEIGHTS_NAME).keys()
+    cosines = read_curves(pair).cosines
+    assert {len(pairs) for pairs in cosines.values()} == {15, 21}
