@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.errors import UsageError
 from crkd_core.evaluation.columns import BoxColumns
 from crkd_core.evaluation.matching import Matching
 from crkd_core.evaluation.metrics import (
@@ -133,6 +134,9 @@ def class_curve(
         score: their scores.
         positives: annotations that could have been matched.
         errors: of the matched ones, NaN where undefined.
+
+    Raises:
+        UsageError: a score is negative or infinite, with which the devkit's curves are undefined.
     """
     nothing = np.zeros(len(RECALLS))
     if positives == 0 or not hit.any():
@@ -141,6 +145,8 @@ def class_curve(
     precision = right / np.arange(1, len(hit) + 1)
     recall = right / float(positives)
     confidence = np.interp(RECALLS, recall, score, right=0)
+    if not (confidence[:-1] >= confidence[1:]).all():
+        raise UsageError(f"scores must lie between 0 and 1, found {score.min():g} to {score.max():g}.")
     curve_errors = np.ones((len(RECALLS), 5))
     if errors is not None:
         for column in range(5):

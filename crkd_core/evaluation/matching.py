@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.errors import UsageError
 from crkd_core.evaluation.columns import BoxColumns
 from crkd_core.evaluation.joining import equal_pairs
 from crkd_core.evaluation.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
@@ -60,13 +61,18 @@ class _Pairs:
 
 
 def match(detections: BoxColumns, truths: BoxColumns) -> Matching:
-    """Match all detections at every distance; both sides are what :func:`filtering.is_evaluated` kept."""
+    """Match all detections at every distance; both sides are what :func:`filtering.is_evaluated` kept.
+
+    Raises:
+        UsageError: a matched box has a size that is not positive.
+    """
     order = np.argsort(detections.score, kind="stable")[::-1].copy()
     pairs = _near_pairs(detections, truths, order)
     matched = np.full((len(detections), len(MATCH_DISTANCES_M)), -1, dtype=np.int64)
     for column, distance_m in enumerate(MATCH_DISTANCES_M):
         rank, truth = _stable_matching(pairs.nearer_than(distance_m), len(detections), len(truths))
         matched[order[rank], column] = truth
+    _check_sizes(detections, truths, matched)
     errors = np.full((len(detections), 5), np.nan)
     found = np.flatnonzero(matched[:, _TP_COLUMN] >= 0)
     errors[found] = tp_errors(detections[found], truths[matched[found, _TP_COLUMN]])
@@ -92,6 +98,16 @@ def tp_errors(detections: BoxColumns, truths: BoxColumns) -> Float64[np.ndarray,
         ],
         axis=1,
     )
+
+
+def _check_sizes(detections: BoxColumns, truths: BoxColumns, matched: NDArray[np.int64]) -> None:
+    # The devkit looks at the sizes of what it matched, and at no others.
+    detection, column = np.nonzero(matched >= 0)
+    for boxes, rows in ((detections, detection), (truths, matched[detection, column])):
+        wrong = ~(boxes.size_wlh[rows] > 0).all(axis=1)
+        if wrong.any():
+            size = boxes.size_wlh[rows[wrong.argmax()]].tolist()
+            raise UsageError(f"a box has the size {size}, which cannot be scored; expected three positive numbers.")
 
 
 def _near_pairs(detections: BoxColumns, truths: BoxColumns, order: NDArray[np.int64]) -> _Pairs:

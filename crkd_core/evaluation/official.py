@@ -67,6 +67,8 @@ def _score(tables: Any, config: Any, split: str, submission_path: Path, task: Ta
     with tempfile.TemporaryDirectory(prefix="crkd-official-") as scratch, _quiet_loaders():
         try:
             official = DetectionEval(tables, config, str(submission_path), split, scratch, verbose=False)
+            task.advance(step="boxes")
+            summary, _ = official.evaluate()
         except (AssertionError, ValueError, KeyError) as error:
             raise UsageError(
                 f"the nuScenes devkit refuses {submission_path.name} for {split} of {tables.version}: "
@@ -80,8 +82,6 @@ def _score(tables: Any, config: Any, split: str, submission_path: Path, task: Ta
                 f"the nuScenes devkit cannot score {split} of {tables.version}: {_first_line(error)}; expected "
                 "annotated objects of the ten detection classes."
             ) from error
-        task.advance(step="boxes")
-        summary, _ = official.evaluate()
     task.advance(step="matching")
     return convert_summary(summary)
 

@@ -21,7 +21,10 @@ CONFIG = config_factory("detection_cvpr_2019")
 
 @dataclass(frozen=True)
 class Case:
-    """Knobs of a random case; `step_m` and `score_step` above 0 make equal distances and scores frequent."""
+    """Knobs of a random case; `step_m` and `score_step` above 0 make equal distances and scores frequent.
+
+    The devkit refuses some cases with a `lowest_score` below 0 or with `flat` (the share of boxes without height).
+    """
 
     seed: int
     samples: int = 3
@@ -34,6 +37,8 @@ class Case:
     nan_velocity: float = 0.2
     no_attribute: float = 0.2
     near: float = 0.7
+    lowest_score: float = 0.0
+    flat: float = 0.0
 
     def build(self) -> tuple[BoxColumns, BoxColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
@@ -53,7 +58,8 @@ class Case:
             renamed = rng.random(self.detections) < 0.2
             found.attribute[renamed] = rng.integers(-1, len(ATTRIBUTES), renamed.sum())
             found.size_wlh[:] *= rng.choice([1.0, 1.2, 0.7], size=(self.detections, 1))
-        found.score[:] = rng.random(self.detections)
+        found.score[:] = rng.uniform(self.lowest_score, 1, self.detections)
+        found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
             found.score[:] = np.round(found.score / self.score_step) * self.score_step
         return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, truths))

@@ -1,6 +1,7 @@
 """Our matching and accumulation give the devkit's numbers, whatever the boxes are."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.errors import UsageError
 from crkd_core.evaluation.accumulation import RECALLS, accumulate, accumulate_curves
 from crkd_core.evaluation.joining import equal_pairs
 from crkd_core.evaluation.matching import match
@@ -43,10 +45,24 @@ CASES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(case=CASES)
 def test_any_boxes_score_as_in_the_devkit(case):
     compare(case)
+
+
+@settings(deadline=None, max_examples=40)
+@given(case=CASES, lowest_score=st.sampled_from([0.0, -0.2, -3.0]), flat=st.sampled_from([0.0, 0.05]))
+def test_what_the_devkit_refuses_is_refused(case, lowest_score, flat):
+    case = replace(case, lowest_score=lowest_score, flat=flat)
+    detections, truths = case.build()
+    try:
+        expected = devkit_metrics(detections, truths, case.samples)
+    except AssertionError:
+        with pytest.raises(UsageError, match=r"size|scores must lie between 0 and 1, found -"):
+            accumulate(detections, truths, match(detections, truths))
+    else:
+        require_equal(accumulate(detections, truths, match(detections, truths)), expected)
 
 
 def test_what_the_cases_hold_is_not_trivial():

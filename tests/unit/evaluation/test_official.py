@@ -111,6 +111,11 @@ def test_a_missing_sample_is_refused(world, tmp_path):
         evaluate_official(world[0], VERSION, SPLIT, path, SilentProgress())
 
 
+def test_boxes_that_cannot_be_scored_are_refused(world, tmp_path):
+    with pytest.raises(UsageError, match="sizes must be >0"):
+        score(world, tmp_path, [{**box, "size": [0.0, 1.0, 1.0]} for box in world[1]])
+
+
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_split_of_another_version_is_refused(world, tmp_path, count):
     path = write_results(tmp_path / "results.json", world[1][:count])
