@@ -1,6 +1,7 @@
 """``crkd evaluate``."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,6 +31,15 @@ def evaluate(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every trained model of the workspace.")] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--results",
+            metavar="FILE",
+            help="Score a nuScenes result file (submission JSON) of any detector instead; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[str, typer.Option("--split", help="Samples to score: train, val or test.")] = "val",
     prepared: options.PreparedOption = None,
     preset: options.PresetOption = None,
@@ -48,7 +58,7 @@ def evaluate(
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
 ) -> None:
-    """Score detections with the nuScenes metrics.
+    """Score detections with the nuScenes metrics: a trained model's, or those in a file.
 
     A model is evaluated as it was trained; of its configuration, --set may change how boxes are selected:
     --set student.head.nms.score_threshold=0.05
@@ -57,12 +67,22 @@ def evaluate(
         raise UsageError("--all and --model exclude each other.")
     session = session_of(context)
     store = session.workspace(workspace)
+    changed = bool(preset or config or overrides)
+    if results:
+        if every or model or changed:
+            raise UsageError(
+                "--results scores a file as it is: leave out --all, --model, --preset, --config and --set."
+            )
+        from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
+
+        asked = [ResultsRequest(file, split, nuscenes, prepared, official, force) for file in results]
+        _print([evaluate_results(request, store, session.progress()) for request in asked], split, as_json)
+        return
     names: list[str | None] = [*_all_models(store)] if every else [*model] if model else [None]
     from crkd_core.stages.configuration import resolve_nms
     from crkd_core.stages.evaluate import EvaluateRequest
     from crkd_core.stages.models import find_model
 
-    changed = bool(preset or config or overrides)
     requests = [
         EvaluateRequest(
             model=name,
@@ -80,7 +100,10 @@ def evaluate(
         )
         for name in names
     ]
-    results = evaluate_models(requests, store, session.progress(), skip_unusable=every)
+    _print(evaluate_models(requests, store, session.progress(), skip_unusable=every), split, as_json)
+
+
+def _print(results: "list[EvaluateResult]", split: str, as_json: bool) -> None:
     if as_json:
         found = [_to_json(result) for result in results]
         console.print_lines(json.dumps({"split": split, "models": found}, indent=2))
@@ -145,10 +168,8 @@ def print_scores(results: "list[EvaluateResult]", names: list[str] | None = None
 
 
 def _print_submissions(results: "list[EvaluateResult]") -> None:
-    from crkd_core.evaluation.detections import SUBMISSION_NAME
-
     console.print_lines(f"The annotations of {results[0].split} are not public; submit these files to be scored:")
-    console.print_facts((result.model, result.artifact.file(SUBMISSION_NAME)) for result in results)
+    console.print_facts((result.model, result.submission) for result in results)
 
 
 def _print_classes(metrics: "Metrics") -> None:

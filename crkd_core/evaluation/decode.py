@@ -93,7 +93,7 @@ def decode_peaks(head: HeadOutput, grid: BEVGrid, config: NMSConfig) -> Peaks:
     yaw = torch.atan2(-rotation[..., 1:], -rotation[..., :1])
     boxes = torch.cat([grid.to_metres(corner + offset), height, log_size.exp(), yaw, velocity], dim=-1)
     limit = boxes.new_tensor((config.centre_limit_m, config.centre_limit_m, config.height_limit_m))
-    within = (boxes[..., :3].abs() <= limit).all(dim=-1) & boxes.isfinite().all(dim=-1)
+    within = (boxes[..., :3].abs() <= limit).all(dim=-1) & boxes.float().isfinite().all(dim=-1)
     return Peaks(boxes, scores, labels, valid & within)
 
 

@@ -16,6 +16,7 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.attributes import attribute_names
 from crkd_core.evaluation.decode import SampleDetections
+from crkd_core.evaluation.rounding import rotation_matrices
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import as_matrix
 
@@ -39,6 +40,12 @@ SCHEMA = pa.schema(
         pa.field("attribute", pa.string(), metadata={"doc": "nuScenes attribute, empty where the class has none"}),
     ]
 )
+
+"""Columns of a detection table."""
+
+_EXACT = {"score": pa.float64(), "box": pa.list_(pa.float64(), 9)}
+RESULTS_SCHEMA = pa.schema([field.with_type(_EXACT.get(field.name, field.type)) for field in SCHEMA])
+"""The same for detections read from a file: scored as they stand there, not rounded to float32."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,27 @@ def to_global(boxes: Boxes3D, global_from_lidar: NDArray[np.float64]) -> GlobalB
     )
 
 
+def to_model_frame(
+    boxes: GlobalBoxes, size_wlh: NDArray[np.float64], global_from_lidar: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(M, 9) rows of ``Boxes3D`` in the model frame; yaw and velocity are those of the horizontal directions."""
+    matrix = as_matrix(np.asarray(global_from_lidar).reshape(-1))
+    rotation = matrix[:3, :3]
+    heading = rotation_matrices(boxes.rotation_wxyz)[:, :, 0] @ rotation
+    return np.concatenate(
+        [
+            (boxes.translation - matrix[:3, 3]) @ rotation,
+            size_wlh,
+            np.arctan2(heading[:, 1], heading[:, 0])[:, None],
+            (boxes.velocity @ rotation[:2])[:, :2],
+        ],
+        axis=1,
+    )
+
+
 @dataclass(frozen=True)
 class Detections:
-    """Detections of many samples: rows of :data:`SCHEMA`, those of a sample together, highest score first.
+    """Detections of many samples: rows of :data:`SCHEMA` or :data:`RESULTS_SCHEMA`, a sample's together, best first.
 
     Samples in which nothing was detected have no row.
     """
@@ -122,7 +147,7 @@ def read_detections(artifact: Artifact) -> Detections:
         DamagedArtifactError: the table is missing, unreadable or has other columns.
     """
     table = read_table(artifact, TABLE_NAME)
-    if not table.schema.equals(SCHEMA):
+    if not any(table.schema.equals(schema) for schema in (SCHEMA, RESULTS_SCHEMA)):
         raise artifact.damaged(TABLE_NAME, "its columns are not those of a detection table")
     return Detections(table)
 
@@ -158,10 +183,10 @@ def _rows_of(token: str, found: SampleDetections, global_from_lidar: NDArray[np.
         pa.array(labels.astype(np.int8)),
         pa.array([DETECTION_CLASSES[label] for label in labels.tolist()], pa.string()),
         pa.array(found.scores[order].detach().cpu().float().numpy()),
-        _as_fixed_lists(boxes.tensor.detach().cpu().float().numpy()),
-        _as_fixed_lists(world.translation),
-        _as_fixed_lists(world.rotation_wxyz),
-        _as_fixed_lists(world.velocity),
+        as_fixed_lists(boxes.tensor.detach().cpu().float().numpy()),
+        as_fixed_lists(world.translation),
+        as_fixed_lists(world.rotation_wxyz),
+        as_fixed_lists(world.velocity),
         pa.array(attribute_names(labels, world.velocity), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
@@ -185,7 +210,8 @@ def _result_boxes(detections: Detections, token: str) -> list[dict[str, object]]
     ]
 
 
-def _as_fixed_lists(values: NDArray) -> pa.FixedSizeListArray:
+def as_fixed_lists(values: NDArray) -> pa.FixedSizeListArray:
+    """Rows of numbers as an Arrow column."""
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 

@@ -1,7 +1,7 @@
 """Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the nuScenes metrics."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,13 @@ class EvaluateResult:
     """A finished evaluation.
 
     Attributes:
-        artifact: detections, submission and metrics.
-        model: the run that was evaluated.
+        artifact: detections and metrics, and the submission of a model.
+        model: the run that was evaluated, or the name of a results file.
         split: official name of the split.
         metrics: the nuScenes metrics; None on the test split, whose annotations are not public.
         reused: an equal evaluation was finished already.
         official_difference: largest absolute difference from the devkit's numbers; None where it was not asked.
+        results_file: the file that was evaluated instead of a model; a model's submission is in the artifact.
     """
 
     artifact: Artifact
@@ -82,6 +83,12 @@ class EvaluateResult:
     metrics: Metrics | None
     reused: bool = False
     official_difference: float | None = None
+    results_file: Path | None = None
+
+    @property
+    def submission(self) -> Path:
+        """The nuScenes result file of these detections."""
+        return self.results_file or self.artifact.file(SUBMISSION_NAME)
 
 
 def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress) -> EvaluateResult:
@@ -106,8 +113,8 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     detector = DetectorConfig.model_validate(model.manifest.settings["detector"])
     prepared = _open_prepared(request, model, detector, workspace)
     split = resolve_split(request.split, prepared.version)
-    if request.official and split == TEST_SPLIT:
-        raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
+    if request.official:
+        require_annotated(split)
     tokens = prepared.tokens(request.split)
     how: dict[str, Any] = {
         "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
@@ -123,7 +130,9 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     with workspace.write(STAGE, f"{model.name}-{request.split}", **how) as writer:
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
-            difference = _compare(request, writer.finished.path, prepared, split, metrics, progress)
+            difference = compare_with_devkit(
+                request.official, writer.finished.file(SUBMISSION_NAME), prepared, split, metrics, progress
+            )
             return EvaluateResult(writer.finished, model.name, split, metrics, True, difference)
         table = _detections_of_stopped_run(writer)
         if table is None:
@@ -131,8 +140,9 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
             write_submission(writer.path / SUBMISSION_NAME, found, tokens, detector.modalities)
             write_table(writer.path / TABLE_NAME, found.table)
             table = found.table
-        metrics = _score(writer.path, prepared, split, tokens, table, progress)
-        difference = _compare(request, writer.path, prepared, split, metrics, progress)
+        metrics = score(writer.path, prepared, split, tokens, table, progress)
+        submission = writer.path / SUBMISSION_NAME
+        difference = compare_with_devkit(request.official, submission, prepared, split, metrics, progress)
         artifact = writer.finish(_facts(model, split, len(tokens), metrics))
     return EvaluateResult(artifact, model.name, split, metrics, False, difference)
 
@@ -204,11 +214,17 @@ def _detections_of_stopped_run(writer: ArtifactWriter) -> pa.Table | None:
         return None
 
 
-def _score(
-    folder: Path, prepared: PreparedData, split: str, tokens: list[str], table: pa.Table, progress: Progress
+def score(
+    folder: Path, prepared: PreparedData, split: str, tokens: Sequence[str], table: pa.Table, progress: Progress
 ) -> Metrics | None:
+    """Score a table of detections on the samples `tokens` and write the metrics into `folder`; None on the test split.
+
+    Raises:
+        UsageError: the detections are not what the benchmark accepts.
+        DatasetError: nothing is annotated in the samples.
+    """
     if split == TEST_SPLIT:
-        progress.message("the test split has no public annotations: the submission is written, metrics are not.")
+        progress.message("the test split has no public annotations, so there are no metrics.")
         write_json(folder / METRICS_NAME, None)
         return None
     scoring = score_detections(prepared, tokens, table)
@@ -216,18 +232,28 @@ def _score(
     return scoring.metrics
 
 
-def _compare(
-    request: EvaluateRequest,
-    folder: Path,
-    prepared: PreparedData,
-    split: str,
-    metrics: Metrics | None,
-    progress: Progress,
+def compare_with_devkit(
+    asked: bool, submission: Path, prepared: PreparedData, split: str, metrics: Metrics | None, progress: Progress
 ) -> float | None:
-    if not request.official or metrics is None:
+    """Largest absolute difference between `metrics` and the devkit's on a submission file; None where not asked.
+
+    Raises:
+        MetricsDifferError: there is a difference.
+        DatasetError: the devkit cannot open the data set.
+    """
+    if not asked or metrics is None:
         return None
-    official = evaluate_official(prepared.dataroot, prepared.version, split, folder / SUBMISSION_NAME, progress)
-    return require_equal(metrics, official)
+    return require_equal(metrics, evaluate_official(prepared.dataroot, prepared.version, split, submission, progress))
+
+
+def require_annotated(split: str) -> None:
+    """Refuse ``--official`` where there is nothing to compare.
+
+    Raises:
+        UsageError: the annotations of the split are not public.
+    """
+    if split == TEST_SPLIT:
+        raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
 
 
 def _facts(model: Artifact, split: str, samples: int, metrics: Metrics | None) -> dict[str, Any]:

@@ -258,10 +258,12 @@ def _above(found: SampleDetections, score: float) -> LabelledBoxes:
 
 
 def _draw_curves(folder: Path, evaluations: list[Artifact], workspace: Workspace) -> list[CurvesEntry]:
-    """How each shown model was trained, where its run is still there and recorded it."""
+    """How each shown model was trained, where its run is still there and recorded it; a results file has none."""
     drawn = []
     for evaluation in evaluations:
-        reference, name = evaluation.manifest.inputs["model"], evaluation.manifest.facts["model"]
+        reference, name = evaluation.manifest.inputs.get("model"), evaluation.manifest.facts["model"]
+        if reference is None:
+            continue
         run = next((found for found in workspace.artifacts(reference.stage) if found.reference() == reference), None)
         curves = read_curves(run) if run is not None else None
         if curves is not None:

@@ -1,0 +1,332 @@
+"""Reading the nuScenes result file (submission JSON) of any detector, sample by sample.
+
+A file of the whole validation split holds a million boxes; as Python objects all at once they would take several times
+its size. Here one sample's boxes at a time become Python objects, and numbers in columns at once.
+"""
+
+import json
+import mmap
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import UsageError
+from crkd_core.evaluation.detections import (
+    MAX_BOXES_PER_SAMPLE,
+    RESULTS_SCHEMA,
+    GlobalBoxes,
+    as_fixed_lists,
+    to_model_frame,
+)
+from crkd_core.nuscenes.classes import ATTRIBUTES
+from crkd_core.progress import Progress
+
+_EXPECTED = 'expected a nuScenes result file, {"meta": {...}, "results": {"SAMPLE TOKEN": [{box}, ...], ...}}'
+_LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
+_FIELDS = ("sample_token", *_LENGTHS, "detection_name", "detection_score", "attribute_name")
+_LABELS = {name: label for label, name in enumerate(DETECTION_CLASSES)}
+_ATTRIBUTE_NAMES = ("", *ATTRIBUTES)
+_ATTRIBUTE_IDS = {name: index for index, name in enumerate(_ATTRIBUTE_NAMES)}
+_MODALITIES = ("camera", "lidar", "radar")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a result file says.
+
+    Attributes:
+        table: rows of ``detections.RESULTS_SCHEMA``, a sample's together, highest score first.
+        tokens: all samples, in the order of the file.
+        modalities: what the detector saw, from the file's ``meta``.
+    """
+
+    table: pa.Table
+    tokens: tuple[str, ...]
+    modalities: tuple[str, ...]
+
+
+def read_results(path: Path, prepared: PreparedData, split: str, progress: Progress) -> Results:
+    """Read and check a result file of a split.
+
+    Raises:
+        UsageError: it cannot be read, is not JSON in the format of a nuScenes submission, does not have exactly the
+            samples of the split, or holds a box that the benchmark would refuse or that is not finite.
+        DatasetError: the split is empty.
+    """
+    reader = _Reader(path, prepared, split)
+    with progress.task(f"reading {path.name}", total=len(reader.missing), unit="samples") as task:
+        for token, boxes in reader.samples(_read_text(path)):
+            reader.add(token, boxes)
+            task.advance()
+    return reader.finish()
+
+
+@contextmanager
+def explain_unreadable(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a results file is read into one clear sentence.
+
+    Raises:
+        UsageError: the file is missing, cannot be read, or is not text.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UsageError(f"there is no results file {path}; check the path given to --results.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text; {_EXPECTED}.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}); {_EXPECTED}.") from None
+
+
+def _read_text(path: Path) -> str:
+    with explain_unreadable(path), path.open("rb") as stream:
+        if not path.stat().st_size:
+            raise UsageError(f"{path} is empty; {_EXPECTED}.")
+        # Mapped, the bytes need no memory beside the text's.
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return str(data, "utf-8")
+
+
+class _Cursor:
+    """A place in a JSON text, from which values are read one by one."""
+
+    _decoder = json.JSONDecoder()
+    _space = re.compile(r"[ \t\n\r]*")
+
+    def __init__(self, text: str) -> None:
+        self.text, self.at = text, 0
+
+    def peek(self) -> str:
+        """The next character that is not space, '' at the end; stays there."""
+        self.at = self._space.match(self.text, self.at).end()  # type: ignore[union-attr]
+        return self.text[self.at : self.at + 1]
+
+    def take(self, characters: str) -> str:
+        """The next character, which must be one of these."""
+        found = self.peek()
+        if not found or found not in characters:
+            expected = " or ".join(f"'{character}'" for character in characters)
+            raise json.JSONDecodeError(f"expected {expected}", self.text, self.at)
+        self.at += 1
+        return found
+
+    def value(self) -> Any:
+        """The whole value that begins here."""
+        self.peek()
+        value, self.at = self._decoder.raw_decode(self.text, self.at)
+        return value
+
+    def members(self) -> Iterator[str]:
+        """Keys of the object that begins here; whoever is given one reads its value before asking for the next."""
+        self.take("{")
+        more = self.peek() != "}"
+        while more:
+            if self.peek() != '"':
+                raise json.JSONDecodeError("expected a key", self.text, self.at)
+            key = self.value()
+            self.take(":")
+            yield key
+            if self.peek() == "}":
+                break
+            self.take(",")
+        self.take("}")
+
+
+class _Reader:
+    """Collects the columns of a file whose samples are given in turn."""
+
+    def __init__(self, path: Path, prepared: PreparedData, split: str) -> None:
+        self.path, self.prepared, self.split = path, prepared, split
+        self.missing = dict.fromkeys(prepared.tokens(split))
+        self.total = len(self.missing)
+        self.tokens: list[str] = []
+        self.modalities: tuple[str, ...] = ()
+        self.parts: dict[str, list[NDArray]] = {name: [] for name in ("numbers", "box", "label", "attribute", "sample")}
+
+    def samples(self, text: str) -> Iterator[tuple[str, Any]]:
+        """Sample tokens and their boxes as Python values; the file's ``meta`` is checked on the way."""
+        cursor, seen = _Cursor(text), set()
+        try:
+            if cursor.peek() != "{":
+                raise self.wrong(f"it begins with {cursor.peek()!r}; {_EXPECTED}")
+            for key in cursor.members():
+                if key in seen:
+                    raise self.wrong(f"it has {key!r} twice; {_EXPECTED}")
+                seen.add(key)
+                if key == "results" and cursor.peek() == "{":
+                    for token in cursor.members():
+                        yield token, cursor.value()
+                    continue
+                value = cursor.value()
+                if key == "results":
+                    raise self.wrong(f'its "results" are {_kind(value)}, not an object of sample tokens; {_EXPECTED}')
+                if key == "meta":
+                    self.read_meta(value)
+            if cursor.peek():
+                raise json.JSONDecodeError("more follows after the end", text, cursor.at)
+        except json.JSONDecodeError as error:
+            place = f"line {error.lineno}, column {error.colno}"
+            raise self.wrong(f"it is not valid JSON at {place} ({error.msg}); {_EXPECTED}") from None
+        except RecursionError:
+            raise self.wrong(f"its values are nested too deeply; {_EXPECTED}") from None
+        absent = [key for key in ("meta", "results") if key not in seen]
+        if absent:
+            raise self.wrong(f'it has no "{absent[0]}"; {_EXPECTED}')
+
+    def read_meta(self, meta: Any) -> None:
+        if not isinstance(meta, dict):
+            raise self.wrong(f'its "meta" is {_kind(meta)}; expected an object with use_camera, use_lidar and so on')
+        self.modalities = tuple(name for name in _MODALITIES if meta.get(f"use_{name}") is True)
+
+    def add(self, token: str, boxes: Any) -> None:
+        """Check the boxes of one sample and keep them as numbers, the best first."""
+        if token not in self.missing:
+            raise self.stranger(token)
+        del self.missing[token]
+        self.tokens.append(token)
+        if not isinstance(boxes, list):
+            raise self.wrong(f"the sample {token} has {_kind(boxes)} where a list of boxes is expected")
+        if len(boxes) > MAX_BOXES_PER_SAMPLE:
+            raise self.wrong(
+                f"the sample {token} has {len(boxes)} boxes, and the benchmark accepts at most {MAX_BOXES_PER_SAMPLE} "
+                "of each; keep those of the highest scores"
+            )
+        if not boxes:
+            return
+        columns = _columns(token, boxes)
+        if columns is None:
+            problems = ((number, _problem(token, box)) for number, box in enumerate(boxes, start=1))
+            number, problem = next(found for found in problems if found[1])
+            raise self.wrong(f"box {number} of the sample {token} {problem}")
+        numbers, label, attribute = columns
+        order = np.argsort(-numbers[:, 12], kind="stable")
+        numbers = numbers[order]
+        world = GlobalBoxes(numbers[:, :3], numbers[:, 6:10], numbers[:, 10:12])
+        self.parts["numbers"].append(numbers)
+        self.parts["box"].append(to_model_frame(world, numbers[:, 3:6], self.prepared.global_from_lidar(token)))
+        self.parts["label"].append(label[order])
+        self.parts["attribute"].append(attribute[order])
+        self.parts["sample"].append(np.full(len(boxes), len(self.tokens) - 1, dtype=np.int32))
+
+    def finish(self) -> Results:
+        """The table, if no sample is missing."""
+        if self.missing:
+            raise self.wrong(
+                f"it lacks {len(self.missing)} of the {self.total} samples of {self.split}, such as "
+                f"{next(iter(self.missing))}; every sample needs a list, an empty one where nothing was detected"
+            )
+        numbers = self._take("numbers", np.zeros((0, 13)))
+        label = self._take("label", np.zeros(0, dtype=np.int8))
+        table = pa.Table.from_arrays(
+            [
+                _names(self._take("sample", np.zeros(0, dtype=np.int32)), self.tokens),
+                pa.array(label),
+                _names(label, DETECTION_CLASSES),
+                pa.array(numbers[:, 12]),
+                as_fixed_lists(self._take("box", np.zeros((0, 9)))),
+                as_fixed_lists(numbers[:, :3]),
+                as_fixed_lists(numbers[:, 6:10]),
+                as_fixed_lists(numbers[:, 10:12]),
+                _names(self._take("attribute", np.zeros(0, dtype=np.int8)), _ATTRIBUTE_NAMES),
+            ],
+            schema=RESULTS_SCHEMA,
+        )
+        return Results(table, tuple(self.tokens), self.modalities)
+
+    def _take(self, name: str, empty: NDArray) -> NDArray:
+        """One column of all samples; its parts are let go."""
+        return np.concatenate([empty, *self.parts.pop(name)])
+
+    def wrong(self, problem: str) -> UsageError:
+        return UsageError(f"{self.path} cannot be evaluated: {problem}.")
+
+    def stranger(self, token: str) -> UsageError:
+        if token in self.tokens:
+            return self.wrong(f"it has the sample {token} twice")
+        return self.wrong(
+            f"the sample {token!r} is not among the {self.total} samples of {self.split} in {self.prepared.version}; "
+            "choose the split the file was made for with --split"
+        )
+
+
+def _columns(token: str, boxes: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.int8]] | None:
+    """(N, 13) numbers, classes and attributes of a sample's boxes; None if anything is wrong with any of them."""
+    try:
+        lengths = {
+            (len(b["translation"]), len(b["size"]), len(b["rotation"]), len(b["velocity"]), b["sample_token"])
+            for b in boxes
+        }
+        values = [
+            value
+            for b in boxes
+            for value in (*b["translation"], *b["size"], *b["rotation"], *b["velocity"], b["detection_score"])
+        ]
+        if lengths != {(3, 3, 4, 2, token)} or not set(map(type, values)) <= {float, int}:
+            return None
+        numbers = np.array(values, dtype=np.float64).reshape(-1, 13)
+        labels = np.array([_LABELS[b["detection_name"]] for b in boxes], dtype=np.int8)
+        attributes = np.array([_ATTRIBUTE_IDS[b["attribute_name"]] for b in boxes], dtype=np.int8)
+    except (KeyError, TypeError, OverflowError):
+        return None
+    with np.errstate(over="ignore"):
+        norm = np.square(numbers[:, 6:10]).sum(axis=1)
+    usable = np.isfinite(numbers).all() and (numbers[:, 3:6] > 0).all() and (numbers[:, 12] >= 0).all()
+    return (numbers, labels, attributes) if usable and ((norm > 0) & np.isfinite(norm)).all() else None
+
+
+def _problem(token: str, box: Any) -> str | None:
+    """What is wrong with one box, as the end of a sentence."""
+    if not isinstance(box, dict):
+        return f"is {_kind(box)}; expected an object with {', '.join(_FIELDS)}"
+    for name in _FIELDS:
+        if name not in box:
+            return f"has no {name!r}; expected {', '.join(_FIELDS)}"
+    if box["sample_token"] != token:
+        return f"has the sample_token {box['sample_token']!r}; expected that of the list it is in"
+    for name, count in _LENGTHS.items():
+        if not isinstance(box[name], list) or len(box[name]) != count or not all(map(_is_number, box[name])):
+            return f"has the {name} {_shown(box[name])}; expected {count} finite numbers"
+    if not _is_number(box["detection_score"]) or box["detection_score"] < 0:
+        # The benchmark's curves are undefined below 0.
+        return f"has the detection_score {_shown(box['detection_score'])}; expected a finite number from 0 to 1"
+    if not min(box["size"]) > 0:
+        return f"has the size {box['size']}; expected a width, length and height above 0 (m)"
+    norm = sum(float(value) ** 2 if abs(value) < 1e150 else np.inf for value in box["rotation"])
+    if not 0 < norm < np.inf:
+        return f"has the rotation {box['rotation']}; expected a unit quaternion (w, x, y, z), not one of length {norm}"
+    for name, known in (("detection_name", DETECTION_CLASSES), ("attribute_name", _ATTRIBUTE_NAMES)):
+        if box[name] not in known:
+            return f"has the {name} {_shown(box[name])}; expected {', '.join(repr(value) for value in known)}"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) not in (int, float):
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+def _names(indices: NDArray, names: Sequence[str]) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(names, pa.string())).cast(pa.string())

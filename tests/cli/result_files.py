@@ -1,0 +1,40 @@
+"""nuScenes result files for the commands that read them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.data.prepared import PreparedData
+
+
+def prepared_of(workspace: Workspace) -> PreparedData:
+    return PreparedData(workspace.find("prepare", needed_for="test", make=""))
+
+
+def perfect_results(prepared: PreparedData, split: str = "val") -> dict[str, Any]:
+    """A result file's contents that has every annotated object of a split."""
+    results = {}
+    for token in prepared.tokens(split):
+        found = prepared.annotations(token)
+        results[token] = [
+            {
+                "sample_token": token,
+                "translation": found.translation[i].tolist(),
+                "size": found.size_wlh[i].tolist(),
+                "rotation": found.rotation[i].tolist(),
+                "velocity": [0.5, 0.25],
+                "detection_name": DETECTION_CLASSES[found.labels[i]],
+                "detection_score": 0.5 + i / 1000,
+                "attribute_name": found.attributes[i],
+            }
+            for i in range(len(found))
+        ]
+    meta = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": True}
+    return {"meta": meta, "results": results}
+
+
+def write_results(path: Path, results: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(results))
+    return path
