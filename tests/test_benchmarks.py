@@ -41,3 +41,22 @@ def test_benchmarks_run(script, arguments, words):
     )
     assert result.returncode == 0, result.stderr
     assert all(word in result.stdout for word in words), result.stdout
+
+
+def test_teacher_targets_of_a_realistic_scene_keep_to_the_budget():
+    """At the paper's sizes, at most 2.0 MB a sample and view in fp16 and 1.0 MB in int8."""
+    script = ROOT / "examples" / "benchmarks" / "teacher_targets.py"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), "--preset", "paper-r50", "--scenes", "1", "--repeats", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    raw, fp32, fp16, int8 = _row(result.stdout, "all")[:4]
+    assert 25 < raw < 28
+    assert fp16 < min(fp32, 2.0)
+    assert int8 < min(fp16, 1.0)
+
+
+def _row(text, title):
+    """Numbers of the first row of a title."""
+    line = next(line for line in text.splitlines() if line.strip("│ ").startswith(title + " "))
+    return [float(cell) for cell in line.split("│")[2:-1]]
