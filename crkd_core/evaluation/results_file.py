@@ -6,7 +6,6 @@ its size. Here one sample's boxes at a time become Python objects, and numbers i
 
 import json
 import mmap
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,15 +26,11 @@ from crkd_core.evaluation.detections import (
     as_fixed_lists,
     to_model_frame,
 )
-from crkd_core.nuscenes.classes import ATTRIBUTES
+from crkd_core.evaluation.json_cursor import JSONCursor
+from crkd_core.evaluation.result_boxes import ATTRIBUTE_NAMES, box_columns, box_problem, kind_of
 from crkd_core.progress import Progress
 
 _EXPECTED = 'expected a nuScenes result file, {"meta": {...}, "results": {"SAMPLE TOKEN": [{box}, ...], ...}}'
-_LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
-_FIELDS = ("sample_token", *_LENGTHS, "detection_name", "detection_score", "attribute_name")
-_LABELS = {name: label for label, name in enumerate(DETECTION_CLASSES)}
-_ATTRIBUTE_NAMES = ("", *ATTRIBUTES)
-_ATTRIBUTE_IDS = {name: index for index, name in enumerate(_ATTRIBUTE_NAMES)}
 _MODALITIES = ("camera", "lidar", "radar")
 
 
@@ -96,51 +91,6 @@ def _read_text(path: Path) -> str:
             return str(data, "utf-8")
 
 
-class _Cursor:
-    """A place in a JSON text, from which values are read one by one."""
-
-    _decoder = json.JSONDecoder()
-    _space = re.compile(r"[ \t\n\r]*")
-
-    def __init__(self, text: str) -> None:
-        self.text, self.at = text, 0
-
-    def peek(self) -> str:
-        """The next character that is not space, '' at the end; stays there."""
-        self.at = self._space.match(self.text, self.at).end()  # type: ignore[union-attr]
-        return self.text[self.at : self.at + 1]
-
-    def take(self, characters: str) -> str:
-        """The next character, which must be one of these."""
-        found = self.peek()
-        if not found or found not in characters:
-            expected = " or ".join(f"'{character}'" for character in characters)
-            raise json.JSONDecodeError(f"expected {expected}", self.text, self.at)
-        self.at += 1
-        return found
-
-    def value(self) -> Any:
-        """The whole value that begins here."""
-        self.peek()
-        value, self.at = self._decoder.raw_decode(self.text, self.at)
-        return value
-
-    def members(self) -> Iterator[str]:
-        """Keys of the object that begins here; whoever is given one reads its value before asking for the next."""
-        self.take("{")
-        more = self.peek() != "}"
-        while more:
-            if self.peek() != '"':
-                raise json.JSONDecodeError("expected a key", self.text, self.at)
-            key = self.value()
-            self.take(":")
-            yield key
-            if self.peek() == "}":
-                break
-            self.take(",")
-        self.take("}")
-
-
 class _Reader:
     """Collects the columns of a file whose samples are given in turn."""
 
@@ -154,7 +104,7 @@ class _Reader:
 
     def samples(self, text: str) -> Iterator[tuple[str, Any]]:
         """Sample tokens and their boxes as Python values; the file's ``meta`` is checked on the way."""
-        cursor, seen = _Cursor(text), set()
+        cursor, seen = JSONCursor(text), set()
         try:
             if cursor.peek() != "{":
                 raise self.wrong(f"it begins with {cursor.peek()!r}; {_EXPECTED}")
@@ -168,23 +118,23 @@ class _Reader:
                     continue
                 value = cursor.value()
                 if key == "results":
-                    raise self.wrong(f'its "results" are {_kind(value)}, not an object of sample tokens; {_EXPECTED}')
+                    raise self.wrong(f'its "results" are {kind_of(value)}, not an object of sample tokens; {_EXPECTED}')
                 if key == "meta":
                     self.read_meta(value)
             if cursor.peek():
                 raise json.JSONDecodeError("more follows after the end", text, cursor.at)
         except json.JSONDecodeError as error:
             place = f"line {error.lineno}, column {error.colno}"
-            raise self.wrong(f"it is not valid JSON at {place} ({error.msg}); {_EXPECTED}") from None
-        except RecursionError:
-            raise self.wrong(f"its values are nested too deeply; {_EXPECTED}") from None
+            raise self.wrong(
+                f"it is not valid JSON at {place} ({error.msg[:1].lower()}{error.msg[1:]}); {_EXPECTED}"
+            ) from None
         absent = [key for key in ("meta", "results") if key not in seen]
         if absent:
             raise self.wrong(f'it has no "{absent[0]}"; {_EXPECTED}')
 
     def read_meta(self, meta: Any) -> None:
         if not isinstance(meta, dict):
-            raise self.wrong(f'its "meta" is {_kind(meta)}; expected an object with use_camera, use_lidar and so on')
+            raise self.wrong(f'its "meta" is {kind_of(meta)}; expected an object with use_camera, use_lidar and so on')
         self.modalities = tuple(name for name in _MODALITIES if meta.get(f"use_{name}") is True)
 
     def add(self, token: str, boxes: Any) -> None:
@@ -194,7 +144,7 @@ class _Reader:
         del self.missing[token]
         self.tokens.append(token)
         if not isinstance(boxes, list):
-            raise self.wrong(f"the sample {token} has {_kind(boxes)} where a list of boxes is expected")
+            raise self.wrong(f"the sample {token} has {kind_of(boxes)} where a list of boxes is expected")
         if len(boxes) > MAX_BOXES_PER_SAMPLE:
             raise self.wrong(
                 f"the sample {token} has {len(boxes)} boxes, and the benchmark accepts at most {MAX_BOXES_PER_SAMPLE} "
@@ -202,9 +152,9 @@ class _Reader:
             )
         if not boxes:
             return
-        columns = _columns(token, boxes)
+        columns = box_columns(token, boxes)
         if columns is None:
-            problems = ((number, _problem(token, box)) for number, box in enumerate(boxes, start=1))
+            problems = ((number, box_problem(token, box)) for number, box in enumerate(boxes, start=1))
             number, problem = next(found for found in problems if found[1])
             raise self.wrong(f"box {number} of the sample {token} {problem}")
         numbers, label, attribute = columns
@@ -236,7 +186,7 @@ class _Reader:
                 as_fixed_lists(numbers[:, :3]),
                 as_fixed_lists(numbers[:, 6:10]),
                 as_fixed_lists(numbers[:, 10:12]),
-                _names(self._take("attribute", np.zeros(0, dtype=np.int8)), _ATTRIBUTE_NAMES),
+                _names(self._take("attribute", np.zeros(0, dtype=np.int8)), ATTRIBUTE_NAMES),
             ],
             schema=RESULTS_SCHEMA,
         )
@@ -256,76 +206,6 @@ class _Reader:
             f"the sample {token!r} is not among the {self.total} samples of {self.split} in {self.prepared.version}; "
             "choose the split the file was made for with --split"
         )
-
-
-def _columns(token: str, boxes: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.int8]] | None:
-    """(N, 13) numbers, classes and attributes of a sample's boxes; None if anything is wrong with any of them."""
-    try:
-        lengths = {
-            (len(b["translation"]), len(b["size"]), len(b["rotation"]), len(b["velocity"]), b["sample_token"])
-            for b in boxes
-        }
-        values = [
-            value
-            for b in boxes
-            for value in (*b["translation"], *b["size"], *b["rotation"], *b["velocity"], b["detection_score"])
-        ]
-        if lengths != {(3, 3, 4, 2, token)} or not set(map(type, values)) <= {float, int}:
-            return None
-        numbers = np.array(values, dtype=np.float64).reshape(-1, 13)
-        labels = np.array([_LABELS[b["detection_name"]] for b in boxes], dtype=np.int8)
-        attributes = np.array([_ATTRIBUTE_IDS[b["attribute_name"]] for b in boxes], dtype=np.int8)
-    except (KeyError, TypeError, OverflowError):
-        return None
-    with np.errstate(over="ignore"):
-        norm = np.square(numbers[:, 6:10]).sum(axis=1)
-    usable = np.isfinite(numbers).all() and (numbers[:, 3:6] > 0).all() and (numbers[:, 12] >= 0).all()
-    return (numbers, labels, attributes) if usable and ((norm > 0) & np.isfinite(norm)).all() else None
-
-
-def _problem(token: str, box: Any) -> str | None:
-    """What is wrong with one box, as the end of a sentence."""
-    if not isinstance(box, dict):
-        return f"is {_kind(box)}; expected an object with {', '.join(_FIELDS)}"
-    for name in _FIELDS:
-        if name not in box:
-            return f"has no {name!r}; expected {', '.join(_FIELDS)}"
-    if box["sample_token"] != token:
-        return f"has the sample_token {box['sample_token']!r}; expected that of the list it is in"
-    for name, count in _LENGTHS.items():
-        if not isinstance(box[name], list) or len(box[name]) != count or not all(map(_is_number, box[name])):
-            return f"has the {name} {_shown(box[name])}; expected {count} finite numbers"
-    if not _is_number(box["detection_score"]) or box["detection_score"] < 0:
-        # The benchmark's curves are undefined below 0.
-        return f"has the detection_score {_shown(box['detection_score'])}; expected a finite number from 0 to 1"
-    if not min(box["size"]) > 0:
-        return f"has the size {box['size']}; expected a width, length and height above 0 (m)"
-    norm = sum(float(value) ** 2 if abs(value) < 1e150 else np.inf for value in box["rotation"])
-    if not 0 < norm < np.inf:
-        return f"has the rotation {box['rotation']}; expected a unit quaternion (w, x, y, z), not one of length {norm}"
-    for name, known in (("detection_name", DETECTION_CLASSES), ("attribute_name", _ATTRIBUTE_NAMES)):
-        if box[name] not in known:
-            return f"has the {name} {_shown(box[name])}; expected {', '.join(repr(value) for value in known)}"
-    return None
-
-
-def _is_number(value: Any) -> bool:
-    if type(value) not in (int, float):
-        return False
-    try:
-        return bool(np.isfinite(float(value)))
-    except OverflowError:
-        return False
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
-    return kinds.get(type(value), "a number")
 
 
 def _names(indices: NDArray, names: Sequence[str]) -> pa.Array:

@@ -213,6 +213,7 @@ def test_a_box_without_a_field(world, tmp_path, missing):
         ('{"meta": {}, "results": {"sample0": [], "sample0": []}}', "sample0 twice"),
         ('{"meta": {}, "results": {}} {}', "more follows"),
         ('{"meta": {}, "results": {"sample0": ' + "[" * 200_000, "nested too deeply"),
+        ('{"meta": ' + "9" * 5000 + "}", "exceeds the limit"),
         ("\ufeff{}", "begins with '\\ufeff'"),
     ],
 )
