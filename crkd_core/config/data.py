@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
 from crkd_core.geometry.grid import BEVGrid
 
@@ -80,6 +81,32 @@ class BEVAugmentationConfig(Section):
     flip_y: bool = Field(True, description="mirror y with probability 1/2")
 
 
+class PasteConfig(Section):
+    """Pasting objects of other samples into the LiDAR points of a training sample; the defaults are the published ones.
+
+    Only points and boxes are pasted, no pixels and no radar points: it is for teachers of LiDAR alone.
+    """
+
+    enabled: bool = Field(False, description="paste objects")
+    objects: dict[str, PositiveInt] = Field(
+        {
+            "car": 2, "truck": 3, "construction_vehicle": 7, "bus": 4, "trailer": 6, "barrier": 2, "motorcycle": 6,
+            "bicycle": 6, "pedestrian": 2, "traffic_cone": 2,
+        },
+        description="objects that a sample is filled up to, by class",
+    )  # fmt: skip
+    min_points: PositiveInt = Field(5, description="objects of fewer LiDAR points are not pasted")
+    epochs: PositiveInt = Field(15, description="epochs from the first on that paste; those after them do not")
+    samples: PositiveInt = Field(1000, description="training samples that objects are cut from and kept in memory")
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> "PasteConfig":
+        unknown = [name for name in self.objects if name not in DETECTION_CLASSES]
+        if unknown:
+            raise ValueError(f"no class is called {unknown[0]!r}; the classes are {', '.join(DETECTION_CLASSES)}")
+        return self
+
+
 class DataConfig(Section):
     """Everything about samples that teacher and student must agree on."""
 
@@ -93,6 +120,9 @@ class DataConfig(Section):
     augment_teacher: BEVAugmentationConfig = Field(
         default_factory=lambda: BEVAugmentationConfig(rotation_deg=(-45.0, 45.0)),
         description="BEV augmentation of teacher training",
+    )
+    paste_teacher: PasteConfig = Field(
+        default_factory=PasteConfig, description="objects pasted in teacher training (LiDAR alone)"
     )
     augment_images: bool = Field(True, description="vary the images while training")
     class_balanced: bool = Field(True, description="class-balanced resampling of the training samples (CBGS)")

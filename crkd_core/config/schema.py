@@ -19,6 +19,16 @@ class Config(Section):
     train: TrainConfig = Field(default_factory=TrainConfig, description="optimiser, schedule, loader")
 
     @model_validator(mode="after")
+    def _paste_without_pixels(self) -> "Config":
+        if self.data.paste_teacher.enabled and self.teacher.modalities != ("lidar",):
+            raise ValueError(
+                "data.paste_teacher pastes LiDAR points and boxes but no pixels, so teacher.modalities must be "
+                f"[lidar], found {', '.join(self.teacher.modalities)}; change them, or set "
+                "data.paste_teacher.enabled=false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _comparable_maps(self) -> "Config":
         teacher, student, msfd = self.teacher, self.student, self.distill.msfd
         if "msfd" not in self.distill.losses:

@@ -23,6 +23,8 @@ from crkd_core.geometry.transforms import rotation_about_z
 TEST_VIEW = -1
 MIRRORINGS = 4
 """A scene as it is, mirrored in x, in y, in both."""
+VIEWS_BETWEEN_REPEATS = 1 << 20
+"""Freely drawn views are numbered by epoch; a sample's repeats within an epoch come this many numbers later each."""
 _REFERENCE_WIDTH_PX = 1600
 _PREFIX = "view."
 
@@ -93,6 +95,11 @@ def stored_view(number: int, views: int) -> tuple[int, tuple[bool, bool]]:
     return number % views, (mirror % 2 == 1, mirror >= 2)
 
 
+def epoch_of_view(number: int) -> int:
+    """The epoch that a freely drawn view belongs to."""
+    return number % VIEWS_BETWEEN_REPEATS
+
+
 def without_view(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a stored item that do not belong to its view."""
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(_PREFIX)}
@@ -116,16 +123,16 @@ def draw_view(
         lidar_sweep_count: sweeps that are listed for the sample, the key frame included.
     """
     if data.augment_images:
-        images = _random_images(data.image, _generator(seed, token, number, "images"), camera_sizes_px)
+        images = _random_images(data.image, random_generator(seed, token, number, "images"), camera_sizes_px)
     else:
         images = _centred_images(data.image, camera_sizes_px)
     sweeps = np.arange(min(data.lidar.sweeps, lidar_sweep_count))
     if data.lidar.random_sweeps and 1 < data.lidar.sweeps < lidar_sweep_count:
         # One sweep more than is used to choose from, as in the released loader (9 of 10): more would be much older
         # than those of the test view.
-        drawn = _generator(seed, token, number, "lidar").permutation(data.lidar.sweeps)[: data.lidar.sweeps - 1]
+        drawn = random_generator(seed, token, number, "lidar").permutation(data.lidar.sweeps)[: data.lidar.sweeps - 1]
         sweeps = np.concatenate([[0], np.sort(drawn) + 1])
-    augmented_from_lidar = random_bev(bev, _generator(seed, token, number, "bev"))
+    augmented_from_lidar = random_bev(bev, random_generator(seed, token, number, "bev"))
     return _view(number, data.image, images, augmented_from_lidar, sweeps)
 
 
@@ -256,6 +263,7 @@ def _view(
     )
 
 
-def _generator(seed: int, token: str, number: int, purpose: str) -> np.random.Generator:
+def random_generator(seed: int, token: str, number: int, purpose: str) -> np.random.Generator:
+    """The stream of random numbers for one purpose in one view of a sample; streams do not depend on each other."""
     digest = hashlib.sha256(f"{seed}:{token}:{number}:{purpose}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

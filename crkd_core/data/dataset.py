@@ -1,6 +1,6 @@
 """The torch data set: prepared samples in a training view, the test view, or the view of stored teacher targets."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -34,6 +34,8 @@ class SampleDataset(Dataset):
             the item's other tensors become :attr:`Sample.targets`.
         mirror_targets: view numbers beyond those stored mean the stored ones mirrored, see :func:`stored_view`.
         require_points: ground truth needs a LiDAR or radar point inside.
+        pasting: adds objects of other samples to drawn training views, see
+            :class:`crkd_core.data.objects.ObjectPasting`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SampleDataset(Dataset):
         targets: TensorShards | None = None,
         mirror_targets: bool = False,
         require_points: bool = True,
+        pasting: Callable[[Sample, View], Sample] | None = None,
     ) -> None:
         self.prepared = prepared
         self.tokens = list(tokens)
@@ -58,6 +61,7 @@ class SampleDataset(Dataset):
         self._targets = targets
         self._mirror_targets = mirror_targets
         self._require_points = require_points
+        self._pasting = pasting
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -72,7 +76,9 @@ class SampleDataset(Dataset):
         index, number = key if isinstance(key, tuple) else (key, TEST_VIEW)
         token = self.tokens[index]
         if self._targets is None or number == TEST_VIEW:
-            return self._load(self.view_of(index, number), token, None)
+            view = self.view_of(index, number)
+            sample = self._load(view, token, None)
+            return sample if self._pasting is None or number == TEST_VIEW else self._pasting(sample, view)
         stored, mirrored = number, (False, False)
         if self._mirror_targets:
             stored, mirrored = stored_view(number, self._targets.views)

@@ -116,12 +116,22 @@ def training_boxes(
     """
     boxes = Boxes3D(torch.nan_to_num(annotations.boxes.tensor, nan=0.0))
     boxes = boxes.augmented(torch.from_numpy(augmented_from_lidar)).wrapped()
-    (x_lower, x_upper), (y_lower, y_upper) = grid.x_range_m, grid.y_range_m
-    x, y = boxes.centre[:, 0], boxes.centre[:, 1]
-    kept = (x > x_lower) & (x < x_upper) & (y > y_lower) & (y < y_upper)
+    kept = centres_in_range(boxes, grid)
     if require_points:
         kept = kept & annotations.has_points
     return boxes[kept], annotations.labels[kept]
+
+
+def centres_in_range(boxes: Boxes3D, grid: GridConfig) -> torch.Tensor:
+    """(M,) whether the centre of a box lies strictly inside the range in x and y."""
+    (x_lower, x_upper), (y_lower, y_upper) = grid.x_range_m, grid.y_range_m
+    x, y = boxes.centre[:, 0], boxes.centre[:, 1]
+    return (x > x_lower) & (x < x_upper) & (y > y_lower) & (y < y_upper)
+
+
+def place_points(points: NDArray[np.float32], target_from_source: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Points in another frame; all columns after x, y, z stay."""
+    return np.concatenate([_move(target_from_source, points), points[:, 3:]], axis=1)
 
 
 def _move(matrix: NDArray[np.float64], points: NDArray[np.float32]) -> NDArray[np.float32]:

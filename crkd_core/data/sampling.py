@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.data.augmentation import VIEWS_BETWEEN_REPEATS
 from crkd_core.data.dataset import SampleDataset
-
-_VIEWS_BETWEEN_REPEATS = 1 << 20
 
 
 def class_balanced_indices(classes_of_samples: Sequence[NDArray], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -107,5 +106,5 @@ class TrainingSampler:
         repeats = np.empty(len(order), dtype=np.int64)
         repeats[by_index] = np.arange(len(order)) - first
         if self._views is None:
-            return self._epoch + repeats * _VIEWS_BETWEEN_REPEATS
+            return self._epoch + repeats * VIEWS_BETWEEN_REPEATS
         return (self._epoch + repeats) % self._views

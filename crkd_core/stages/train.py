@@ -8,6 +8,7 @@ import torch
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
+from crkd_core.data.objects import ObjectPasting
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.inputs import open_prepared
@@ -53,13 +54,17 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     prepared = open_prepared(
         workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}"
     )
+    tokens, seed = prepared.tokens("train"), config.train.seed
+    paste = config.data.paste_teacher
+    pasting = ObjectPasting(prepared, tokens, config.data, seed) if paste.enabled else None
     dataset = SampleDataset(
         prepared,
-        prepared.tokens("train"),
+        tokens,
         config.data,
         detector.modalities,
         bev=config.data.augment_teacher,
-        seed=config.train.seed,
+        seed=seed,
+        pasting=pasting,
     )
     inputs = {"prepared": prepared.artifact.reference()}
     backbone = find_backbone(workspace, config.train.teacher, detector, f"crkd {STAGE}", progress)
@@ -80,6 +85,9 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     def build_step(model: Detector, device: torch.device) -> DetectionStep:
         if backbone is not None:
             load_backbone(model, backbone)
+        if pasting is not None:
+            # Here, so that the loader processes share what is read once.
+            progress.message(f"{len(pasting.objects)} objects of {min(paste.samples, len(tokens))} samples to paste")
         return DetectionStep(model, detector.head, config.data.grid.build())
 
     return run_training(spec, build_step, dataset, workspace, progress, request.device, request.force, request.resume)

@@ -8,7 +8,7 @@ the file's does not say.
 import re
 from collections.abc import Callable
 
-from . import augmenting, detectors, distill, head, loading, networks, outcomes, points, suppression, views
+from . import augmenting, detectors, distill, head, loading, networks, outcomes, pasting, points, suppression, views
 from .cases import GoldenCase
 from .comparison import Comparison
 
@@ -39,7 +39,7 @@ KINDS: dict[str, Runner] = {
     "dataset_info": loading.run_dataset_info,
     "lidar_loading": loading.run_lidar_loading,
     "radar_loading": loading.run_radar_loading,
-    "object_paste": loading.run_object_paste,
+    "object_paste": pasting.run_object_paste,
     "results_to_nuscenes": outcomes.run_results,
     "lr_schedule": outcomes.run_schedule,
     "swin_checkpoint_convert": outcomes.run_checkpoint_conversion,

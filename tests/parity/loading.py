@@ -169,9 +169,3 @@ def _from_matrix(case: GoldenCase, prefix: str) -> NDArray[np.float64]:
     return rigid_transform(
         rotation=case.arrays[f"{prefix}_rotation__f64"], translation=case.arrays[f"{prefix}_translation__f64"]
     )
-
-
-def run_object_paste(comparison: Comparison) -> None:
-    """Nothing of ours does this."""
-    for key in comparison.case.outputs:
-        comparison.leave_out(key, "no-pasting")

@@ -42,8 +42,6 @@ RULES = {
     "classifier-norm": "left out: the norm in front of the ImageNet classifier, which no returned map passes",
     "noise-positions": "left out: the recording fills the tables of relative positions, which are passed through, with "
     "noise; our import computes them and refuses others, so the runner gives it the true ones",
-    "no-pasting": "left out, the whole case: pasting objects from other scenes into LiDAR points is no part of this "
-    "library, because neither radar nor images have anything where the pasted boxes are",
     "zero-gradient": "biases in front of batch norm in training mode have no gradient but for rounding; compared "
     "with the scale of their layer's other gradients",
     "deep-gradients": "tolerance 5e-2: in a whole distiller in training mode rounding decides much; even in double "

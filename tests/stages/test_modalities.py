@@ -62,6 +62,17 @@ def test_teachers_train_come_back_and_detect(chain, tmp_path, modalities):
     check_export_and_detection(result.artifact, copy.workspace)
 
 
+def test_a_teacher_of_lidar_alone_trains_on_pasted_objects_and_is_extracted_without(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    paste = ("data.paste_teacher.enabled=true", "data.paste_teacher.min_points=1")
+    config = short_config(*LIDAR_ALONE, *paste)
+    losses = {}
+    for name, chosen in (("pasted", config), ("plain", short_config(*LIDAR_ALONE))):
+        losses[name] = train_teacher(TrainTeacherRequest(chosen, name=name), copy.workspace, SILENT).losses
+    assert losses["pasted"] != losses["plain"]
+    extract_teacher(ExtractRequest(config, teacher="pasted", name="without"), copy.workspace, SILENT)
+
+
 @pytest.mark.parametrize(
     ("modalities", "fuser"),
     [("camera", "gated"), ("radar", "gated"), ("camera, radar", "gated"), ("camera, radar", "conv")],
