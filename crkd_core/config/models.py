@@ -204,6 +204,15 @@ class HeadConfig(Section):
     velocity_weight: float = Field(
         1.0, ge=0, description="weight of velocity within the L1 term (teacher 0.2, student 1.0)"
     )
+    yaw_beta: float = Field(
+        0.0, ge=0, description="errors of sine and cosine of yaw below this count quadratically (0: L1, as published)"
+    )
+    velocity_beta_mps: float = Field(
+        0.0,
+        ge=0,
+        description="velocity errors below this count quadratically (m/s; 0: L1, as published). Raise it for short "
+        "runs: L1 first settles on the median, which is standing still, and then takes long to leave it",
+    )
     nms: NMSConfig = Field(default_factory=NMSConfig, description="selection of detections")
 
 

@@ -17,7 +17,7 @@ from crkd_core.models.head_targets import HeadTargets, TaskTargets
 from crkd_core.models.outputs import HeadOutput
 
 _PROBABILITY_MARGIN = 1e-4
-_VELOCITY = slice(8, 10)
+_CHANNELS = (6, 2, 2)  # offset, height and log size; sine and cosine of yaw; velocity
 
 
 def detection_loss(head: HeadOutput, targets: HeadTargets, config: HeadConfig) -> dict[str, Tensor]:
@@ -26,7 +26,7 @@ def detection_loss(head: HeadOutput, targets: HeadTargets, config: HeadConfig) -
     with torch.autocast(targets.tasks[0].heatmap.device.type, enabled=False):
         for classes, output, target in zip(HEAD_TASKS, head.tasks, targets.tasks, strict=True):
             terms[f"heatmap/{classes[0]}"] = gaussian_focal_loss(output.heatmap_logits, target.heatmap)
-            box = box_loss(output.regression, target, config.velocity_weight)
+            box = box_loss(output.regression, target, config)
             terms[f"box/{classes[0]}"] = config.box_loss_weight * box
     return terms
 
@@ -43,15 +43,22 @@ def gaussian_focal_loss(logits: Float[Tensor, "b k x y"], target: Float[Tensor, 
     return torch.where(peaks, at_peaks, elsewhere).sum() / peaks.sum().clamp(min=1)
 
 
-def box_loss(regression: Float[Tensor, "b c x y"], target: TaskTargets, velocity_weight: float) -> Float[Tensor, ""]:
+def box_loss(regression: Float[Tensor, "b c x y"], target: TaskTargets, config: HeadConfig) -> Float[Tensor, ""]:
     """Weighted L1 at the objects' cells, summed and divided by the number of objects.
 
-    Targets that are not finite (unknown velocities, the logarithm of a zero height) are left out.
+    Yaw and velocity can have a quadratic part around zero (`yaw_beta`, `velocity_beta_mps`). Targets that are not finite
+    (unknown velocities, the logarithm of a zero height) are left out.
     """
     rows = target.cells[:, None].expand(-1, regression.shape[1], -1)
     predicted = regression.float().flatten(2).gather(2, rows).transpose(1, 2)
     known = target.boxes.isfinite() & target.valid[..., None]
     error = (predicted - torch.where(known, target.boxes, 0.0)).abs()
-    weights = torch.ones(error.shape[-1], device=error.device)
-    weights[_VELOCITY] = velocity_weight
-    return torch.where(known, error * weights, 0.0).sum() / (target.valid.sum() + 1e-4)
+    place_and_size, yaw, velocity = error.split(_CHANNELS, dim=-1)
+    velocity = config.velocity_weight * _quadratic_below(velocity, config.velocity_beta_mps)
+    error = torch.cat([place_and_size, _quadratic_below(yaw, config.yaw_beta), velocity], dim=-1)
+    return torch.where(known, error, 0.0).sum() / (target.valid.sum() + 1e-4)
+
+
+def _quadratic_below(error: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:
+    # Slope 1 from `beta` on, as L1.
+    return error if beta == 0 else torch.where(error < beta, error.square() / (2 * beta), error - beta / 2)

@@ -9,8 +9,8 @@ from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
-from crkd_core.models.detection_loss import detection_loss, gaussian_focal_loss
-from crkd_core.models.head_targets import build_head_targets
+from crkd_core.models.detection_loss import box_loss, detection_loss, gaussian_focal_loss
+from crkd_core.models.head_targets import TaskTargets, build_head_targets
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
 GRID = BEVGrid((-4.8, 4.8), (-4.8, 4.8), (-5.0, 3.0), 0.6)
@@ -90,3 +90,18 @@ def test_inputs_are_not_changed():
     after = [getattr(task, name) for task in head.tasks for name in NAMES]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert torch.equal(boxes.nan_to_num(), targets.tasks[0].boxes.nan_to_num())
+
+
+def test_yaw_and_velocity_count_quadratically_below_their_betas():
+    regression = torch.zeros(1, 10, 1, 1)
+    regression[0, 6:, 0, 0] = torch.tensor([0.5, 3.0, 4.0, 20.0])
+    target = TaskTargets(
+        heatmap=torch.zeros(1, 1, 1, 1),
+        boxes=torch.zeros(1, 1, 10),
+        cells=torch.zeros(1, 1, dtype=torch.long),
+        valid=torch.ones(1, 1, dtype=torch.bool),
+    )
+    config = HeadConfig(yaw_beta=1.0, velocity_beta_mps=10.0, velocity_weight=0.5)
+    # Below beta e^2 / (2 beta), from it on e - beta / 2.
+    expected = 0.125 + 2.5 + 0.5 * (0.8 + 15.0)
+    assert float(box_loss(regression, target, config)) == pytest.approx(expected, rel=1e-3)
