@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from nuscenes.utils.splits import val
 from PIL import Image
 
 from crkd_core.artifacts.manifest import Manifest
@@ -58,6 +57,8 @@ class _Scene:
 
 def write_world(root: Path, samples: int, detections: int, seed: int = 0) -> pa.Table:
     """Write the nuScenes tables of `samples` samples; returns about `detections` detections a sample."""
+    from nuscenes.utils.splits import val  # opens the whole devkit
+
     rng = np.random.default_rng(seed)
     records: dict[str, list[dict]] = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "instance")}
     records["sample_annotation"] = []

@@ -45,13 +45,13 @@ CASES = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=70)
 @given(case=CASES)
 def test_any_boxes_score_as_in_the_devkit(case):
     compare(case)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(case=CASES, lowest_score=st.sampled_from([0.0, -0.2, -3.0]), flat=st.sampled_from([0.0, 0.05]))
 def test_what_the_devkit_refuses_is_refused(case, lowest_score, flat):
     case = replace(case, lowest_score=lowest_score, flat=flat)
