@@ -22,6 +22,11 @@ TINY = ("--preset", "tiny")
         ),
         ("decoding", [*TINY, "--device", "cpu"], ["batch 1", "batch 4", "detections", "ratio"]),
         (
+            "distillation_cost",
+            [*TINY, "--device", "cpu"],
+            ["tiny, cache", "tiny, live teacher", "peak memory (MB)", "tiny, with LiDAR", "tiny, ratio"],
+        ),
+        (
             "full_size_inference",
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
