@@ -22,8 +22,8 @@ from crkd_core.config.schema import Config
 from crkd_core.progress import SilentProgress
 
 CHAIN_OVERRIDES = (
-    "data.grid.x_range_m=[-38.4, 38.4]",
-    "data.grid.y_range_m=[-38.4, 38.4]",
+    "data.grid.x_range_m=[-36, 36]",
+    "data.grid.y_range_m=[-36, 36]",
     "data.lidar.sweeps=2",
     "data.radar.sweeps=3",
     "data.augment_teacher.rotation_deg=[-5, 5]",

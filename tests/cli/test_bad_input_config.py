@@ -9,7 +9,7 @@ from crkd_core.config.loading import dump_config
 from tests.conftest import CHAIN_OVERRIDES
 
 OVERRIDES = [word for override in CHAIN_OVERRIDES for word in ("--set", override)]
-GRID = "data.grid.x_range_m=[-43.2, 43.2]"
+GRID = "data.grid.x_range_m=[-42, 42]"
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_targets_of_another_teacher_are_stale(chain, tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("data.grid.x_range_m=[-43.2, 43.2]", "grid"),
+        ("data.grid.x_range_m=[-42, 42]", "grid"),
         ("distill.msfd.mask=released", "msfd"),
         ("distill.reld.scales=[16, 8]", "reld_scales"),
         ("data.augment_student.flip_x=false", "augmentation"),
