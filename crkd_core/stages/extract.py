@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
@@ -26,6 +27,7 @@ from crkd_core.training.distributed import ProcessGroup, choose_device, process_
 from crkd_core.training.trained import read_run_config
 
 STAGE = "extract-teacher"
+METRICS_NAME = "teacher_metrics.json"
 POOR_MEAN_AP = 0.05
 """Below this mAP on its own training samples a teacher is warned of."""
 
@@ -256,6 +258,7 @@ class _Work:
         try:
             metrics = score_detections(self._prepared, self._plan.tokens, table).metrics
             scores = {"teacher_mean_ap": metrics.mean_ap, "teacher_nds": metrics.nds}
+            write_json(writer.path / METRICS_NAME, metrics.to_json())
         except DatasetError as error:
             progress.warning(f"the teacher cannot be scored: {error}")
         size = sum((writer.path / shard).stat().st_size for shard in shards)

@@ -98,7 +98,7 @@ def test_other_teachers_teach_other_students(chain, tmp_path, overrides, terms):
     copy = chain.copy(tmp_path)
     config = short_config(*overrides)
     train_teacher(TrainTeacherRequest(config, force=True), copy.workspace, SILENT)
-    extract_teacher(ExtractRequest(config), copy.workspace, SILENT)
+    extract_teacher(ExtractRequest(config, force=True), copy.workspace, SILENT)
     result = distill(DistillRequest(config, init="none", name="short"), copy.workspace, SILENT)
     named = {name.removeprefix("loss/") for name in result.losses if name.startswith("loss/")}
     assert {name for name in named if "/" not in name} - {"total"} == terms
