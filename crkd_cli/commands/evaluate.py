@@ -1,12 +1,14 @@
 """``crkd evaluate``."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crkd_cli import console, options
+from crkd_cli.analysis import KINDS, Analysis, check_kinds, complete_kind
 from crkd_cli.session import session_of
 from crkd_core.errors import DamagedArtifactError, StaleArtifactError, UsageError
 
@@ -53,6 +55,21 @@ def evaluate(
         bool,
         typer.Option("--official", help="Run the nuScenes devkit too; fail if its metrics differ by 1e-9 or more."),
     ] = False,
+    breakdown: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--breakdown",
+            metavar="KIND",
+            help=f"Show scores of parts, may be repeated: {', '.join(KINDS)}.",
+            autocompletion=complete_kind,
+            show_default=False,
+        ),
+    ] = None,
+    resamples: Annotated[
+        int | None,
+        typer.Option("--bootstrap", metavar="N", min=0, help="Resamples of the scenes for intervals; 200."),
+    ] = None,
+    curves: Annotated[bool, typer.Option("--curves", help="Draw precision and errors over recall.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     force: options.ForceOption = False,
     quiet: options.QuietOption = False,
@@ -63,6 +80,8 @@ def evaluate(
     A model is evaluated as it was trained; of its configuration, --set may change how boxes are selected:
     --set student.head.nms.score_threshold=0.05
     """
+    check_kinds(breakdown or ())
+    shown = Shown(tuple(breakdown or ()), resamples, curves, as_json)
     if every and model:
         raise UsageError("--all and --model exclude each other.")
     session = session_of(context)
@@ -76,7 +95,13 @@ def evaluate(
         from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
 
         asked = [ResultsRequest(file, split, nuscenes, prepared, official, force) for file in results]
-        _print([evaluate_results(request, store, session.progress()) for request in asked], split, as_json)
+        _print(
+            [evaluate_results(request, store, session.progress()) for request in asked],
+            split,
+            store,
+            session.progress(),
+            shown,
+        )
         return
     names: list[str | None] = [*_all_models(store)] if every else [*model] if model else [None]
     from crkd_core.stages.configuration import resolve_nms
@@ -100,15 +125,47 @@ def evaluate(
         )
         for name in names
     ]
-    _print(evaluate_models(requests, store, session.progress(), skip_unusable=every), split, as_json)
+    _print(
+        evaluate_models(requests, store, session.progress(), skip_unusable=every),
+        split,
+        store,
+        session.progress(),
+        shown,
+    )
 
 
-def _print(results: "list[EvaluateResult]", split: str, as_json: bool) -> None:
-    if as_json:
-        found = [_to_json(result) for result in results]
-        console.print_lines(json.dumps({"split": split, "models": found}, indent=2))
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of evaluations beyond their scores, and how."""
+
+    kinds: tuple[str, ...]
+    resamples: int | None
+    curves: bool
+    as_json: bool
+
+
+def _print(
+    results: "list[EvaluateResult]", split: str, workspace: "Workspace", progress: "Progress", shown: Shown
+) -> None:
+    found = [_analyse(result, workspace, progress, shown) for result in results]
+    if shown.as_json:
+        models = [_to_json(result) | analysis.to_json() for result, analysis in zip(results, found)]
+        console.print_lines(json.dumps({"split": split, "models": models}, indent=2))
         return
     print_scores(results)
+    for result, analysis in zip(results, found):
+        analysis.show(result.model, shown.kinds)
+
+
+def _analyse(result: "EvaluateResult", workspace: "Workspace", progress: "Progress", shown: Shown) -> Analysis:
+    if result.metrics is None:
+        return Analysis()
+    from crkd_core.stages.breakdown import breakdown_of, read_findings
+    from crkd_core.stages.score_curves import score_curves
+
+    table = breakdown_of(result.artifact, workspace, shown.resamples, progress)
+    pictures = score_curves(result.artifact, workspace) if shown.curves else ()
+    return Analysis(read_findings(result.artifact), table.to_pylist(), pictures)
 
 
 def _all_models(workspace: "Workspace") -> list[str]:

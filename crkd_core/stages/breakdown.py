@@ -9,16 +9,18 @@ import numpy as np
 import pyarrow as pa
 
 from crkd_core.artifacts.tables import numbers_of, read_table, write_table
+from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
 from crkd_core.evaluation.bootstrap import CONFIDENCE, DEFAULT_RESAMPLES, ResampledScores, draw_scenes, score_slices
 from crkd_core.evaluation.breakdown import BREAKDOWN_NAME, breakdown_table
 from crkd_core.evaluation.columns import detection_columns
-from crkd_core.evaluation.explain import Evidence, SensorInput, explain
+from crkd_core.evaluation.explain import Evidence, Finding, SensorInput, explain
 from crkd_core.evaluation.scoring import Scoring
 from crkd_core.evaluation.slices import Slice, SplitScenes, find_slices, read_object_facts, read_scenes
 from crkd_core.progress import Progress
+from crkd_core.stages.evaluated import METRICS_NAME, OWN_KEY, load_evaluated, read_own
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,36 @@ def write_analysis(
         "findings": [asdict(finding) for finding in explain(evidence)],
         "bootstrap": {"scenes": len(parts.scenes), "resamples": DEFAULT_RESAMPLES, "confidence": CONFIDENCE},
     }
+
+
+def breakdown_of(evaluation: Artifact, workspace: Workspace, resamples: int | None, progress: Progress) -> pa.Table:
+    """The break-down of a finished evaluation (see ``breakdown_table``).
+
+    Args:
+        resamples: of the scenes; None for those that the evaluation made itself. Others, and what an earlier version
+            did not write, are computed from its detections.
+
+    Raises:
+        ArtifactError: the evaluation or its prepared data cannot be used.
+    """
+    if resamples in (None, DEFAULT_RESAMPLES) and BREAKDOWN_NAME in evaluation.manifest.files:
+        return read_table(evaluation, BREAKDOWN_NAME)
+    scoring, prepared = load_evaluated(evaluation, workspace)
+    parts = find_parts(scoring, prepared)
+    number = DEFAULT_RESAMPLES if resamples is None else resamples
+    return breakdown_table(break_down(scoring, parts, number, progress, f"breakdown {evaluation.name}"))
+
+
+def read_findings(evaluation: Artifact) -> tuple[Finding, ...]:
+    """The known causes that fit a finished evaluation; none where an earlier version did not look for them.
+
+    Raises:
+        DamagedArtifactError: the metrics cannot be read.
+    """
+    try:
+        return tuple(Finding(**entry) for entry in read_own(evaluation).get("findings", ()))
+    except TypeError as error:
+        raise evaluation.damaged(METRICS_NAME, f"its {OWN_KEY}.findings cannot be read: {error}") from None
 
 
 def sensor_inputs(

@@ -1,6 +1,5 @@
 """Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the nuScenes metrics."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +18,21 @@ from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
+from crkd_core.evaluation.explain import SensorInput
 from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.metrics import Metrics
 from crkd_core.evaluation.official import evaluate_official, require_equal
 from crkd_core.evaluation.scoring import score_detections
 from crkd_core.nuscenes.splits import resolve_split
 from crkd_core.progress import Progress
+from crkd_core.stages.breakdown import sensor_inputs, write_analysis
+from crkd_core.stages.evaluated import METRICS_NAME, OWN_KEY, read_metrics
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.models import find_model
 from crkd_core.training.distributed import choose_device
 from crkd_core.training.trained import load_trained, read_run_config
 
 STAGE = "evaluate"
-METRICS_NAME = "metrics.json"
-"""In the layout of the devkit's ``metrics_summary.json``; what it does not have is under :data:`OWN_KEY`."""
-OWN_KEY = "crkd"
 TEST_SPLIT = "test"
 
 
@@ -140,24 +139,12 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
             write_submission(writer.path / SUBMISSION_NAME, found, tokens, detector.modalities)
             write_table(writer.path / TABLE_NAME, found.table)
             table = found.table
-        metrics = score(writer.path, prepared, split, tokens, table, progress)
+        inputs = sensor_inputs(prepared, tokens, read_run_config(model).data, detector.modalities)
+        metrics = score(writer.path, prepared, split, tokens, table, progress, inputs)
         submission = writer.path / SUBMISSION_NAME
         difference = compare_with_devkit(request.official, submission, prepared, split, metrics, progress)
         artifact = writer.finish(_facts(model, split, len(tokens), metrics))
     return EvaluateResult(artifact, model.name, split, metrics, False, difference)
-
-
-def read_metrics(artifact: Artifact) -> Metrics | None:
-    """The nuScenes metrics of a finished evaluation; None on the test split.
-
-    Raises:
-        DamagedArtifactError: the file is missing or not what this stage writes.
-    """
-    try:
-        values = json.loads(artifact.file(METRICS_NAME).read_text(encoding="utf-8"))
-        return None if values is None else Metrics.from_json(values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise artifact.damaged(METRICS_NAME, f"it cannot be read as metrics: {error}") from None
 
 
 def _open_prepared(
@@ -215,9 +202,21 @@ def _detections_of_stopped_run(writer: ArtifactWriter) -> pa.Table | None:
 
 
 def score(
-    folder: Path, prepared: PreparedData, split: str, tokens: Sequence[str], table: pa.Table, progress: Progress
+    folder: Path,
+    prepared: PreparedData,
+    split: str,
+    tokens: Sequence[str],
+    table: pa.Table,
+    progress: Progress,
+    inputs: Sequence[SensorInput] = (),
 ) -> Metrics | None:
-    """Score a table of detections on the samples `tokens` and write the metrics into `folder`; None on the test split.
+    """Score a table of detections on the samples `tokens` and write metrics and break-down into `folder`.
+
+    Args:
+        inputs: what the model was given, where a model is evaluated.
+
+    Returns:
+        None on the test split.
 
     Raises:
         UsageError: the detections are not what the benchmark accepts.
@@ -228,7 +227,8 @@ def score(
         write_json(folder / METRICS_NAME, None)
         return None
     scoring = score_detections(prepared, tokens, table)
-    write_json(folder / METRICS_NAME, scoring.metrics.to_json() | {OWN_KEY: {"evaluated": scoring.counts()}})
+    own = {"evaluated": scoring.counts()} | write_analysis(folder, scoring, prepared, table, inputs, progress)
+    write_json(folder / METRICS_NAME, scoring.metrics.to_json() | {OWN_KEY: own})
     return scoring.metrics
 
 

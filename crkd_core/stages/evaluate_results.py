@@ -20,10 +20,10 @@ from crkd_core.stages.evaluate import (
     STAGE,
     EvaluateResult,
     compare_with_devkit,
-    read_metrics,
     require_annotated,
     score,
 )
+from crkd_core.stages.evaluated import read_metrics
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
 
 _LONGEST_NAME = 80

@@ -3,11 +3,17 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import StaleArtifactError
+from crkd_core.evaluation.bootstrap import ResampledScores
+from crkd_core.evaluation.breakdown import breakdown_table
+from crkd_core.evaluation.explain import Finding
 from crkd_core.evaluation.metrics import ClassMetrics, Metrics, TPErrors
+from crkd_core.evaluation.slices import Slice
+from crkd_core.stages import breakdown
 from crkd_core.stages import evaluate as stage
 
 
@@ -15,6 +21,19 @@ def some_metrics() -> Metrics:
     errors = TPErrors(0.5, 0.25, math.nan, 1.5, 0.125)
     classes = {name: ClassMetrics({0.5: 0.1, 1.0: 0.2, 2.0: 0.3, 4.0: 0.4}, errors) for name in DETECTION_CLASSES}
     return Metrics(0.25, 0.375, TPErrors(0.5, 0.25, 0.75, 1.5, 0.125), classes)
+
+
+def some_breakdown(resamples):
+    """Slices by range with random scores; no bicycle is nearer than 20 m."""
+    rng, names = np.random.default_rng(0), ("all", "0-20", "20-30", "30-50")
+    nobody = np.zeros(0, dtype=bool)
+    slices = tuple(Slice("range" if "-" in name else name, name, nobody, nobody) for name in names)
+    shape = (1 + resamples, 4, 10)
+    objects = np.full((4, 10), 123456)
+    objects[1, DETECTION_CLASSES.index("bicycle")] = 0
+    return breakdown_table(
+        ResampledScores(slices, rng.random(shape), rng.random((*shape, 5)), rng.random(shape), objects)
+    )
 
 
 @pytest.fixture
@@ -33,7 +52,12 @@ def asked(make, monkeypatch):
         name, difference = (request.model or "plain").split("/")[-1], 2e-16 if request.official else None
         return stage.EvaluateResult(teacher, name, request.split, metrics, False, difference)
 
+    findings = (Finding("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
     monkeypatch.setattr(stage, "evaluate", evaluate)
+    monkeypatch.setattr(
+        breakdown, "breakdown_of", lambda _, __, resamples, ___: some_breakdown(20 if resamples is None else resamples)
+    )
+    monkeypatch.setattr(breakdown, "read_findings", lambda _: findings)
     return requests
 
 
@@ -75,6 +99,45 @@ def test_official_shows_how_far_the_devkit_is(crkd, asked):
     assert "devkit" not in crkd("evaluate").out
     values = json.loads(crkd("evaluate", "--official", "--json").out)
     assert values["models"][0]["official_difference"] == 2e-16
+
+
+def test_a_breakdown_is_shown_within_80_columns(crkd, asked):
+    result = crkd("evaluate", "--breakdown", "range")
+    assert result.code == 0
+    assert "teacher by range: distance from the car (m)" not in result.out
+    assert "plain by range: distance from the car (m)" in result.out
+    assert result.out.count("20-30") == 2
+    bicycle = [line.split() for line in result.out.splitlines() if line.startswith(" bicycle")][-1]
+    assert bicycle[1] == "-"
+    assert all("0." in cell for cell in bicycle[2:])
+    tables = [line for line in result.out.splitlines() if "/" not in line]
+    assert max(map(len, tables)) <= 80
+    assert "95% of the resamples" in result.out
+    assert "no object belongs" in crkd("evaluate", "--breakdown", "speed").out
+
+
+def test_known_causes_are_named_last(crkd, asked):
+    lines = crkd("evaluate").out.splitlines()
+    assert lines[-3:] == [
+        "Suspicious in plain: no radar points.",
+        "  none of the 7 samples has one.",
+        "  unpack the radar files.",
+    ]
+
+
+def test_json_has_every_row(crkd, asked):
+    (found,) = json.loads(crkd("evaluate", "--bootstrap", "0", "--json").out)["models"]
+    assert found["findings"][0]["cause"] == "no radar points"
+    assert len(found["breakdown"]) == 4 * 11 - 1
+    assert found["breakdown"][0]["ap_low"] is None
+    assert found["curves"] == []
+
+
+def test_an_unknown_kind_of_slices(crkd, asked):
+    result = crkd("evaluate", "--breakdown", "colour")
+    assert result.code == 2
+    assert "range, speed, visibility" in result.err
+    assert asked == []
 
 
 def test_a_named_stale_model_is_an_error(crkd, asked):

@@ -28,7 +28,8 @@ FLAGS = {
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
-    | {"--device", "--official", "--results", "--json", "--force"},
+    | {"--device", "--official", "--results", "--breakdown", "--bootstrap", "--curves"}
+    | {"--json", "--force"},
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
     "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan"},

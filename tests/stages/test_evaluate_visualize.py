@@ -19,7 +19,8 @@ from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.simulation.config import SimulationConfig
 from crkd_core.stages import evaluate as evaluate_stage
-from crkd_core.stages.evaluate import EvaluateRequest, evaluate, read_metrics
+from crkd_core.stages.evaluate import EvaluateRequest, evaluate
+from crkd_core.stages.evaluated import read_metrics
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.models import find_model
 from crkd_core.stages.prepare import PrepareRequest, prepare
@@ -103,7 +104,8 @@ def test_evaluation_writes_table_submission_and_metrics(workspace):
     tokens = prepared_of(workspace).tokens("val")
     assert (result.model, result.split, result.reused) == ("crkd", "mini_val", True)
     assert result.artifact.label == "evaluate/crkd-val"
-    assert set(result.artifact.manifest.files) == {"detections.parquet", "submission.json", "metrics.json"}
+    written = {"detections.parquet", "submission.json", "metrics.json", "breakdown.parquet"}
+    assert set(result.artifact.manifest.files) == written
     submission = json.loads(result.artifact.file("submission.json").read_text())
     assert list(submission["results"]) == tokens
     assert submission["meta"]["use_radar"] is True
