@@ -105,6 +105,11 @@ class LidarBranchConfig(Section):
     max_points: PositiveInt = Field(10, description="points kept of a voxel, first come first served")
     max_voxels_train: PositiveInt = Field(120000, description="voxels kept of a sample while training")
     max_voxels_test: PositiveInt = Field(160000, description="voxels kept of a sample at test time")
+    feature_scales: tuple[float, float, float, float, float] = Field(
+        (1.0, 1.0, 1.0, 1.0, 1.0),
+        description="factors on a voxel's mean x, y, z (m), intensity (0 to 255) and age (s) before the encoder; ones as "
+        "published. Bringing them to one size lets short runs see the age, which is what shows motion",
+    )
     stem_channels: PositiveInt = Field(16, description="channels of the first sparse convolution")
     stage_channels: tuple[tuple[int, ...], ...] = Field(
         ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),

@@ -119,5 +119,7 @@ class LidarBranch(nn.Module):
     def forward(self, lidar: list[Float[Tensor, "_ features"]]) -> Float[Tensor, "b c x y"]:
         limit = self.config.max_voxels_train if self.training else self.config.max_voxels_test
         voxels = voxelize_batch(lidar, self.voxel_grid, limit)
-        sparse = SparseTensor.build(voxels.mean(), voxels.coordinates, self.encoder.spatial_shape, len(lidar))
+        mean = voxels.mean()
+        features = mean * mean.new_tensor(self.config.feature_scales)
+        sparse = SparseTensor.build(features, voxels.coordinates, self.encoder.spatial_shape, len(lidar))
         return self.encoder(sparse)

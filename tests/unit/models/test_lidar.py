@@ -35,3 +35,14 @@ def test_full_size_map_has_the_published_shape():
         branch = LidarBranch(LidarBranchConfig(), BEVGrid((-54.0, 54.0), (-54.0, 54.0), (-5.0, 3.0), 0.6))
     assert branch.encoder.spatial_shape == (1440, 1440, 41)
     assert branch.out_channels == 256
+
+
+def test_feature_scales_act_on_features_and_leave_voxels_where_they_are():
+    torch.manual_seed(0)
+    branch = LidarBranch(TINY, GRID).eval()
+    points = torch.rand(200, 5) * 4 - 2
+    older = points * torch.tensor([1.0, 1.0, 1.0, 1.0, 4.0])
+    expected = branch([older])
+    branch.config = TINY.model_copy(update={"feature_scales": (1.0, 1.0, 1.0, 1.0, 4.0)})
+    torch.testing.assert_close(branch([points]), expected)
+    assert not torch.allclose(branch([older]), expected)
