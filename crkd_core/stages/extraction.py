@@ -22,7 +22,7 @@ from crkd_core.distillation.storage import encode_targets
 from crkd_core.distillation.targets import split_targets
 from crkd_core.errors import DamagedArtifactError
 from crkd_core.evaluation.decode import SampleDetections, decode_detections
-from crkd_core.evaluation.detections import TABLE_NAME, Detections
+from crkd_core.evaluation.detections import Detections
 from crkd_core.models.outputs import DetectorOutput
 from crkd_core.progress import Progress, Task
 from crkd_core.training.steps import FrozenTeacher
@@ -32,6 +32,7 @@ Item = tuple[int, int]
 """Index of a sample, number of a view."""
 SCORED_VIEW = 0
 """The view in which the teacher's detections are scored."""
+DETECTIONS_NAME = "teacher_detections.parquet"
 _MEASURED_BATCHES = 4
 
 
@@ -200,9 +201,9 @@ def join_detections(folder: Path, plan: ItemPlan) -> tuple[pa.Table, list[str]]:
         if any(view == SCORED_VIEW for _, view in items)
     ]
     table = pa.concat_tables(pq.read_table(folder / part) for part in parts)
-    write_table(folder / TABLE_NAME, table)
+    write_table(folder / DETECTIONS_NAME, table)
     return table, parts
 
 
 def _detections_name(shard: int) -> str:
-    return f"detections-{shard:05d}.parquet"
+    return f"teacher_detections-{shard:05d}.parquet"

@@ -48,7 +48,7 @@ def test_a_damaged_file(refused, evaluated, tmp_path, artifact, file, how):
     ("artifact", "file", "words"),
     [
         ("prepare/v1.0-sim-mini", "samples.parquet", "it cannot be read as Parquet"),
-        ("train-teacher/teacher", "model.safetensors", "it cannot be read as safetensors"),
+        ("train-teacher/teacher", "model.safetensors", "its checksum differs from the manifest"),
         ("extract-teacher/targets", "shard-00000.safetensors", "it cannot be read as safetensors"),
     ],
 )

@@ -11,19 +11,20 @@ import torch
 
 from crkd_core.artifacts.manifest import read_manifest, record_file
 from crkd_core.artifacts.shards import TensorShards, read_shard, shard_name, write_index, write_shard
+from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.errors import ConfigError, DamagedArtifactError, StaleArtifactError, WriteError
 from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import read_detections
+from crkd_core.evaluation.detections import Detections
 from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.metrics import Metrics
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.extraction import Extraction
+from crkd_core.stages.extraction import DETECTIONS_NAME, Extraction
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.teacher_input import TeacherInput
 from crkd_core.stages.train import TrainTeacherRequest, train_teacher
@@ -184,14 +185,15 @@ def test_a_teacher_of_numbers_that_are_none_is_refused(chain, tmp_path, monkeypa
 def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     """Also: a table of its own is all that is left of the shards' parts."""
     targets, prepared, config = targets_of(chain.workspace), prepared_of(chain), chain.config
-    assert not [name for name in targets.manifest.files if name.startswith("detections-")]
+    assert [name for name in targets.manifest.files if "detections" in name] == [DETECTIONS_NAME]
+    assert sorted(path.name for path in targets.path.glob("*detections*")) == [DETECTIONS_NAME]
     teacher = load_trained(chain.workspace.find("train-teacher", needed_for="test", make=""))
     tokens, view = prepared.tokens("train"), config.data.augment_student
     dataset = SampleDataset(prepared, tokens, config.data, ("camera", "lidar"), bev=view, seed=0)
     loader = load_batches(dataset, [[(0, 0), (1, 0)], [(2, 0), (3, 0)]], 0, torch.device("cpu"))
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
-    stored = read_detections(targets)
+    stored = Detections(read_table(targets, DETECTIONS_NAME))
     for token, found in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
         order = found.scores.argsort(descending=True, stable=True)
         sample = stored.sample(token)
