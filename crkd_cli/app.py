@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from crkd_cli.commands.ablate import ablate
+from crkd_cli.commands.compare import compare
 from crkd_cli.commands.demo import demo
 from crkd_cli.commands.distill import distill
 from crkd_cli.commands.evaluate import evaluate
@@ -51,6 +52,7 @@ _STAGES: dict[str, Callable[..., None]] = {
 }
 _OTHERS: dict[str, Callable[..., None]] = {
     "status": status,
+    "compare": compare,
     "ablate": ablate,
     "import-weights": import_weights,
     "demo": demo,

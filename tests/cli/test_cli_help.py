@@ -32,6 +32,9 @@ FLAGS = {
     | {"--json", "--force"},
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
+    "compare": _REPORTING
+    | {"--workspace", "--split", "--breakdown", "--bootstrap", "--score", "--nuscenes", "--batch-size", "--workers"}
+    | {"--device", "--json", "--force"},
     "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
     "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--force"},

@@ -1,0 +1,117 @@
+"""Comparisons of files and models on the small simulated world, and pictures of what is missed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from crkd_core.data.prepared import PreparedData
+from crkd_core.errors import MissingArtifactError, UsageError
+from crkd_core.evaluation.decode import SampleDetections
+from crkd_core.evaluation.detections import Detections, write_submission
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.progress import SilentProgress
+from crkd_core.stages.breakdown import breakdown_of
+from crkd_core.stages.compare import CompareRequest, compare
+from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
+from crkd_core.stages.score_curves import score_curves
+
+PROGRESS = SilentProgress()
+REQUEST = CompareRequest("sharp", "blind", split="train", resamples=20, device="cpu", workers=0)
+
+
+@pytest.fixture(scope="module")
+def workspace(chain, tmp_path_factory):
+    """Two result files of the training split: all objects, and only those of the first sample and cars."""
+    copy = chain.copy(tmp_path_factory.mktemp("compare"))
+    prepared = PreparedData(copy.workspace.artifacts("prepare")[-1])
+    tokens = prepared.tokens("train")
+    for name in ("sharp", "blind"):
+        samples = []
+        for place, token in enumerate(tokens):
+            truth = prepared.annotations(token)
+            kept = (truth.labels == 0) | (name == "sharp") | (place == 0)
+            boxes = Boxes3D(torch.nan_to_num(truth.boxes.tensor[kept]))
+            found = SampleDetections(boxes, torch.full((len(boxes),), 0.9), truth.labels[kept])
+            samples.append((token, found, prepared.global_from_lidar(token)))
+        path = tmp_path_factory.mktemp(name) / f"{name}.json"
+        write_submission(path, Detections.collect(samples), tokens, ("camera", "radar"))
+        evaluate_results(ResultsRequest(path, "train"), copy.workspace, PROGRESS)
+    return copy.workspace
+
+
+@pytest.fixture(scope="module")
+def compared(workspace):
+    return compare(REQUEST, workspace, PROGRESS)
+
+
+def test_what_only_the_first_finds(workspace, compared):
+    prepared = PreparedData(workspace.artifacts("prepare")[-1])
+    rows = compared.missed.to_pylist()
+    first = prepared.tokens("train")[0]
+    assert len(rows) > 5
+    assert all(row["class"] != "car" and row["sample_token"] != first for row in rows)
+    row = rows[0]
+    truth = prepared.annotations(row["sample_token"])
+    index = truth.tokens.index(row["annotation_token"])
+    assert row["instance_token"] == truth.instances[index]
+    assert (row["lidar_points"], row["radar_points"]) == (truth.lidar_points[index], truth.radar_points[index])
+    ego = prepared.ego_positions([row["sample_token"]])[0]
+    assert row["distance_m"] == pytest.approx(np.linalg.norm(truth.translation[index, :2] - ego[:2]))
+    assert compared.artifact.manifest.facts["missed"] == len(rows)
+
+
+def test_differences_by_slice_and_class(compared):
+    rows = {(row["kind"], row["slice"], row["class"]): row for row in compared.table.to_pylist()}
+    assert rows["all", "all", "car"]["ap_difference"] == 0.0
+    assert rows["all", "all", "all"]["ap_difference"] < -0.05
+    assert {kind for kind, _, _ in rows} >= {"range", "speed", "visibility", "radar-points", "condition"}
+    assert compared.artifact.label == "compare/sharp-blind-train"
+
+
+def test_an_equal_comparison_is_reused_and_options_change_it(workspace, compared):
+    again = compare(REQUEST, workspace, PROGRESS)
+    assert again.artifact.manifest.created == compared.artifact.manifest.created
+    assert compare(replace(REQUEST, score=0.95), workspace, PROGRESS).missed.num_rows == 0
+    compare(REQUEST, workspace, PROGRESS)
+
+
+def test_models_are_evaluated_where_they_were_not_yet(workspace):
+    request = replace(REQUEST, first="crkd", second="plain", split="val")
+    result = compare(request, workspace, PROGRESS)
+    assert result.names == ("crkd", "plain")
+    assert {"crkd-val", "plain-val"} <= {artifact.name for artifact in workspace.artifacts("evaluate")}
+    # Of one scene there is nothing to resample.
+    assert {row["ap_beyond_noise"] for row in result.table.to_pylist()} == {None}
+
+
+def test_what_cannot_be_compared(workspace, compared):
+    with pytest.raises(UsageError, match="with itself"):
+        compare(replace(REQUEST, second="sharp"), workspace, PROGRESS)
+    with pytest.raises(MissingArtifactError, match="sharp-train"):
+        compare(replace(REQUEST, second="evaluate/nothing"), workspace, PROGRESS)
+    with pytest.raises(MissingArtifactError, match="no trained model"):
+        compare(replace(REQUEST, second="nothing"), workspace, PROGRESS)
+    with pytest.raises(UsageError, match="score between 0 and 1"):
+        compare(replace(REQUEST, score=2.0), workspace, PROGRESS)
+    with pytest.raises(UsageError, match="only evaluations of the same samples"):
+        compare(replace(REQUEST, first="crkd-val", second="sharp-train"), workspace, PROGRESS)
+
+
+def test_other_resamples_are_computed_from_the_detections(workspace):
+    (evaluation,) = (artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "sharp-train")
+    stored = breakdown_of(evaluation, workspace, None, PROGRESS)
+    assert breakdown_of(evaluation, workspace, 200, PROGRESS).equals(stored)
+    fewer = breakdown_of(evaluation, workspace, 0, PROGRESS)
+    assert fewer["ap"].equals(stored["ap"])
+    assert fewer["ap_low"].null_count == len(fewer)
+    assert stored["ap_low"].null_count == 0
+
+
+def test_curves_are_drawn_once(workspace):
+    (evaluation,) = (artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "blind-train")
+    paths = score_curves(evaluation, workspace)
+    assert [path.name for path in paths] == ["precision-recall.png", "tp-errors.png"]
+    before = [path.stat().st_mtime_ns for path in paths]
+    assert [path.stat().st_mtime_ns for path in score_curves(evaluation, workspace)] == before
