@@ -27,6 +27,15 @@ def visualize(
             show_default=False,
         ),
     ] = None,
+    missed: Annotated[
+        str | None,
+        typer.Option(
+            "--missed",
+            metavar="COMPARISON",
+            help="Mark what only the first model of a crkd compare finds, in the samples that have most of it.",
+            show_default=False,
+        ),
+    ] = None,
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Hide detections below this score.")] = 0.3,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of samples.")] = 0,
     nuscenes: options.NuscenesOption = None,
@@ -47,6 +56,7 @@ def visualize(
         nuscenes=nuscenes,
         score=score,
         force=force,
+        missed=missed,
     )
     result = visualize(request, session.workspace(workspace), session.progress())
     console.print_lines(*(str(path) for path in (*result.paths, result.index)))

@@ -1,7 +1,7 @@
 """Stage ``visualize``: pictures of samples with what one or several models detected in them."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from crkd_core.stages.curves import read_curves
 from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
 from crkd_core.stages.inputs import check_dataroot
+from crkd_core.stages.missed import MissedObjects, find_missed
 from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
 from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report
@@ -43,6 +44,8 @@ class VisualizeRequest:
         models: evaluated models, one panel each, at most 4; () for all that are evaluated on the split.
         nuscenes: where the data set is now, if it moved since it was prepared.
         score: detections below it are not shown.
+        missed: a comparison: draw its models, on the samples of its split with the most objects that only its first
+            model finds, and mark these.
     """
 
     split: str = "val"
@@ -53,6 +56,7 @@ class VisualizeRequest:
     nuscenes: Path | None = None
     score: float = 0.3
     force: bool = False
+    missed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,15 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
         raise UsageError(
             f"at least 1 sample and a score between 0 and 1 are expected, found {request.samples} and {request.score}."
         )
+    missed = find_missed(workspace, request.missed, f"crkd {STAGE} --missed") if request.missed else None
+    if missed is not None:
+        request = replace(request, split=missed.split, models=request.models or missed.models)
     evaluations = _choose_evaluations(request, workspace, progress)
     prepared = _open_prepared(request, evaluations, workspace)
-    tokens = _choose_tokens(request, prepared)
+    tokens = _choose_tokens(request, prepared, missed)
     inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
+    if missed is not None:
+        inputs["comparison"] = missed.comparison.reference()
     how: dict[str, Any] = {
         "command": _command(request),
         "settings": {"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
@@ -109,7 +118,7 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
     with workspace.write(STAGE, request.split, **how) as writer:
         if writer.finished is None:
             models = [_Shown(artifact, read_detections(artifact)) for artifact in evaluations]
-            _draw(writer.path, tokens, models, prepared, request.score, progress)
+            _draw(writer.path, tokens, models, prepared, request.score, missed, progress)
             curves = _draw_curves(writer.path, evaluations, workspace)
             _write_index(writer.path, request.split, tokens, models, prepared, curves)
         artifact = writer.finished or writer.finish({"samples": len(tokens), "models": [m.name for m in models]})
@@ -181,7 +190,7 @@ def _open_prepared(request: VisualizeRequest, evaluations: list[Artifact], works
     return prepared
 
 
-def _choose_tokens(request: VisualizeRequest, prepared: PreparedData) -> list[str]:
+def _choose_tokens(request: VisualizeRequest, prepared: PreparedData, missed: MissedObjects | None) -> list[str]:
     tokens = prepared.tokens(request.split)
     if request.tokens:
         strangers = sorted(set(request.tokens) - set(tokens))
@@ -189,6 +198,8 @@ def _choose_tokens(request: VisualizeRequest, prepared: PreparedData) -> list[st
             split = resolve_split(request.split, prepared.version)
             raise UsageError(f"{strangers[0]!r} is no sample of {split} in {prepared.artifact.label}; check --token.")
         return list(dict.fromkeys(request.tokens))
+    if missed is not None:
+        return list(missed.annotations)[: request.samples]
     count = min(request.samples, len(tokens))
     chosen = np.random.default_rng(request.seed).choice(len(tokens), size=count, replace=False)
     return [tokens[index] for index in sorted(chosen.tolist())]
@@ -200,6 +211,7 @@ def _draw(
     models: list[_Shown],
     prepared: PreparedData,
     score: float,
+    missed: MissedObjects | None,
     progress: Progress,
 ) -> None:
     names = [_file_name(index, token) for index, token in enumerate(tokens)]
@@ -207,7 +219,10 @@ def _draw(
     with progress.task(STAGE, total=len(tokens), unit="pictures", done=sum(done)) as task:
         for token, name, is_done in zip(tokens, names, done, strict=True):
             if not is_done:
-                write_picture(folder / name, load_scene(token, models, prepared, score))
+                scene = load_scene(token, models, prepared, score)
+                if missed is not None:
+                    scene = replace(scene, marked=missed.places(token, prepared), marked_title=missed.title)
+                write_picture(folder / name, scene)
                 task.advance()
 
 
@@ -298,7 +313,9 @@ def _file_name(index: int, token: str) -> str:
 
 
 def _command(request: VisualizeRequest) -> str:
-    if request.tokens:
+    if request.missed:
+        chosen = [f"--missed {shlex.quote(request.missed)} --samples {request.samples}"]
+    elif request.tokens:
         chosen = [f"--token {shlex.quote(token)}" for token in request.tokens]
     else:
         chosen = [f"--samples {request.samples} --seed {request.seed}"]

@@ -18,6 +18,7 @@ from crkd_core.visualization.palette import (
     FALSE_ALARM,
     FOUND,
     GROUND_TRUTH,
+    MARK,
     MISSED,
     PANEL,
     RADAR,
@@ -44,6 +45,7 @@ def draw_truth_panel(axes: Axes, scene: SceneView) -> None:
     _draw_lidar(axes, scene.lidar, strength=1.0)
     _draw_radar(axes, scene.radar)
     _draw_boxes(axes, scene.truth, FOUND)
+    _draw_marks(axes, scene.marked)
     _draw_title(axes, "ground truth", f"{len(scene.truth)} objects")
 
 
@@ -62,6 +64,7 @@ def draw_model_panel(axes: Axes, scene: SceneView, model: ModelView) -> None:
     _draw_outlines(axes, scene.truth.select(matches.missed), MISSED, GROUND_TRUTH)
     _draw_boxes(axes, model.detections.select(~matches.found), FALSE_ALARM)
     _draw_boxes(axes, model.detections.select(matches.found), FOUND)
+    _draw_marks(axes, scene.marked)
     found, missed, wrong = int(matches.found.sum()), int(matches.missed.sum()), int((~matches.found).sum())
     counts = f"{found} of {found + missed} found   {wrong} false"
     sensors = " + ".join(_SENSOR_NAMES.get(name, name) for name in model.modalities)
@@ -140,6 +143,11 @@ def _draw_boxes(axes: Axes, shown: LabelledBoxes, style: LineStyle) -> None:
     marks = LineCollection(_heading_marks(shown.boxes), colors=colours, linewidths=style.width, zorder=5)
     axes.add_collection(marks, autolim=False)
     _draw_velocities(axes, shown, colours)
+
+
+def _draw_marks(axes: Axes, places: NDArray[np.float32]) -> None:
+    """Rings of one size on the screen, whatever the extent."""
+    axes.scatter(places[:, 0], places[:, 1], s=260, facecolors="none", edgecolors=MARK, linewidths=1.8, zorder=7)
 
 
 def _draw_outlines(axes: Axes, shown: LabelledBoxes, style: LineStyle, colour: str) -> None:

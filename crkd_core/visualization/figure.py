@@ -18,6 +18,7 @@ from crkd_core.visualization.palette import (
     FALSE_ALARM,
     FOUND,
     GROUND_TRUTH,
+    MARK,
     MISSED,
     RADAR,
     TEXT,
@@ -71,7 +72,7 @@ def render_scene(scene: SceneView) -> Figure:
     for index, model in enumerate(scene.models, start=1):
         place = left + index * (panel_px + panel_gap)
         draw_model_panel(_axes(figure, place, top, panel_px, panel_px, height_px), scene, model)
-    _draw_legend(figure, bool(scene.models), height_px)
+    _draw_legend(figure, bool(scene.models), scene.marked_title, height_px)
     return figure
 
 
@@ -107,7 +108,7 @@ def _draw_header(figure: Figure, scene: SceneView, height_px: int) -> None:
         figure.text(right, 1 - 74 / height_px, shown, color=FAINT_TEXT, fontsize=13, ha="right")
 
 
-def _draw_legend(figure: Figure, with_models: bool, height_px: int) -> None:
+def _draw_legend(figure: Figure, with_models: bool, marked_title: str, height_px: int) -> None:
     classes = [
         Patch(facecolor=colour, edgecolor="none", label=name.replace("_", " "))
         for name, colour in CLASS_COLOURS.items()
@@ -134,6 +135,10 @@ def _draw_legend(figure: Figure, with_models: bool, height_px: int) -> None:
             label=f"motion in {ARROW_SECONDS:g} s",
         ),
     ]
+    if marked_title:
+        ring = Line2D([], [], color=MARK, marker="o", markersize=12, markerfacecolor="none", linewidth=0)
+        ring.set_label(marked_title)
+        styles.append(ring)
     for handles, bottom_px in ((classes, 50), (styles, 16)):
         legend = figure.legend(
             handles=handles,

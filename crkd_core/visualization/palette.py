@@ -13,6 +13,7 @@ FAINT_TEXT = "#8b98a9"
 GROUND_TRUTH = "#ffffff"
 RADAR = "#00e0b0"
 EGO = "#e6edf3"
+MARK = "#ff2e63"
 
 CLASS_COLOURS: dict[str, str] = dict(
     zip(

@@ -74,6 +74,7 @@ class SceneView:
         radar: (R, 4) x, y (m) and ego-motion compensated vx, vy (m/s); may be empty.
         truth: annotated objects.
         models: detections to compare, one panel each.
+        marked: (M, 2) x, y of objects to draw a ring around, and what that means.
     """
 
     token: str
@@ -85,3 +86,5 @@ class SceneView:
     lidar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
     radar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
     models: tuple[ModelView, ...] = ()
+    marked: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.float32))
+    marked_title: str = ""

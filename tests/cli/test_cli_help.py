@@ -31,7 +31,8 @@ FLAGS = {
     | {"--device", "--official", "--results", "--breakdown", "--bootstrap", "--curves"}
     | {"--json", "--force"},
     "visualize": _REPORTING
-    | {"--workspace", "--split", "--samples", "--token", "--model", "--score", "--seed", "--nuscenes", "--force"},
+    | {"--workspace", "--split", "--samples", "--token", "--model", "--missed", "--score", "--seed"}
+    | {"--nuscenes", "--force"},
     "compare": _REPORTING
     | {"--workspace", "--split", "--breakdown", "--bootstrap", "--score", "--nuscenes", "--batch-size", "--workers"}
     | {"--device", "--json", "--force"},

@@ -16,7 +16,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.visualization.bev import draw_model_panel, draw_truth_panel
 from crkd_core.visualization.figure import WIDTH_PX, render_scene, write_picture
-from crkd_core.visualization.palette import RADAR, class_colour
+from crkd_core.visualization.palette import MARK, RADAR, class_colour
 from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
 
 FORWARD = rigid_transform(rotation=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]))
@@ -34,6 +34,9 @@ CAR = [10.0, 20.0, 0.0, 6.0, 6.0, 2.0, 0.0, 0.0, 0.0]
 MOVING_BUS = [-20.0, -20.0, 0.0, 3.0, 11.0, 3.0, 1.0, 12.0, 12.0]
 UNKNOWN_SPEED = [-10.0, 20.0, 0.0, 2.0, 4.0, 2.0, 0.5, np.nan, np.nan]
 TRUTH = boxes([CAR, MOVING_BUS, UNKNOWN_SPEED], [0, 3, 1])
+
+
+EMPTY = ModelView("m", LabelledBoxes.empty())
 
 
 def scene(**changes):
@@ -105,6 +108,14 @@ def test_a_panel_shows_the_sensors_of_its_model(modalities, expected):
     pixels, bare = panel(draw_model_panel, shown, empty), panel(draw_model_panel, scene(), empty)
     assert near(window(pixels, 30, -26, 4), RADAR, 90).any() == expected
     assert (window(pixels, -25, 30, 4) != window(bare, -25, 30, 4)).any() == (not expected)
+
+
+@pytest.mark.parametrize("draw", [draw_truth_panel, lambda axes, shown: draw_model_panel(axes, shown, EMPTY)])
+def test_marked_places_have_a_ring(draw):
+    pixels = panel(draw, scene(marked=np.array([[30.0, -30.0]], dtype=np.float32), marked_title="missed"))
+    assert near(window(pixels, 30, -30, 4), MARK).sum() > 20
+    assert not near(window(pixels, 30, -30, 0.8), MARK).any()
+    assert not near(window(panel(draw, scene()), 30, -30, 4), MARK).any()
 
 
 def test_picture_with_everything(tmp_path):
