@@ -12,7 +12,8 @@ from crkd_cli.session import session_of
 if TYPE_CHECKING:
     from crkd_core.stages.compare import CompareResult
 
-_MOST_CLASSES = 10
+_MOST_CLASSES = 4
+_COLUMNS = ("A", "B", "B - A", "95%", "beyond\nnoise")
 
 
 def compare(
@@ -81,43 +82,46 @@ def compare(
 def _print(result: "CompareResult", kinds: list[str], score: float) -> None:
     rows = result.table.to_pylist()
     whole = [row for row in rows if row["kind"] == "all"]
-    lines = [("mAP", whole[0], "ap"), ("NDS", whole[0], "nds")]
-    lines += [(row["class"], row, "ap") for row in whole[1:]]
     console.print_lines(f"A is {result.names[0]}, B is {result.names[1]}; differences are B - A.")
-    _print_table("", lines)
+    table = console.make_table(["", "objects", *_COLUMNS], numbers_from=1)
+    for name, row, score_name in [("NDS", whole[0], "nds"), *((row["class"], row, "ap") for row in whole)]:
+        table.add_row("mAP" if name == "all" else name, str(row["objects"]), *_cells(row, score_name))
+    console.print_table(table)
     for kind in kinds:
-        own = [row for row in rows if row["kind"] == kind]
-        names = [f"{row['slice']} {'mAP' if row['class'] == 'all' else row['class']}" for row in own]
-        _print_table(kind, [(name, row, "ap") for name, row in zip(names, own)])
+        table = console.make_table([kind, "AP of", *_COLUMNS], numbers_from=2)
+        for row in rows:
+            if row["kind"] == kind:
+                table.add_row(row["slice"], "mean" if row["class"] == "all" else row["class"], *_cells(row, "ap"))
+        console.print_table(table)
     _print_missed(result, score)
     console.print_facts([("comparison", result.artifact.path)])
 
 
-def _print_table(title: str, lines: list[tuple[str, dict[str, Any], str]]) -> None:
-    table = console.make_table([title, "objects", "A", "B", "B - A", "95%", "beyond noise"], numbers_from=1)
-    for name, row, score in lines:
-        low, high, judged = (row[f"{score}_{column}"] for column in ("low", "high", "beyond_noise"))
-        interval = "-" if low is None else f"{low:+.3f} to {high:+.3f}"
-        difference = row[f"{score}_difference"]
-        table.add_row(
-            name,
-            str(row["objects"]),
-            number(row[f"{score}_first"]),
-            number(row[f"{score}_second"]),
-            "-" if difference is None else f"{difference:+.3f}",
-            interval,
-            "-" if judged is None else "yes" if judged else "no",
-        )
-    console.print_table(table)
+def _cells(row: dict[str, Any], score: str) -> list[str]:
+    """Beyond noise: yes, no, or a dash where too few scenes have such objects."""
+    low, high, judged = (row[f"{score}_{column}"] for column in ("low", "high", "beyond_noise"))
+    return [
+        number(row[f"{score}_first"]),
+        number(row[f"{score}_second"]),
+        _signed(row[f"{score}_difference"]),
+        "-" if low is None else f"{_signed(low)} {_signed(high)}",
+        "-" if judged is None else "yes" if judged else "no",
+    ]
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
 
 
 def _print_missed(result: "CompareResult", score: float) -> None:
     counts = sorted(_missed_by_class(result).items(), key=lambda item: -item[1])
-    by_class = ", ".join(f"{name} {count}" for name, count in counts[:_MOST_CLASSES])
     found = f"A finds {result.missed.num_rows} objects that B misses (from score {score:g} on)"
-    console.print_lines(f"{found}: {by_class}." if counts else f"{found}.")
-    if counts:
-        console.print_lines(f"They are shown by: crkd visualize --missed {result.artifact.name}")
+    if not counts:
+        console.print_lines(f"{found}.")
+        return
+    by_class = ", ".join(f"{name} {count}" for name, count in counts[:_MOST_CLASSES])
+    console.print_lines(f"{found}:", f"{by_class}{', ...' if len(counts) > _MOST_CLASSES else ''}.")
+    console.print_lines(f"They are shown by: crkd visualize --missed {result.artifact.name}")
 
 
 def _missed_by_class(result: "CompareResult") -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
@@ -22,6 +22,8 @@ from crkd_core.evaluation.weighted import Ranked, score_ranking, sum_up
 DEFAULT_RESAMPLES = 200
 CONFIDENCE = 0.95
 """Share of the resamples that an interval covers."""
+FEWEST_SCENES = 5
+"""With objects; of fewer, resamples tell nothing (a class of one scene would never vary)."""
 _SEED = 0
 _STEPS = 200
 """At which a ranking is summed up for resampling."""
@@ -39,6 +41,7 @@ class ResampledScores:
         errors: in the order of ``TPErrors``; NaN where there is no object or no such error.
         recall: the highest, at 2 m.
         objects: in the split itself.
+        scenes: of the split that have such objects; of any class first.
     """
 
     slices: tuple[Slice, ...]
@@ -46,6 +49,12 @@ class ResampledScores:
     errors: Float64[np.ndarray, "r k 10 5"]
     recall: Float64[np.ndarray, "r k 10"]
     objects: Int64[np.ndarray, "k 10"]
+    scenes: Int64[np.ndarray, "k 11"]
+
+    @property
+    def is_resampled(self) -> Bool[np.ndarray, "k 11"]:
+        """Whether there are scenes enough to tell how far a score depends on them; all classes first."""
+        return (self.scenes >= FEWEST_SCENES) & (len(self.ap) > 1)
 
     @property
     def mean_ap(self) -> Float64[np.ndarray, "r k"]:
@@ -103,7 +112,7 @@ def score_slices(
             absent = objects[place] == 0
             ap[:, place, absent] = 0.0
             errors[:, place, absent] = np.where(_UNDEFINED[absent], np.nan, 1.0)
-    return ResampledScores(tuple(slices), ap, errors, recall, objects)
+    return ResampledScores(tuple(slices), ap, errors, recall, objects, _scenes_with_objects(scoring, slices, scenes))
 
 
 def interval(values: NDArray[np.float64], axis: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -173,6 +182,14 @@ class _ClassScores:
 
     def _choose(self, place: NDArray[np.int64], scene: NDArray[np.int64]) -> Ranked:
         return Ranked(place, scene[place], self.score[place])
+
+
+def _scenes_with_objects(scoring: Scoring, slices: Sequence[Slice], scenes: SplitScenes) -> Int64[np.ndarray, "k 11"]:
+    truths, classes = scoring.truths, len(DETECTION_CLASSES)
+    place = scenes.of_sample[truths.sample].astype(np.int64) * classes + truths.label
+    counts = [np.bincount(place[part.truths], minlength=len(scenes) * classes) for part in slices]
+    there = np.stack(counts).reshape(len(slices), len(scenes), classes) > 0
+    return np.concatenate([there.any(axis=2, keepdims=True), there], axis=2).sum(axis=1)
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

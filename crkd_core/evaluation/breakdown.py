@@ -21,7 +21,7 @@ def breakdown_table(scores: ResampledScores) -> pa.Table:
 
     Columns: ``kind``, ``slice``, ``class``, ``objects``, ``ap`` (mAP for the class ``all``) with ``ap_low`` and
     ``ap_high``, ``nds`` likewise (of ``all`` only), ``recall`` (the highest, at 2 m), and the five errors. Missing
-    where undefined.
+    where undefined, intervals also where too few scenes have such objects.
     """
     ap = np.concatenate([scores.mean_ap[:, :, None], scores.ap], axis=2)
     nds = np.full_like(ap, np.nan)
@@ -30,16 +30,23 @@ def breakdown_table(scores: ResampledScores) -> pa.Table:
     found = np.nansum(scores.recall[0] * scores.objects, axis=1)
     all_recall = np.divide(found, objects[:, 0], out=np.full(len(found), np.nan), where=objects[:, 0] > 0)
     errors = np.concatenate([scores.mean_errors[0][:, None], scores.errors[0]], axis=1)
+    known = scores.is_resampled
     values = {
         "ap": ap[0],
-        **dict(zip(("ap_low", "ap_high"), interval(ap))),
+        **dict(zip(("ap_low", "ap_high"), intervals(ap, known))),
         "nds": nds[0],
-        **dict(zip(("nds_low", "nds_high"), interval(nds))),
+        **dict(zip(("nds_low", "nds_high"), intervals(nds, known))),
         "recall": np.concatenate([all_recall[:, None], scores.recall[0]], axis=1),
         **{name: errors[:, :, column] for column, name in enumerate(DEVKIT_ERRORS)},
     }
     kept = objects > 0
     return pa.table(label_columns(scores.slices, kept) | {"objects": objects[kept]} | numbers(values, kept))
+
+
+def intervals(values: NDArray[np.float64], known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper end (K, 11) of resampled values (R, K, 11); NaN where they are not `known`."""
+    low, high = interval(values)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
 def label_columns(slices: Sequence[Slice], kept: NDArray[np.bool_]) -> dict[str, pa.Array]:

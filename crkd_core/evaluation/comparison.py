@@ -6,8 +6,8 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.bootstrap import ResampledScores, interval, is_beyond_noise
-from crkd_core.evaluation.breakdown import label_columns, numbers
+from crkd_core.evaluation.bootstrap import ResampledScores, is_beyond_noise
+from crkd_core.evaluation.breakdown import intervals, label_columns, numbers
 from crkd_core.evaluation.scoring import Scoring
 from crkd_core.evaluation.slices import ObjectFacts, SplitScenes
 
@@ -22,7 +22,8 @@ def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Tabl
 
     Columns: ``kind``, ``slice``, ``class`` (``all``: the mean), ``objects``; for ``ap`` (mAP for ``all``), and for
     ``nds`` of ``all``: ``_first``, ``_second``, ``_difference`` (second less first), ``_low``, ``_high`` and
-    ``_beyond_noise`` (the interval leaves out zero). Missing where undefined.
+    ``_beyond_noise`` (the interval leaves out zero). Missing where undefined; the last three also where too few scenes
+    have such objects.
     """
     objects = np.concatenate([first.objects.sum(axis=1, keepdims=True), first.objects], axis=1)
     kept = objects > 0
@@ -30,7 +31,7 @@ def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Tabl
     for name in ("ap", "nds"):
         ours, theirs = (_values(scores, name) for scores in (first, second))
         difference = theirs - ours
-        low, high = interval(difference)
+        low, high = intervals(difference, first.is_resampled)
         cells = {"first": ours[0], "second": theirs[0], "difference": difference[0], "low": low, "high": high}
         columns |= numbers({f"{name}_{column}": values for column, values in cells.items()}, kept)
         judged = is_beyond_noise(low, high)

@@ -47,7 +47,7 @@ def test_differences_are_shown_within_80_columns(crkd, asked):
     assert (judged["mAP"], judged["car"], judged["bus"]) == ("no", "no", "yes")
     assert sum(line.split()[0] == "night" for line in lines if line.endswith("yes")) == 11
     assert max(len(line) for line in lines if not line.startswith("comparison")) <= 80
-    assert "A finds 3 objects that B misses (from score 0.3 on): car 2, bus 1." in result.out
+    assert "A finds 3 objects that B misses (from score 0.3 on):\ncar 2, bus 1." in result.out
     assert "crkd visualize --missed teacher-crkd-val" in result.out
 
 

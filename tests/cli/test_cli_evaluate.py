@@ -31,8 +31,8 @@ def some_breakdown(resamples):
     shape = (1 + resamples, 4, 10)
     objects = np.full((4, 10), 123456)
     objects[1, DETECTION_CLASSES.index("bicycle")] = 0
-    return breakdown_table(
-        ResampledScores(slices, rng.random(shape), rng.random((*shape, 5)), rng.random(shape), objects)
+    ap, errors, recall = rng.random(shape), rng.random((*shape, 5)), rng.random(shape)
+    return breakdown_table(ResampledScores(slices, ap, errors, recall, objects, np.full((4, 11), 9)))
     )
 
 

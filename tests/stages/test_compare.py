@@ -1,5 +1,6 @@
 """Comparisons of files and models on the small simulated world, and pictures of what is missed."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +9,17 @@ import torch
 
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import MissingArtifactError, UsageError
+from crkd_core.evaluation import bootstrap
 from crkd_core.evaluation.decode import SampleDetections
 from crkd_core.evaluation.detections import Detections, write_submission
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.progress import SilentProgress
+from crkd_core.stages import visualize as visualize_stage
 from crkd_core.stages.breakdown import breakdown_of
 from crkd_core.stages.compare import CompareRequest, compare
 from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
 from crkd_core.stages.score_curves import score_curves
+from crkd_core.stages.visualize import VisualizeRequest, visualize
 
 PROGRESS = SilentProgress()
 REQUEST = CompareRequest("sharp", "blind", split="train", resamples=20, device="cpu", workers=0)
@@ -99,14 +103,17 @@ def test_what_cannot_be_compared(workspace, compared):
         compare(replace(REQUEST, first="crkd-val", second="sharp-train"), workspace, PROGRESS)
 
 
-def test_other_resamples_are_computed_from_the_detections(workspace):
+def test_other_resamples_are_computed_from_the_detections(workspace, monkeypatch):
     (evaluation,) = (artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "sharp-train")
+    monkeypatch.setattr(bootstrap, "FEWEST_SCENES", 1)
     stored = breakdown_of(evaluation, workspace, None, PROGRESS)
     assert breakdown_of(evaluation, workspace, 200, PROGRESS).equals(stored)
     fewer = breakdown_of(evaluation, workspace, 0, PROGRESS)
     assert fewer["ap"].equals(stored["ap"])
     assert fewer["ap_low"].null_count == len(fewer)
-    assert stored["ap_low"].null_count == 0
+    # Of two scenes, the evaluation itself gives no intervals.
+    assert stored["ap_low"].null_count == len(stored)
+    assert breakdown_of(evaluation, workspace, 20, PROGRESS)["ap_low"].null_count == 0
 
 
 def test_curves_are_drawn_once(workspace):
@@ -115,3 +122,29 @@ def test_curves_are_drawn_once(workspace):
     assert [path.name for path in paths] == ["precision-recall.png", "tp-errors.png"]
     before = [path.stat().st_mtime_ns for path in paths]
     assert [path.stat().st_mtime_ns for path in score_curves(evaluation, workspace)] == before
+
+
+def test_missed_objects_are_marked_in_pictures(workspace, compared, monkeypatch):
+    drawn = []
+
+    def write_picture(path, scene):
+        drawn.append(scene)
+        path.write_bytes(b"picture")
+
+    monkeypatch.setattr(visualize_stage, "write_picture", write_picture)
+    result = visualize(VisualizeRequest(samples=2, missed="sharp-blind-train"), workspace, PROGRESS)
+    counts = Counter(compared.missed["sample_token"].to_pylist())
+    assert [counts[token] for token in result.tokens] == sorted(counts.values(), reverse=True)[:2]
+    assert [model.name for model in drawn[0].models] == ["sharp", "blind"]
+    assert drawn[0].marked_title == "found by sharp, missed by blind"
+    scene = drawn[0]
+    assert len(scene.marked) == counts[scene.token]
+    centres = scene.truth.boxes.centre[:, :2].numpy()
+    nearest = np.linalg.norm(scene.marked[:, None] - centres, axis=-1)
+    assert (nearest.min(axis=1) < 1e-5).all()
+    assert (scene.truth.labels[nearest.argmin(axis=1)] != 0).all()
+    with pytest.raises(MissingArtifactError, match="crkd compare"):
+        visualize(VisualizeRequest(missed="nothing"), workspace, PROGRESS)
+    compare(replace(REQUEST, first="blind", second="sharp"), workspace, PROGRESS)
+    with pytest.raises(UsageError, match="nothing that blind finds and sharp misses"):
+        visualize(VisualizeRequest(missed="compare/blind-sharp-train"), workspace, PROGRESS)

@@ -153,10 +153,12 @@ def test_an_interval_covers_the_middle_of_the_resamples():
     ]
 
 
-def test_the_table_has_the_mean_first_and_no_empty_rows():
+def test_the_table_has_the_mean_first_and_no_empty_rows(monkeypatch):
     scoring = some_scoring(2)
     none = Slice("range", "nowhere", np.zeros(len(scoring.truths), dtype=bool), everything(scoring).alarms)
     scores = score_slices(scoring, [everything(scoring), none], scenes_of(scoring), draw_scenes(SCENES, 40))
+    assert breakdown_table(scores)["ap_low"].null_count == 1 + len(LABELS)
+    monkeypatch.setattr(bootstrap, "FEWEST_SCENES", SCENES)
     rows = breakdown_table(scores).to_pylist()
     assert [row["class"] for row in rows] == ["all", *(DETECTION_CLASSES[label] for label in LABELS)]
     assert rows[0]["ap"] == pytest.approx(scoring.metrics.mean_ap)
