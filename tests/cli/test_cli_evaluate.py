@@ -33,7 +33,6 @@ def some_breakdown(resamples):
     objects[1, DETECTION_CLASSES.index("bicycle")] = 0
     ap, errors, recall = rng.random(shape), rng.random((*shape, 5)), rng.random(shape)
     return breakdown_table(ResampledScores(slices, ap, errors, recall, objects, np.full((4, 11), 9)))
-    )
 
 
 @pytest.fixture
