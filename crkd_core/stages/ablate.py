@@ -190,7 +190,15 @@ class _Ablation:
         if all(common[key] == value for key, value in own.items() if key != "losses"):
             config, name = of_all_losses, f"{STAGE}-targets"
         extraction = ExtractRequest(
-            config, teacher.name, name, request.prepared, request.nuscenes, request.device, resume=request.resume
+            config,
+            teacher.name,
+            name,
+            request.prepared,
+            request.nuscenes,
+            request.device,
+            # What bears the name by now was found not to fit: an ablation's own targets of an earlier teacher.
+            force=any(artifact.name == name for artifact in self._workspace.artifacts(EXTRACT_STAGE)),
+            resume=request.resume,
         )
         processes.barrier()
         extract_teacher(extraction, self._workspace, progress)

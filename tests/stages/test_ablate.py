@@ -106,6 +106,12 @@ def test_rows_with_other_targets_have_them_extracted(chain, tmp_path, monkeypatc
     ablate(AblateRequest(changed, ("affinity",), seeds=(3,)), copy.workspace, SILENT)
     assert {run.name for run in stages.extractions} == {"ablate-targets"}
     assert {run.config.distill.losses for run in stages.extractions} == {LOSS_NAMES}
+    assert not any(run.force for run in stages.extractions)
+    with copy.workspace.write("extract-teacher", "ablate-targets", command="", settings={}, inputs={}) as writer:
+        writer.finish()
+    stages = Stages(monkeypatch)
+    ablate(AblateRequest(changed, ("affinity",), seeds=(4,)), copy.workspace, SILENT)
+    assert all(run.force for run in stages.extractions), "targets of another teacher are made anew under their name"
 
 
 def test_the_control_is_the_distilled_student_without_losses(chain):
