@@ -93,6 +93,8 @@ def _print(result: "CompareResult", kinds: list[str], score: float) -> None:
             if row["kind"] == kind:
                 table.add_row(row["slice"], "mean" if row["class"] == "all" else row["class"], *_cells(row, "ap"))
         console.print_table(table)
+    if whole[0]["ap_low"] is None:
+        console.print_lines("A dash: too few scenes have such objects to tell (5 are needed, and resamples).", "")
     _print_missed(result, score)
     console.print_facts([("comparison", result.artifact.path)])
 

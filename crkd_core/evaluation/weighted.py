@@ -189,7 +189,10 @@ def _precision(crossing: _Crossing) -> NDArray[np.float64]:
 
 
 def _mean_errors(ranking: Ranking, draws: NDArray[np.float64], crossing: _Crossing) -> Float64[np.ndarray, "r e"]:
-    """The benchmark looks the mean error of the hits so far up by score: linear in it between two steps."""
+    """The benchmark looks the mean error of the hits so far up by score: linear in it between two steps.
+
+    At a score that several hits have, it takes the first of them.
+    """
     left, right = np.maximum(crossing.left, 0), crossing.right
     has_left = crossing.found_left > 0
     score_left, score_right = ranking.score[left], ranking.score[right]
@@ -199,6 +202,9 @@ def _mean_errors(ranking: Ranking, draws: NDArray[np.float64], crossing: _Crossi
     step = score_left - score_right
     share = np.divide(confidence - score_right, step, out=np.ones(step.shape), where=step > 0)
     share = np.where(crossing.at_end, 1.0, np.where(has_left, np.clip(share, 0.0, 1.0), 0.0))
+    first_of_equal = np.searchsorted(-ranking.score, -ranking.score, side="left")
+    left = np.where(has_left & (confidence >= score_left), first_of_equal[left], left)
+    right = first_of_equal[right]
     counts = crossing.reached & (confidence > 0)
     number = counts.sum(axis=1)
     errors = np.ones((len(draws), len(ranking.error_sum)))

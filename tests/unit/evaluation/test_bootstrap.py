@@ -40,8 +40,8 @@ def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
     return Scoring(split, detections, truths, matching, accumulate(detections, truths, matching))
 
 
-def some_scoring(seed: int, detections: int = 300) -> Scoring:
-    case = Case(seed, samples=2 * SCENES, truths=120, detections=detections, labels=LABELS, spread_m=25)
+def some_scoring(seed: int, detections: int = 300, score_step: float = 0.0) -> Scoring:
+    case = Case(seed, 2 * SCENES, 120, detections, LABELS, spread_m=25, score_step=score_step)
     return scoring_of(*case.build())
 
 
@@ -55,9 +55,10 @@ def everything(scoring: Scoring) -> Slice:
     return Slice(ALL, ALL, np.ones(len(scoring.truths), dtype=bool), np.ones(len(scoring.detections), dtype=bool))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_the_split_itself_scores_as_the_benchmark_says(seed):
-    scoring = some_scoring(seed)
+@pytest.mark.parametrize("score_step", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_split_itself_scores_as_the_benchmark_says(seed, score_step):
+    scoring = some_scoring(seed, score_step=score_step)
     scores = score_slices(scoring, [everything(scoring)], scenes_of(scoring), draw_scenes(SCENES, 0))
     assert scores.mean_ap[0, 0] == pytest.approx(scoring.metrics.mean_ap, abs=1e-12)
     assert scores.nds[0, 0] == pytest.approx(scoring.metrics.nds, abs=1e-12)
