@@ -46,8 +46,8 @@ def gaussian_focal_loss(logits: Float[Tensor, "b k x y"], target: Float[Tensor, 
 def box_loss(regression: Float[Tensor, "b c x y"], target: TaskTargets, config: HeadConfig) -> Float[Tensor, ""]:
     """Weighted L1 at the objects' cells, summed and divided by the number of objects.
 
-    Yaw and velocity can have a quadratic part around zero (`yaw_beta`, `velocity_beta_mps`). Targets that are not finite
-    (unknown velocities, the logarithm of a zero height) are left out.
+    Yaw and velocity can have a quadratic part around zero (`yaw_beta`, `velocity_beta_mps`). Targets that are not
+    finite (unknown velocities, the logarithm of a zero height) are left out.
     """
     rows = target.cells[:, None].expand(-1, regression.shape[1], -1)
     predicted = regression.float().flatten(2).gather(2, rows).transpose(1, 2)
