@@ -107,8 +107,8 @@ class LidarBranchConfig(Section):
     max_voxels_test: PositiveInt = Field(160000, description="voxels kept of a sample at test time")
     feature_scales: tuple[float, float, float, float, float] = Field(
         (1.0, 1.0, 1.0, 1.0, 1.0),
-        description="factors on a voxel's mean x, y, z (m), intensity (0 to 255) and age (s) before the encoder; ones as "
-        "published. Bringing them to one size lets short runs see the age, which is what shows motion",
+        description="factors on a voxel's mean x, y, z (m), intensity (0 to 255) and age (s) before the encoder; ones "
+        "as published. Bringing them to one size lets short runs see the age, which is what shows motion",
     )
     stem_channels: PositiveInt = Field(16, description="channels of the first sparse convolution")
     stage_channels: tuple[tuple[int, ...], ...] = Field(
@@ -147,10 +147,12 @@ class DecoderConfig(Section):
     """BEV decoder and its pyramid; the defaults are the residual one of the published models."""
 
     kind: Literal["residual", "second"] = Field(
-        "residual", description="residual stages of strides 2, 2, 1 (CRKD), or SECOND's plain ones of strides 1, 2"
+        "residual",
+        description="residual stages, the last merged with the first (CRKD), or SECOND's plain ones, all merged",
     )
-    channels: tuple[PositiveInt, ...] = Field(
-        (128, 256, 512), description="channels of the stages: three of a residual decoder, two of a second"
+    channels: tuple[PositiveInt, ...] = Field((128, 256, 512), description="channels of the stages")
+    strides: tuple[PositiveInt, ...] | None = Field(
+        None, description="stride of each stage; not given: 2, 2, 1 of a residual decoder and 1, 2 of a second"
     )
     blocks: PositiveInt | tuple[PositiveInt, ...] = Field(
         2,
@@ -164,16 +166,24 @@ class DecoderConfig(Section):
         """`blocks` of every stage."""
         return (self.blocks,) * len(self.channels) if isinstance(self.blocks, int) else self.blocks
 
+    @property
+    def strides_of_stages(self) -> tuple[int, ...]:
+        """`strides` of every stage."""
+        return self.strides or ((2, 2, 1) if self.kind == "residual" else (1, 2))
+
     @model_validator(mode="after")
     def _stages(self) -> "DecoderConfig":
-        stages = 3 if self.kind == "residual" else 2
+        stages = len(self.strides_of_stages)
         if not len(self.channels) == len(self.blocks_of_stages) == stages:
             raise ValueError(
-                f"a {self.kind} decoder has {stages} stages, found {len(self.channels)} channels and "
-                f"{len(self.blocks_of_stages)} numbers of blocks"
+                f"a {self.kind} decoder of {stages} strides has {stages} stages, found {len(self.channels)} channels "
+                f"and {len(self.blocks_of_stages)} numbers of blocks"
             )
-        if self.kind == "second" and self.out_channels % 2:
-            raise ValueError(f"out_channels of a second decoder, two stages, must be even, found {self.out_channels}")
+        if self.kind == "second" and self.out_channels % stages:
+            raise ValueError(
+                f"out_channels of a second decoder of {stages} stages must be a multiple of that, found "
+                f"{self.out_channels}"
+            )
         return self
 
 
@@ -182,6 +192,7 @@ class NMSConfig(Section):
 
     score_threshold: float = Field(0.1, ge=0, le=1, description="detections below this score are dropped")
     max_candidates: PositiveInt = Field(500, description="highest cells kept of a task before suppression")
+    max_rotated: PositiveInt = Field(1000, description="highest boxes of a task that rotated NMS looks at")
     max_detections: PositiveInt = Field(83, description="detections kept of a task")
     centre_limit_m: Positive = Field(61.2, description="centres beyond +- this in x or y are dropped (m)")
     height_limit_m: Positive = Field(10.0, description="centres beyond +- this in z are dropped (m)")
@@ -198,7 +209,10 @@ class NMSConfig(Section):
 class HeadConfig(Section):
     """CenterPoint head and its detection loss."""
 
-    shared_channels: PositiveInt = Field(64, description="channels of the shared and the per-map convolutions")
+    shared_channels: PositiveInt = Field(64, description="channels of the shared convolution")
+    map_channels: PositiveInt | None = Field(
+        None, description="channels of each map's own convolution; not given: as the shared one"
+    )
     heatmap_bias: float = Field(
         -2.19, description="initial bias of the heatmap logits (the released code never applies it)"
     )

@@ -147,6 +147,7 @@ def _suppress(peaks: Peaks, config: NMSConfig) -> Bool[Tensor, "b t n"]:
             found = circle_nms(boxes[..., :2], squared.expand(len(boxes), -1), valid)
         else:
             length_width = boxes[..., [4, 3]] * factors[peaks.labels[:, tasks, :length]][..., None]
+            valid = valid & (valid.cumsum(dim=-1) <= config.max_rotated)
             rectangles = torch.cat([boxes[..., :2], length_width, boxes[..., 6:7]], dim=-1)
             found = rotated_nms(rectangles, config.rotated_iou, valid)
         kept[:, tasks, :length] = found

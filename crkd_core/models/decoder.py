@@ -4,6 +4,9 @@ Source: the residual decoder with its LSS-style pyramid is BEVFusion's for camer
 own pyramid is the one of its LiDAR models.
 """
 
+from itertools import accumulate
+from operator import mul
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,28 +15,27 @@ from crkd_core.config.models import DecoderConfig
 from crkd_core.models.layers import POINT_NORM_EPS, POINT_NORM_MOMENTUM, conv_norm_relu, norm_relu, upsample_to
 from crkd_core.models.resnet import BasicBlock, residual_stage
 
-_STRIDES = (2, 2, 1)
-_SECOND_STRIDES = (1, 2)
-
 
 class Decoder(nn.Module):
-    """Residual stages at 1/2, 1/4 and 1/4, the last merged with the first.
+    """Residual stages (as published at 1/2, 1/4 and 1/4), the last merged with the first.
 
-    The result is on the grid of the fused map, whose sides must be even.
+    The result is on the grid of the fused map, whose sides must be multiples of the first stride.
     """
 
     def __init__(self, in_channels: int, config: DecoderConfig) -> None:
         super().__init__()
-        inputs = (in_channels, *config.channels[:2])
+        strides = config.strides_of_stages
+        self.scale = strides[0]
+        inputs = (in_channels, *config.channels[:-1])
         self.stages = nn.ModuleList(
             residual_stage(BasicBlock, before, width, blocks, stride)
             for before, width, blocks, stride in zip(
-                inputs, config.channels, config.blocks_of_stages, _STRIDES, strict=True
+                inputs, config.channels, config.blocks_of_stages, strides, strict=True
             )
         )
         out = config.out_channels
         self.merge = nn.Sequential(
-            *conv_norm_relu(config.channels[2] + config.channels[0], out, kernel=1), *conv_norm_relu(out, out)
+            *conv_norm_relu(config.channels[-1] + config.channels[0], out, kernel=1), *conv_norm_relu(out, out)
         )
         self.refine = conv_norm_relu(out, out)
 
@@ -43,36 +45,38 @@ class Decoder(nn.Module):
             x = stage(x)
         x = upsample_to(x, first.shape[2:], align_corners=True)
         merged = self.merge(torch.cat([x, first], dim=1))
-        return self.refine(upsample_to(merged, _doubled(first), align_corners=True))
+        size = torch.Size(self.scale * side for side in first.shape[2:])
+        return self.refine(upsample_to(merged, size, align_corners=True))
 
 
 class SecondDecoder(nn.Module):
-    """Plain convolutions at full and half resolution, both brought back to the grid and concatenated.
+    """Stages of plain convolutions (as published at full and half resolution), all brought back and concatenated.
 
-    The result is on the grid of the fused map, whose sides must be even.
+    The result is on the grid of the fused map, whose sides must be multiples of the strides' product.
     """
 
     def __init__(self, in_channels: int, config: DecoderConfig) -> None:
         super().__init__()
-        inputs = (in_channels, *config.channels[:1])
+        strides = config.strides_of_stages
+        inputs = (in_channels, *config.channels[:-1])
         self.blocks = nn.ModuleList(
             _plain_stage(before, width, layers, stride)
             for before, width, layers, stride in zip(
-                inputs, config.channels, config.blocks_of_stages, _SECOND_STRIDES, strict=True
+                inputs, config.channels, config.blocks_of_stages, strides, strict=True
             )
         )
-        full, half = config.channels
-        width = config.out_channels // 2
-        convs = (
-            nn.Conv2d(full, width, 1, bias=False),
-            nn.ConvTranspose2d(half, width, 2, stride=2, bias=False),
+        width = config.out_channels // len(strides)
+        self.branches = nn.ModuleList(
+            norm_relu(_enlarging(channels, width, scale), _norm(width))
+            for channels, scale in zip(config.channels, accumulate(strides, mul), strict=True)
         )
-        self.branches = nn.ModuleList(norm_relu(conv, _norm(width)) for conv in convs)
 
     def forward(self, fused: Float[Tensor, "b c x y"]) -> Float[Tensor, "b out x2 y2"]:
-        full = self.blocks[0](fused)
-        half = self.blocks[1](full)
-        return torch.cat([self.branches[0](full), self.branches[1](half)], dim=1)
+        merged, x = [], fused
+        for stage, branch in zip(self.blocks, self.branches, strict=True):
+            x = stage(x)
+            merged.append(branch(x))
+        return torch.cat(merged, dim=1)
 
 
 def build_decoder(in_channels: int, config: DecoderConfig) -> Decoder | SecondDecoder:
@@ -87,9 +91,12 @@ def _plain_stage(in_channels: int, width: int, layers: int, stride: int) -> nn.S
     return nn.Sequential(*strided, *(module for layer in rest for module in layer))
 
 
+def _enlarging(channels: int, width: int, scale: int) -> nn.Conv2d | nn.ConvTranspose2d:
+    """A convolution to `scale` times the size."""
+    if scale == 1:
+        return nn.Conv2d(channels, width, 1, bias=False)
+    return nn.ConvTranspose2d(channels, width, scale, stride=scale, bias=False)
+
+
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)
-
-
-def _doubled(bev_map: Tensor) -> torch.Size:
-    return torch.Size(2 * side for side in bev_map.shape[2:])

@@ -5,6 +5,8 @@ configuration of a case and never assumed.
 """
 
 import math
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 from torch import Tensor
@@ -111,10 +113,15 @@ def head_config(head: Settings) -> HeadConfig:
     values: Settings = {"nms": nms_config(head["test_cfg"], head["tasks"])} if "test_cfg" in head else {}
     if "share_conv_channel" in head:
         values["shared_channels"] = head["share_conv_channel"]
+    if "separate_head" in head:
+        values["map_channels"] = head["separate_head"]["head_conv"]
     if "loss_bbox" in head:
         values["box_loss_weight"] = head["loss_bbox"]["loss_weight"]
     if "code_weights" in train:
-        values["velocity_weight"] = train["code_weights"][8]
+        *others, vx, vy = train["code_weights"]
+        if set(others) != {1.0} or vx != vy:
+            raise ValueError(f"our box loss weighs nothing but the velocity, and the case {train['code_weights']}")
+        values["velocity_weight"] = vx
     ours = {"gaussian_overlap": "gaussian_overlap", "min_radius_cells": "min_radius", "max_objects": "max_objs"}
     values |= {name: train[theirs] for name, theirs in ours.items() if theirs in train}
     return HeadConfig(**values)
@@ -138,6 +145,7 @@ def nms_config(test_cfg: Settings, tasks: list[list[str]], coder: Settings | Non
     return NMSConfig(
         score_threshold=coder.get("score_threshold", test_cfg["score_threshold"]),
         max_candidates=coder.get("max_num", test_cfg["max_per_img"]),
+        max_rotated=test_cfg["pre_max_size"],
         max_detections=test_cfg["post_max_size"],
         centre_limit_m=limits[3],
         height_limit_m=limits[5],
@@ -189,23 +197,24 @@ def neck_config(neck: Settings) -> CameraNeckConfig:
 
 
 def decoder_config(backbone: Settings, neck: Settings) -> DecoderConfig:
-    """Residual BEV decoder; strides are 2, 2, 1 there too."""
+    """Residual BEV decoder; there, too, the last stage is merged with the first, and brought back to the grid."""
     blocks, widths, strides = zip(*backbone["blocks"])
-    if tuple(strides) != (2, 2, 1):
-        raise ValueError(f"our residual decoder has strides 2, 2, 1, and the case {strides}")
-    return DecoderConfig(channels=widths, blocks=blocks, out_channels=neck["out_channels"])
+    if list(neck["in_indices"]) != [-1, 0] or neck["scale_factor"] != strides[0]:
+        raise ValueError(f"our decoder merges its last stage with its first and undoes its stride, the case has {neck}")
+    return DecoderConfig(channels=widths, blocks=blocks, strides=strides, out_channels=neck["out_channels"])
 
 
 def second_config(settings: Settings) -> DecoderConfig:
-    """SECOND-style BEV decoder; strides are 1, 2 there too."""
-    strides = (tuple(settings["layer_strides"]), tuple(settings["upsample_strides"]))
-    if strides != ((1, 2), (1, 2)):
-        raise ValueError(f"our SECOND decoder has strides 1, 2 and 1, 2 back, and the case {strides}")
+    """SECOND-style BEV decoder; there, too, all stages come back to the grid with equal widths."""
+    strides, back, widths = (settings[name] for name in ("layer_strides", "upsample_strides", "fpn_out"))
+    if list(accumulate(strides, mul)) != list(back) or len(set(widths)) != 1:
+        raise ValueError(f"our SECOND decoder brings all stages back to the grid, the case strides {strides} by {back}")
     return DecoderConfig(
         kind="second",
         channels=tuple(settings["out_channels"]),
         blocks=tuple(settings["layer_nums"]),
-        out_channels=sum(settings["fpn_out"]),
+        strides=tuple(strides),
+        out_channels=sum(widths),
     )
 
 

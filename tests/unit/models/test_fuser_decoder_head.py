@@ -10,6 +10,8 @@ from crkd_core.models.head import CenterHead
 
 RESIDUAL = DecoderConfig(channels=(6, 8, 10), blocks=(1, 2, 1), out_channels=8)
 SECOND = DecoderConfig(kind="second", channels=(6, 10), blocks=1, out_channels=8)
+DEEP = DecoderConfig(channels=(6, 8, 10, 12), blocks=1, strides=(1, 2, 2, 1), out_channels=8)
+DEEP_SECOND = DecoderConfig(kind="second", channels=(6, 8, 10), blocks=1, strides=(1, 2, 2), out_channels=9)
 
 
 def test_the_plain_fuser_passes_its_inputs_on():
@@ -20,11 +22,11 @@ def test_the_plain_fuser_passes_its_inputs_on():
     assert fused.shape == (2, 12, 4, 5)
 
 
-@pytest.mark.parametrize("config", [RESIDUAL, SECOND], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", [RESIDUAL, SECOND, DEEP, DEEP_SECOND], ids=lambda config: str(config.channels))
 def test_decoded_maps_are_on_the_grid_and_every_layer_learns(config):
     decoder = build_decoder(8, config)
     decoded = decoder(torch.randn(2, 8, 12, 20))
-    assert decoded.shape == (2, 8, 12, 20)
+    assert decoded.shape == (2, config.out_channels, 12, 20)
     decoded.square().sum().backward()
     assert all(parameter.grad.any() for parameter in decoder.parameters())
 
@@ -32,10 +34,11 @@ def test_decoded_maps_are_on_the_grid_and_every_layer_learns(config):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"channels": (6, 8)}, "a residual decoder has 3 stages, found 2 channels"),
+        ({"channels": (6, 8)}, "a residual decoder of 3 strides has 3 stages, found 2 channels"),
         ({"blocks": (1, 1)}, "3 channels and 2 numbers of blocks"),
-        ({"kind": "second"}, "a second decoder has 2 stages, found 3 channels"),
-        ({"kind": "second", "channels": (6, 10), "out_channels": 7}, "must be even"),
+        ({"kind": "second"}, "a second decoder of 2 strides has 2 stages, found 3 channels"),
+        ({"kind": "second", "channels": (6, 10), "out_channels": 7}, "of 2 stages must be a multiple of that"),
+        ({"strides": (2, 2)}, "of 2 strides has 2 stages, found 3 channels"),
     ],
 )
 def test_decoders_that_cannot_be_are_refused(changes, message):
