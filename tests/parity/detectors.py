@@ -36,7 +36,7 @@ from .views import unclear_cells
 
 _STUDENT = "_student"
 # A gradient is held to three times what the last bit can do to it, but to no more than this.
-_DEEP_TOLERANCE, _SAFETY = 3e-2, 3.0
+_DEEP_TOLERANCE, _SAFETY = 5e-2, 3.0
 
 
 def inputs_from_case(case: GoldenCase) -> SensorInputs:
