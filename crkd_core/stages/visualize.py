@@ -283,7 +283,8 @@ def _draw_curves(folder: Path, evaluations: list[Artifact], workspace: Workspace
         curves = read_curves(run) if run is not None else None
         if curves is not None:
             entry = CurvesEntry(f"training-{name}.png", name)
-            write_curves(folder / entry.file, f"{reference.stage} {name}", curves)
+            if not (folder / entry.file).exists():
+                write_curves(folder / entry.file, f"{reference.stage} {name}", curves)
             drawn.append(entry)
     return drawn
 
