@@ -1,7 +1,7 @@
 """What there is in the world: nuScenes categories with their typical sizes and how a radar sees them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,13 +18,18 @@ class RadarEcho:
 
     rcs_dbsm: mean radar cross section; facing_db: how much stronger it is when a flat side faces the radar;
     detections: mean number of detections at 20 m when in plain view; jitter_mps: spread of the radial velocity
-    (swinging limbs, spokes).
+    (swinging limbs, spokes); spread_db: how much one thing's mean cross section differs from another's of its kind.
     """
 
     rcs_dbsm: float
     facing_db: float
     detections: float
     jitter_mps: float = 0.08
+    spread_db: float = 4.0
+
+    def of_one(self, rng: np.random.Generator) -> "RadarEcho":
+        """The echo of one thing of this kind: shapes and materials differ, so that its strength hardly tells a class."""
+        return replace(self, rcs_dbsm=self.rcs_dbsm + rng.normal(0, self.spread_db))
 
 
 @dataclass(frozen=True)

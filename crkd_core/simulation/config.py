@@ -28,7 +28,7 @@ WORLD_SIZES: dict[str, dict[str, str | int]] = {
 """Named sizes of a world, as settings that differ from the defaults: nuScenes' own sensors, or those of the preset
 ``tiny`` in many short scenes."""
 
-SIMULATOR_REVISION = 1
+SIMULATOR_REVISION = 2
 """Raised whenever the same configuration starts to give other bytes."""
 
 

@@ -157,7 +157,8 @@ def _object_echoes(
     number = np.where(gap < FAR_RANGE_M, rng.poisson(mean), 0)
     thing = np.repeat(np.arange(len(gap)), number)
     u = rng.random((4, len(thing)))
-    fading, swing = rng.gamma(2.0, 0.5, len(thing)), rng.normal(0, 1, len(thing))
+    # The power of many scattering centres is exponentially distributed (Swerling's first case).
+    fading, swing = rng.exponential(1.0, len(thing)), rng.normal(0, 1, len(thing))
     on_x_face = _picks_x_face(bearing, reflectors, thing, u[0])
     arm_x, arm_y = _points_on_faces(bearing, reflectors, thing, on_x_face, u)
     at_x, at_y = bearing.dx[thing] + arm_x, bearing.dy[thing] + arm_y

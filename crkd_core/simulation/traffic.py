@@ -110,7 +110,8 @@ class Population:
         footprint = np.array([length, w])
         if self._touches(track, footprint, 0.35 if max(w, length) > 1.2 else 0.12):
             return False
-        self.things.append(Thing(kind.make((w, length, h), self.rng), motion, kind.echo, kind, parked))
+        shape, echo = kind.make((w, length, h), self.rng), kind.echo.of_one(self.rng)
+        self.things.append(Thing(shape, motion, echo, kind, parked))
         self._tracks.append(track)
         self._sizes.append(footprint)
         return True
