@@ -28,7 +28,7 @@ class RadarEcho:
     spread_db: float = 4.0
 
     def of_one(self, rng: np.random.Generator) -> "RadarEcho":
-        """The echo of one thing of this kind: shapes and materials differ, so that its strength hardly tells a class."""
+        """The echo of one thing of this kind: shapes and materials differ, so its strength hardly tells a class."""
         return replace(self, rcs_dbsm=self.rcs_dbsm + rng.normal(0, self.spread_db))
 
 
