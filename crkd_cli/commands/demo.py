@@ -1,5 +1,6 @@
 """``crkd demo``."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ def demo(
     workspace: Annotated[
         Path, typer.Option("--workspace", "-w", help="Folder of the simulated data set and all artifacts.")
     ] = DEFAULT_WORKSPACE,
-    scenes: Annotated[int, typer.Option("--scenes", min=1, max=700, help="Training scenes.")] = 16,
+    scenes: Annotated[int, typer.Option("--scenes", min=1, max=700, help="Training scenes.")] = 32,
     samples: Annotated[int, typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.")] = 5,
     preset: Annotated[
         str,
@@ -43,6 +44,9 @@ def demo(
     the same command continues it.
     """
     session = session_of(context)
+    if preset == "tiny":
+        # Its layers are too small to be worth two threads. Torch, which is not imported yet, reads this once.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     from crkd_core.config.loading import load_config
 
     config = load_config(preset, None, overrides or ())

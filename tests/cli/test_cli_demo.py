@@ -1,5 +1,6 @@
 """crkd demo: its steps are what the commands it prints would do."""
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +49,21 @@ def _comparable(request) -> dict:
     # Without a trained teacher in the workspace the later commands resolve another configuration.
     ignored = {"processes"} if isinstance(request, SimulateRequest) else {"processes", "config"}
     return {"request": type(request), **{name: value for name, value in vars(request).items() if name not in ignored}}
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """The demo chooses the number of threads for its process, which is the tests' here."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # so that what was there comes back afterwards
+    monkeypatch.delenv("OMP_NUM_THREADS")
+
+
+def test_small_layers_get_one_thread_unless_more_are_asked_for(crkd, asked, monkeypatch):
+    assert crkd("demo", "--quiet").code == 0
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert crkd("demo", "--quiet").code == 0
+    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 def test_every_step_is_the_command_it_prints(crkd, asked):
