@@ -14,7 +14,7 @@ def prepared_of(workspace: Workspace) -> PreparedData:
 
 
 def perfect_results(prepared: PreparedData, split: str = "val") -> dict[str, Any]:
-    """A result file's contents that has every annotated object of a split."""
+    """A result file's contents with every object of a split that the benchmark counts: those with a point inside."""
     results = {}
     for token in prepared.tokens(split):
         found = prepared.annotations(token)
@@ -30,6 +30,7 @@ def perfect_results(prepared: PreparedData, split: str = "val") -> dict[str, Any
                 "attribute_name": found.attributes[i],
             }
             for i in range(len(found))
+            if found.lidar_points[i] + found.radar_points[i] > 0
         ]
     meta = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": True}
     return {"meta": meta, "results": results}
