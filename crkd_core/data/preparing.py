@@ -44,6 +44,8 @@ RADAR_FOLDER = "radar"
 FORMAT = 2
 """Raised where the tables change: 2 has the bicycle racks."""
 
+_BOX_DECIMALS = 9
+
 
 @dataclass(frozen=True)
 class RadarJob:
@@ -155,10 +157,11 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     heading = np.einsum("nij,nj->ni", rotation, rotations(annotations.rotation[rows])[:, :, 0])
     # The vertical part of a velocity is left out before rotating, as the devkit's evaluation does.
     velocity = np.einsum("nij,nj->ni", rotation[:, :2, :2], annotations.velocity[rows, :2])
-    # The sign of an undefined value depends on how it was computed, and equal runs write equal bytes.
     velocity[np.isnan(velocity)] = np.nan
     yaw = np.arctan2(heading[:, 1], heading[:, 0])
     boxes = np.concatenate([centre, annotations.size_wlh[rows], yaw[:, None], velocity], axis=1)
+    # The last bit, and the sign of an undefined value, can depend on where arrays lie; equal runs write equal bytes.
+    boxes = np.round(boxes, _BOX_DECIMALS)
     return pa.table(
         {
             "token": pa.array([annotations.token[row] for row in rows], pa.string()),
