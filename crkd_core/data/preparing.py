@@ -159,9 +159,10 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     velocity = np.einsum("nij,nj->ni", rotation[:, :2, :2], annotations.velocity[rows, :2])
     velocity[np.isnan(velocity)] = np.nan
     yaw = np.arctan2(heading[:, 1], heading[:, 0])
-    boxes = np.concatenate([centre, annotations.size_wlh[rows], yaw[:, None], velocity], axis=1)
     # The last bit, and the sign of an undefined value, can depend on where arrays lie; equal runs write equal bytes.
-    boxes = np.round(boxes, _BOX_DECIMALS)
+    centre, yaw, velocity = (np.round(computed, _BOX_DECIMALS) for computed in (centre, yaw, velocity))
+    # Sizes are kept to the bit: the metrics compare them with those of the detections.
+    boxes = np.concatenate([centre, annotations.size_wlh[rows], yaw[:, None], velocity], axis=1)
     return pa.table(
         {
             "token": pa.array([annotations.token[row] for row in rows], pa.string()),

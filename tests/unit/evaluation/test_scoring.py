@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from random_world import WorldCase, detection_table, prepare_world, write_random_world
 from tiny_world import SPLIT, VERSION
@@ -58,6 +58,8 @@ WORLDS = st.builds(
 
 @settings(deadline=None, max_examples=30)
 @given(case=WORLDS)
+# Detections of the objects' own sizes: a scale error near zero shows a size that lost its last digits.
+@example(case=WorldCase(seed=1, frames=1, objects=31, cycles=0.0, score_step=0.0, false_alarms=0, silent=0.0))
 def test_any_data_set_scores_as_in_the_devkit(folder, case):
     compare(folder, case)
 
