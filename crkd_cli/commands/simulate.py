@@ -13,8 +13,12 @@ def simulate(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the data set to.")] = Path("crkd-simulated"),
     size: Annotated[
-        Literal["full", "tiny"],
-        typer.Option("--size", help="full: nuScenes' sensors, ten scenes; tiny: small sensors, many short scenes."),
+        Literal["full", "small", "tiny"],
+        typer.Option(
+            "--size",
+            help="full: nuScenes' sensors, ten scenes; small, tiny: smaller images (tiny: a coarser LiDAR too), "
+            "many short scenes, as the presets of these names expect.",
+        ),
     ] = "full",
     kind: Annotated[
         Literal["mini", "trainval"] | None,

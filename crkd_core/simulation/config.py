@@ -24,9 +24,18 @@ WORLD_SIZES: dict[str, dict[str, str | int]] = {
         "radar_sweeps_per_key_frame": 5,
         "camera_sweeps_per_key_frame": 0,
     },
+    "small": {
+        "kind": "trainval",
+        "train_scenes": 400,
+        "val_scenes": 80,
+        "samples_per_scene": 5,
+        "image_width": 704,
+        "image_height": 396,
+        "camera_sweeps_per_key_frame": 0,
+    },
 }
-"""Named sizes of a world, as settings that differ from the defaults: nuScenes' own sensors, or those of the preset
-``tiny`` in many short scenes."""
+"""Named sizes of a world, as settings that differ from the defaults: nuScenes' own sensors, or those of the presets
+``tiny`` and ``small`` in many short scenes."""
 
 SIMULATOR_REVISION = 2
 """Raised whenever the same configuration starts to give other bytes."""
