@@ -23,6 +23,16 @@ class CSRDConfig(Section):
         description="of the heatmaps, released: sigmoid of the mean logit of a task, mean over tasks; paper: mean of "
         "all classes' sigmoids; the loss itself is the same",
     )
+    object_weight: float = Field(
+        0.0, ge=0, description="a cell counts 1 + this x its target / the sample's mean target; published: 0, all alike"
+    )
+    negative_slope: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="slope of the radar activation below zero while training; published: 0, a plain ReLU, which at "
+        "high learning rates ends up at zero everywhere and learns no more",
+    )
 
 
 class MSFDConfig(Section):

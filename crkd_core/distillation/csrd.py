@@ -6,6 +6,10 @@ its K heatmaps in T head tasks:
 - ``released``: ``Y = mean over tasks of sigmoid(mean over the task's classes of the logits)``;
 - ``paper``: ``Y = mean over all classes of sigmoid(logit)``.
 
+Almost all cells are empty, and what minimises a mean absolute difference is a median: nothing, wherever an object is
+less likely than not. ``object_weight`` w lets cells count by their target, ``L = mean (1 + w Y / mean Y) |A - Y|``;
+with w = 1 objects weigh as much as all cells together. It is ours, and 0 by default.
+
 The paper compares this target with the teacher's LiDAR *feature* (``target: lidar_feature``) and does not say how many
 channels become one. Here ``Y = tanh(mean over channels of |G|)`` with the gated LiDAR map G: like the heatmap it is one
 number a cell from 0 (nothing there) to 1, and depends on that cell alone.
@@ -49,11 +53,19 @@ def objectness(head: HeadOutput, reading: Reading = "released") -> Float[Tensor,
     return torch.stack([clipped_sigmoid(task.mean(dim=1)) for task in logits]).mean(dim=0)
 
 
-def csrd_loss(radar_activation: Float[Tensor, "b 1 x y"], target: Float[Tensor, "b x y"]) -> Float[Tensor, ""]:
+def csrd_loss(
+    radar_activation: Float[Tensor, "b 1 x y"], target: Float[Tensor, "b x y"], object_weight: float = 0.0
+) -> Float[Tensor, ""]:
     """Mean absolute difference over all samples and cells.
 
     Args:
-        radar_activation: the student's, not negative and not bounded above.
+        radar_activation: the student's, not bounded above.
         target: the teacher's, see :func:`csrd_target`.
+        object_weight: how much more cells count by their target; 0: as published.
     """
-    return (radar_activation[:, 0].float() - target.detach().float()).abs().mean()
+    target = target.detach().float()
+    differences = (radar_activation[:, 0].float() - target).abs()
+    if object_weight:
+        mean = target.mean(dim=(1, 2), keepdim=True).clamp(min=PROBABILITY_MARGIN)
+        differences = differences * (1 + object_weight * target / mean)
+    return differences.mean()

@@ -71,7 +71,8 @@ class DistillationObjective(nn.Module):
 
     def _csrd(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         activation = _from_student(student.features.radar_activation, "csrd", "a radar activation")
-        return self.config.csrd.weight * csrd_loss(activation, _from_targets(targets.objectness, "csrd"))
+        objectness, csrd = _from_targets(targets.objectness, "csrd"), self.config.csrd
+        return csrd.weight * csrd_loss(activation, objectness, csrd.object_weight)
 
     def _msfd_camera(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         camera = _from_student(student.features.gated_camera, "msfd_camera", "a camera map")

@@ -82,14 +82,14 @@ class RadarBranch(nn.Module):
         self.pillar_net = PillarNet(RADAR_FEATURES, config.channels, grid, config.padding == "masked")
         self.out_channels = config.channels[-1]
         self.calibration: nn.Module | None = None
-        self.activation: nn.Module | None = None
+        self.activation: nn.Sequential | None = None
         if config.calibration:
             self.calibration, self.activation = build_calibration(self.out_channels)
 
     def forward(
         self, radar: list[Float[Tensor, "_ features"]]
     ) -> tuple[Float[Tensor, "b c x y"], Float[Tensor, "b 1 x y"] | None]:
-        """BEV map and radar activation (not negative), None without calibration."""
+        """BEV map and radar activation (not negative, unless leaking), None without calibration."""
         limit = self.config.max_pillars_train if self.training else self.config.max_pillars_test
         pillars = voxelize_batch(radar, self.voxel_grid, limit)
         bev = scatter_pillars(self.pillar_net(pillars), pillars, self.grid, len(radar))
@@ -97,6 +97,11 @@ class RadarBranch(nn.Module):
             return bev, None
         calibrated = self.calibration(bev)
         return calibrated, self.activation(calibrated)
+
+    def leak_activation(self, negative_slope: float) -> None:
+        """Let cells whose radar activation is below zero learn too; the activation has no part in detection."""
+        if self.activation is not None:
+            self.activation[-1] = nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
 
 
 def build_calibration(channels: int) -> tuple[nn.Sequential, nn.Sequential]:

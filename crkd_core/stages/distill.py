@@ -151,8 +151,9 @@ class _Student:
             load_start(model, self.start)
         elif self.backbone is not None:
             load_backbone(model, self.backbone)
-        if "csrd" not in self.losses and model.radar is not None and model.radar.activation is not None:
-            model.radar.activation.requires_grad_(False)
+        if model.radar is not None and model.radar.activation is not None:
+            model.radar.leak_activation(config.distill.csrd.negative_slope)
+            model.radar.activation.requires_grad_("csrd" in self.losses)
         if teacher is None:
             return DetectionStep(model, self.detector.head, grid)
         objective = build_objective(config.distill, grid, model.fused_channels, self.detector, teacher.detector_config)

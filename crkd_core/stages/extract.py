@@ -104,7 +104,7 @@ def _loss_settings(distill: DistillConfig) -> dict[str, Any]:
     if "mask" in distill.released_quirks:
         msfd["mask"] = "released"
     of_losses: dict[str, tuple[str, Any]] = {
-        "csrd": ("csrd", distill.csrd.model_dump(mode="json", exclude={"weight"})),
+        "csrd": ("csrd", distill.csrd.model_dump(mode="json", include={"target", "reading"})),
         "msfd": ("msfd", msfd),
         "reld": ("reld_scales", list(distill.reld.scales)),
         "respd": ("respd_box_threshold", distill.respd.box_threshold),

@@ -51,3 +51,16 @@ def test_loss_is_the_mean_absolute_difference_and_zero_on_equal_input():
     target = torch.rand(2, 3, 4)
     assert csrd_loss(target[:, None].clone(), target) == 0
     assert torch.isclose(csrd_loss(target[:, None] + 0.25, target), torch.tensor(0.25))
+
+
+def test_an_object_weight_of_one_gives_objects_half_of_the_loss():
+    target = torch.full((2, 4, 4), 1e-4)
+    target[0, 1, 2], target[1, :2, :2] = 0.5, 0.1
+    assert csrd_loss(target[:, None].clone(), target, object_weight=1.0) == 0
+    off_everywhere = csrd_loss(target[:, None] + 0.25, target, object_weight=1.0)
+    assert torch.isclose(off_everywhere, torch.tensor(0.5))
+    blind = target[:, None].clone()
+    blind[0, 0, 1, 2] = 0.0
+    share = 0.5 / target[0].mean()
+    torch.testing.assert_close(csrd_loss(blind, target, object_weight=1.0), 0.5 * (1 + share) / 32)
+    assert torch.isfinite(csrd_loss(target[:, None] + 1, torch.zeros(2, 4, 4), object_weight=1.0))

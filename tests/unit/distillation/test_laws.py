@@ -27,6 +27,7 @@ def _alone(loss: str, **section) -> DistillConfig:
 CASES = {
     "csrd released": _alone("csrd"),
     "csrd paper": _alone("csrd", csrd=CSRDConfig(reading="paper")),
+    "csrd by objects": _alone("csrd", csrd=CSRDConfig(object_weight=1.0)),
     "csrd from lidar": _alone("csrd", csrd=CSRDConfig(target="lidar_feature")),
     **{
         f"msfd {reading} {mask}": _alone("msfd", msfd=MSFDConfig(reading=reading, mask=mask))

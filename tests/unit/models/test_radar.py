@@ -23,6 +23,23 @@ def test_few_points_are_no_problem(padding, points):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in branch.parameters())
 
 
+def test_a_leaking_activation_learns_below_zero_and_a_plain_one_does_not():
+    branch = RadarBranch(RadarBranchConfig(channels=(6, 8), calibration=True), GRID)
+    weight = branch.activation[0].weight
+    with torch.no_grad():
+        weight.copy_(-weight.abs())
+    radar = [(torch.rand(60, 45) - 0.5) * 10]
+    gradients = []
+    for slope in (0.0, 0.1, 0.0):
+        branch.leak_activation(slope)
+        activation = branch(radar)[1]
+        assert (activation.min() < 0) == (slope > 0)
+        gradients.append(torch.autograd.grad((activation - 0.5).abs().mean(), weight)[0].abs().sum())
+    assert gradients[1] > 0
+    assert gradients[0] == gradients[2] == 0
+    RadarBranch(RadarBranchConfig(channels=(8,)), GRID).leak_activation(0.1)
+
+
 def test_masked_padding_ignores_the_number_of_slots():
     radar = [(torch.rand(60, 45) - 0.5) * 10]
     maps = []
