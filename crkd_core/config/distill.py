@@ -47,6 +47,11 @@ class MSFDConfig(Section):
     mask: Literal["rotated", "released", "plain"] = Field(
         "rotated", description="grown boxes: exact rotated footprints, or the released rectangles; plain: not grown"
     )
+    adapter: bool = Field(
+        False,
+        description="student passes a 1x1 convolution trained along, one a map, so that its channels need not mean "
+        "what the teacher's do; published: none",
+    )
     range_steps_m: tuple[float, float] = Field(
         (20.0, 30.0), description="ranges from which masks grow by 25% and by 50% (m)"
     )
@@ -84,6 +89,11 @@ class RespDConfig(Section):
     box_threshold: float = Field(0.1, gt=0, lt=1, description="summed teacher heatmap from which boxes are compared")
     box_scale: float = Field(
         40.0, ge=0, description="factor of the released regression term (10 channels x 4); the paper's has none"
+    )
+    box_weights: tuple[float, float, float, float] = Field(
+        (1.0, 1.0, 1.0, 1.0),
+        description="weight of the regression term's channels: place (offset, height), size, yaw, velocity; 0 leaves "
+        "to the ground truth what the teacher knows no better",
     )
     reading: Reading = Field(
         "released",

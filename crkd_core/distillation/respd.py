@@ -27,6 +27,7 @@ from crkd_core.models.outputs import HeadOutput, TaskOutput
 
 _FOCAL_BETA = 2
 _THRESHOLD_STEP = 0.01
+_CHANNELS = (3, 3, 2, 2)  # offset and height; log size; sine and cosine of yaw; velocity
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
         return predicted.sum()
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
-    per_cell = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none").mean(dim=1)
+    per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
+    weights = per_channel.new_tensor(config.box_weights).repeat_interleave(per_channel.new_tensor(_CHANNELS).long())
+    per_cell = (per_channel * weights).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight
     return (per_cell * chosen).sum() / chosen.sum()

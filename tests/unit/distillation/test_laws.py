@@ -34,12 +34,14 @@ CASES = {
         for reading in ("released", "paper")
         for mask in ("rotated", "released", "plain")
     },
+    "msfd adapted": _alone("msfd", msfd=MSFDConfig(adapter=True, camera_weight=0.0)),
     **{
         f"reld {reading} {affinity}": _alone("reld", reld=RelDConfig(scales=SCALES, reading=reading, affinity=affinity))
         for reading in ("released", "paper")
         for affinity in ("dot", "cosine")
     },
     "respd released": _alone("respd"),
+    "respd by parts": _alone("respd", respd=RespDConfig(box_weights=(1.0, 1.0, 0.5, 0.1))),
     "respd paper": _alone("respd", respd=RespDConfig(reading="paper")),
     "all released": _alone("csrd", losses=LOSS_NAMES),
     "all paper": DistillConfig(

@@ -59,6 +59,23 @@ def test_box_term_by_hand():
 
 
 @pytest.mark.parametrize(
+    ("part", "channels"), enumerate([("offset", "height"), ("log_size",), ("rotation",), ("velocity",)])
+)
+def test_box_weights_leave_parts_of_the_boxes_to_the_ground_truth(part, channels):
+    weights = tuple(float(index == part) for index in range(4))
+    config, probability = RespDConfig(box_weights=weights), torch.full((1, 1, 3, 3), 0.5)
+    teacher = teacher_response(HeadOutput((_task(probability, 2.0),)), config)
+    student = _with_leaf_maps(_task(probability, 0.0))
+    box_term(student, teacher.tasks[0], config).backward()
+    for name in ("offset", "height", "log_size", "rotation", "velocity"):
+        grad = getattr(student, name).grad
+        assert bool(grad is not None and grad.any()) == (name in channels)
+    whole = box_term(student, teacher.tasks[0], CONFIG).item()
+    width = sum(getattr(student, name).shape[1] for name in channels)
+    assert math.isclose(box_term(student, teacher.tasks[0], config).item(), whole * width / 10, rel_tol=1e-5)
+
+
+@pytest.mark.parametrize(
     ("highest", "expected"), [(0.9, 0.1), (0.1001, 0.1), (0.0999, 0.09), (0.025, 0.02), (0.0101, 0.01), (1e-4, 0.0)]
 )
 def test_threshold_falls_until_something_lies_above_it(highest, expected):
