@@ -11,7 +11,7 @@ from crkd_core.errors import UsageError
 if TYPE_CHECKING:
     from crkd_core.stages.ablate import AblateResult, PlannedRun
 
-_COMPARISONS = ("ladder", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
+_COMPARISONS = ("ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
 
 
 def complete_comparison(incomplete: str) -> list[str]:

@@ -105,28 +105,31 @@ def _respd_and(loss: LossName, choice: str, *overrides: str) -> Variant:
     return Variant(f"respd-{loss}-{choice}", ("respd", loss), GATED, overrides)
 
 
-COMPARISONS: dict[str, tuple[Row, ...]] = {
-    "ladder": (
-        Row(
-            "conv fuser",
-            CONV,
-            {"Swin-T": (43.2, 54.1, 0.489, 0.269, 0.512, 0.313, 0.171), "ResNet-50": (41.8, 52.9)},
-        ),
-        Row(
-            "gated fuser",
-            GATED,
-            {"Swin-T": (44.9, 55.9, 0.464, 0.267, 0.458, 0.304, 0.165), "ResNet-50": (41.7, 53.5)},
-        ),
-        _CONTROL_ROW,
-        Row("+ RespD", RESPD, {"Swin-T": (45.7, 56.7, 0.448, 0.262, 0.409, 0.330, 0.166)}),
-        Row("+ CSRD", RESPD_CSRD, {"Swin-T": (46.0, 57.0, 0.445, 0.261, 0.407, 0.326, 0.163)}),
-        Row("+ MSFD", RESPD_CSRD_MSFD, {"Swin-T": (46.2, 57.2, 0.439, 0.260, 0.394, 0.332, 0.166)}),
-        Row(
-            "+ RelD (CRKD)",
-            CRKD,
-            {"Swin-T": (46.7, 57.3, 0.446, 0.263, 0.408, 0.331, 0.162), "ResNet-50": (43.2, 54.9)},
-        ),
+_LADDER = (
+    Row(
+        "conv fuser",
+        CONV,
+        {"Swin-T": (43.2, 54.1, 0.489, 0.269, 0.512, 0.313, 0.171), "ResNet-50": (41.8, 52.9)},
     ),
+    Row(
+        "gated fuser",
+        GATED,
+        {"Swin-T": (44.9, 55.9, 0.464, 0.267, 0.458, 0.304, 0.165), "ResNet-50": (41.7, 53.5)},
+    ),
+    _CONTROL_ROW,
+    Row("+ RespD", RESPD, {"Swin-T": (45.7, 56.7, 0.448, 0.262, 0.409, 0.330, 0.166)}),
+    Row("+ CSRD", RESPD_CSRD, {"Swin-T": (46.0, 57.0, 0.445, 0.261, 0.407, 0.326, 0.163)}),
+    Row("+ MSFD", RESPD_CSRD_MSFD, {"Swin-T": (46.2, 57.2, 0.439, 0.260, 0.394, 0.332, 0.166)}),
+    Row(
+        "+ RelD (CRKD)",
+        CRKD,
+        {"Swin-T": (46.7, 57.3, 0.446, 0.263, 0.408, 0.331, 0.162), "ResNet-50": (43.2, 54.9)},
+    ),
+)
+
+COMPARISONS: dict[str, tuple[Row, ...]] = {
+    "ladder": _LADDER,
+    "summary": (*_LADDER[:3], _LADDER[-1]),
     "csrd-target": (
         _CONTROL_ROW,
         Row(

@@ -148,6 +148,12 @@ def test_published_cells_are_plausible():
     assert published["control, equal epochs"] == {}
 
 
+def test_the_summary_is_the_ladder_without_the_rows_between():
+    titles = [row.title for row in COMPARISONS["summary"]]
+    assert titles == ["conv fuser", "gated fuser", "control, equal epochs", "+ RelD (CRKD)"]
+    assert all(row in COMPARISONS["ladder"] for row in COMPARISONS["summary"])
+
+
 def test_tables_have_mean_spread_seeds_and_published_cells(tmp_path):
     row = COMPARISONS["ladder"][1]
     values = dict.fromkeys(METRICS, (0.1, 0.2, 0.6)) | {"mAAE": (math.nan, 0.2, 0.3)}
