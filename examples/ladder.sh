@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Does distillation help? The paper's ladder of losses on a simulated world, three seeds, with the equal-epoch control: the
-# table in the README. About two and a half hours on two CPU cores; stop it at any time and run it again to continue.
+# Does distillation help? The ends of the paper's ladder on a simulated world, three seeds, with the equal-epoch control: the
+# table in the README. About two hours on two CPU cores; stop it at any time and run it again to continue.
 #
 # Usage: ./examples/ladder.sh [FOLDER]     (default ./ladder)
 set -euo pipefail
@@ -22,9 +22,10 @@ run crkd train-teacher "${settings[@]}"
 run crkd extract-teacher "${settings[@]}"
 run crkd evaluate --split val --model teacher
 # Seeds are independent: two at a time, each of them an ordinary ablation whose students the last command finds finished.
+ablate=(crkd ablate "${settings[@]}" --comparison summary)
 for seed in 0 1; do
-    run crkd ablate "${settings[@]}" --seeds "$seed" --name "ladder-s$seed" --quiet &
+    run "${ablate[@]}" --seeds "$seed" --name "summary-s$seed" --quiet &
     seeds[seed]=$!
 done
 for process in "${seeds[@]}"; do wait "$process"; done
-run crkd ablate "${settings[@]}" --seeds 0,1,2
+run "${ablate[@]}" --seeds 0,1,2
