@@ -33,6 +33,7 @@ class DistillationObjective(nn.Module):
 
     Attributes:
         terms: names of the terms with a weight above zero, in the order of the results.
+        strength: factor on all weights, from 1 down to 0 (see :meth:`set_progress`).
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DistillationObjective(nn.Module):
         self.config = config
         self.grid_shape = grid.shape
         self.terms = needed_terms(config)
+        self.strength = 1.0
         adapters = config.reld.scales if "reld" in self.terms and config.reld.adapter else ()
         self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
         widths = {"msfd_camera": camera_channels, "msfd_fused": fused_channels}
@@ -53,8 +55,13 @@ class DistillationObjective(nn.Module):
             }
         )
 
+    def set_progress(self, done: float) -> None:
+        """Set the strength of all terms after a share `done` of the run, see ``distill.fade_until``."""
+        until = self.config.fade_until
+        self.strength = 1.0 if until is None else max(0.0, 1.0 - done / until)
+
     def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
-        """The weighted terms by name; their sum is the distillation loss.
+        """The weighted terms by name; their sum is the distillation loss. None of them once they have faded.
 
         Always computed in float32, also under autocast and from half-precision maps. Gradients reach the student and
         the adapters only.
@@ -78,7 +85,8 @@ class DistillationObjective(nn.Module):
             "respd": self._respd,
         }
         with full_precision(fused.device):
-            return {term: losses[term](student, targets) for term in self.terms}
+            terms = self.terms if self.strength > 0 else ()
+            return {term: self.strength * losses[term](student, targets) for term in terms}
 
     def _csrd(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         activation = _from_student(student.features.radar_activation, "csrd", "a radar activation")
