@@ -22,3 +22,15 @@ prepare_environment() {
     fi
     export PATH="$VENV/bin:$PATH"
 }
+
+# What examples that run all stages share: one folder for the world and the workspace, and commands shown as they run.
+# Usage: work_in FOLDER
+work_in() {
+    folder="$1"
+    mkdir -p "$folder"
+    export CRKD_WORKSPACE="$folder/workspace"
+    # Layers of this size are too small to be worth two threads; the other core simulates, loads or trains another model.
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+}
+
+run() { printf '\n$ %s\n' "$*"; "$@"; }

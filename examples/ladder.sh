@@ -7,14 +7,8 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/examples/environment.sh"
 prepare_environment ""
-
-folder="${1:-$PWD/ladder}"
-mkdir -p "$folder"
-export CRKD_WORKSPACE="$folder/workspace"
-# Layers of this size are too small to be worth two threads; the other core trains another seed.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+work_in "${1:-$PWD/ladder}"
 settings=(--preset tiny --config "$here/examples/ladder.yaml")
-run() { printf '\n$ %s\n' "$*"; "$@"; }
 
 run crkd simulate --out "$folder/world" --size tiny --scenes 48 --val-scenes 20 --set lidar_sweeps_per_key_frame=9 --processes 2
 run crkd prepare --nuscenes "$folder/world"

@@ -7,13 +7,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/examples/environment.sh"
 prepare_environment ""
-
-folder="${1:-$PWD/quickstart}"
-mkdir -p "$folder"
-export CRKD_WORKSPACE="$folder/workspace"
-# Layers of this size are too small to be worth two threads; the other core is for simulating and loading.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-run() { printf '\n$ %s\n' "$*"; "$@"; }
+work_in "${1:-$PWD/quickstart}"
 
 run crkd simulate --out "$folder/world" --size tiny --processes 2
 run crkd prepare --nuscenes "$folder/world"

@@ -10,6 +10,9 @@ and the teacher's clipped heatmap probabilities p and t, and ten regression chan
 This is the ``released`` reading. The paper names the two functions without a weight and a factor: its reading,
 ``paper``, has ``L_box = mean over D and channels of smooth_l1(r_S, r_T)`` and the same ``L_cls``. (The double sigmoid
 of the released code is an accident of float32, not a reading: the published models were trained with a single one.)
+
+``box_weights``, which is ours and all 1 by default, weighs the ten channels of ``L_box`` by what they describe: place,
+size, yaw, velocity. A LiDAR teacher may know motion less well than a student with radar.
 """
 
 from dataclasses import dataclass
