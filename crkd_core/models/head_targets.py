@@ -52,48 +52,70 @@ def build_head_targets(boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid
         grid: the head's grid.
         config: radius, and the number of objects supervised of a task and sample; later objects are left out.
     """
-    samples = [
-        [_task_targets(b.tensor.float(), sample_labels, classes, grid, config) for classes in HEAD_TASKS]
-        for b, sample_labels in zip(boxes, labels, strict=True)
-    ]
-    return HeadTargets(tuple(_stack(parts) for parts in zip(*samples, strict=True)))
+    sizes = [len(classes) for classes in HEAD_TASKS]
+    objects = _sort_objects(boxes, labels, config.max_objects)
+    boxes_of_all, place = objects.boxes, (objects.sample, objects.task, objects.slot)
 
+    xy = grid.to_cells(boxes_of_all[:, :2])
+    cells, inside = grid.locate(boxes_of_all[:, :2])
+    valid = inside & (boxes_of_all[:, 3] > 0) & (boxes_of_all[:, 4] > 0)
+    length, width = boxes_of_all[:, 4] / grid.cell_m, boxes_of_all[:, 3] / grid.cell_m
+    radius = gaussian_radius(length, width, config.gaussian_overlap)
+    radius = radius.nan_to_num().int().clamp(min=config.min_radius_cells)
+    peaks = torch.cat([(objects.sample * sum(sizes) + objects.label)[:, None], cells], dim=1)[valid]
+    heatmaps = draw_gaussians(peaks, radius[valid], (len(boxes) * sum(sizes), *grid.shape))
 
-def _stack(parts: tuple[TaskTargets, ...]) -> TaskTargets:
-    return TaskTargets(
-        torch.stack([part.heatmap for part in parts]),
-        torch.stack([part.cells for part in parts]),
-        torch.stack([part.boxes for part in parts]),
-        torch.stack([part.valid for part in parts]),
+    slots = (len(boxes), len(HEAD_TASKS), config.max_objects)
+    flat = xy.new_zeros(slots, dtype=torch.long)
+    flat[place] = torch.where(valid, grid.flatten(cells), 0)
+    mask = xy.new_zeros(slots, dtype=torch.bool)
+    mask[place] = valid
+    target = xy.new_zeros((*slots, 10))
+    target[place] = torch.where(valid[:, None], encode_boxes(boxes_of_all, xy - cells), 0.0)
+    parts = zip(
+        heatmaps.view(len(boxes), sum(sizes), *grid.shape).split(sizes, dim=1),
+        flat.unbind(dim=1),
+        target.unbind(dim=1),
+        mask.unbind(dim=1),
+        strict=True,
     )
+    return HeadTargets(tuple(TaskTargets(*part) for part in parts))
 
 
-def _task_targets(
-    boxes: Tensor, labels: Tensor, classes: tuple[str, ...], grid: BEVGrid, config: HeadConfig
-) -> TaskTargets:
-    """Targets of one sample and task. Objects stand class by class; one that is off the grid leaves its slot empty."""
-    indices = [DETECTION_CLASSES.index(name) for name in classes]
-    rows = [torch.nonzero(labels == index).flatten() for index in indices]
-    chosen = torch.cat(rows)[: config.max_objects]
-    channel = torch.cat([torch.full_like(row, k) for k, row in enumerate(rows)])[: config.max_objects]
-    objects = boxes[chosen]
+@dataclass(frozen=True)
+class _SortedObjects:
+    """The supervised objects of a whole batch: sample by sample, in each class by class, in each as they came.
 
-    xy = grid.to_cells(objects[:, :2])
-    cells, inside = grid.locate(objects[:, :2])
-    valid = inside & (objects[:, 3] > 0) & (objects[:, 4] > 0)
-    radius = gaussian_radius(objects[:, 4:5] / grid.cell_m, objects[:, 3:4] / grid.cell_m, config.gaussian_overlap)
-    radius = radius.flatten().nan_to_num().int().clamp(min=config.min_radius_cells)
-    peaks = torch.cat([channel[:, None], cells], dim=1)[valid]
-    heatmap = draw_gaussians(peaks, radius[valid], (len(classes), *grid.shape))
+    Attributes:
+        boxes: (N, 9); `label`: (N,) its class, which is its channel among the heatmaps of all tasks.
+        sample, task, slot: (N,) where an object stands in the targets.
+    """
 
-    slots = config.max_objects
-    flat = boxes.new_zeros(slots, dtype=torch.long)
-    flat[: len(objects)] = torch.where(valid, grid.flatten(cells), 0)
-    mask = boxes.new_zeros(slots, dtype=torch.bool)
-    mask[: len(objects)] = valid
-    target = boxes.new_zeros((slots, 10))
-    target[: len(objects)] = torch.where(valid[:, None], encode_boxes(objects, xy - cells), 0.0)
-    return TaskTargets(heatmap, flat, target, mask)
+    boxes: Tensor
+    label: Tensor
+    sample: Tensor
+    task: Tensor
+    slot: Tensor
+
+
+def _sort_objects(boxes: list[Boxes3D], labels: list[Tensor], limit: int) -> _SortedObjects:
+    # One sort for all samples and tasks: a GPU would spend longer starting the small kernels of each than training.
+    device = boxes[0].tensor.device
+    label = torch.cat([part.to(device) for part in labels])
+    counts = [len(part) for part in labels]
+    sample = torch.repeat_interleave(torch.tensor(counts, device=device), output_size=sum(counts))
+    chosen = torch.nonzero((label >= 0) & (label < len(DETECTION_CLASSES))).flatten()
+    chosen = chosen[torch.sort(sample[chosen] * len(DETECTION_CLASSES) + label[chosen], stable=True).indices]
+    sample, label = sample[chosen], label[chosen]
+
+    task = torch.tensor([index for index, classes in enumerate(HEAD_TASKS) for _ in classes], device=device)[label]
+    group = sample * len(HEAD_TASKS) + task
+    slot = torch.arange(len(group), device=device) - torch.searchsorted(group, group)
+    objects = torch.cat([part.tensor.float() for part in boxes])[chosen]
+    if max(counts) > limit:
+        kept = slot < limit
+        objects, label, sample, task, slot = (part[kept] for part in (objects, label, sample, task, slot))
+    return _SortedObjects(objects, label, sample, task, slot)
 
 
 def encode_boxes(boxes: Float[Tensor, "m 9"], offset_cells: Float[Tensor, "m 2"]) -> Float[Tensor, "m 10"]:
