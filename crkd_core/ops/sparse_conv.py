@@ -63,7 +63,7 @@ class SparseSites:
         # An odd kernel is point-symmetric: if b is a's neighbour at an offset, a is b's at the opposite one. So only
         # the offsets after the centre are looked up, and every pair found serves twice.
         later = offsets[len(offsets) // 2 + 1 :]
-        steps = later @ torch.tensor([shape[1] * shape[2], shape[2], 1], device=keys.device)
+        steps = (later * torch.tensor([shape[1] * shape[2], shape[2], 1], device=keys.device)).sum(dim=1)
         wanted = keys + steps[:, None]
         found = torch.searchsorted(keys, wanted).clamp_(max=max(len(keys) - 1, 0))
         valid = keys[found] == wanted if len(keys) else torch.zeros_like(wanted, dtype=torch.bool)

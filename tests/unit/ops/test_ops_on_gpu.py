@@ -19,7 +19,7 @@ def test_bev_pool(nothing):
     cells = torch.full((3, 7, 8, 6), -1) if nothing else torch.randint(-4, 20, (3, 7, 8, 6))
     results = []
     for device in ("cpu", "cuda"):
-        f, p = (t.to(device).requires_grad_() for t in (features, probability))
+        f, p = (t.detach().to(device).requires_grad_() for t in (features, probability))
         out = bev_pool(f, p, cells.to(device), 25)
         (out * torch.linspace(-1, 1, out.numel(), device=device).view_as(out)).sum().backward()
         results.append([t.detach().cpu() for t in (out, f.grad, p.grad)])
