@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
@@ -16,6 +17,31 @@ GRID = BEVGrid((-9.6, 9.6), (-4.8, 4.8), (-5.0, 3.0), 0.6)
 def one_box(x: float, y: float, **values: float) -> Boxes3D:
     columns = {"z": -1.0, "w": 2.0, "l": 4.0, "h": 1.5, "yaw": 0.3, "vx": 1.0, "vy": -2.0, **values}
     return Boxes3D(torch.tensor([[x, y, *columns.values()]]))
+
+
+def test_heatmaps_of_all_tasks_stand_in_the_order_of_the_classes():
+    assert sum(HEAD_TASKS, ()) == DETECTION_CLASSES
+
+
+def test_every_object_is_in_its_sample_task_and_slot():
+    generator = torch.Generator().manual_seed(0)
+    labels = [torch.randint(-1, 10, (count,), generator=generator) for count in (30, 0, 17)]
+    boxes = [
+        Boxes3D.cat([one_box(x, y) for x, y in (torch.rand(len(part), 2, generator=generator) * 9 - 4.5).tolist()])
+        if len(part)
+        else Boxes3D.empty()
+        for part in labels
+    ]
+    targets = build_head_targets(boxes, labels, GRID, HeadConfig(max_objects=40))
+    for sample, (part, its_labels) in enumerate(zip(boxes, labels, strict=True)):
+        for classes, task in zip(HEAD_TASKS, targets.tasks, strict=True):
+            rows = [row for name in classes for row in torch.nonzero(its_labels == DETECTION_CLASSES.index(name))]
+            cells, _ = GRID.locate(part.tensor[[int(row) for row in rows], :2])
+            assert task.valid[sample].tolist() == [True] * len(rows) + [False] * (40 - len(rows))
+            assert task.cells[sample, : len(rows)].tolist() == GRID.flatten(cells).tolist()
+            for row, cell in zip(rows, cells, strict=True):
+                channel = classes.index(DETECTION_CLASSES[int(its_labels[row])])
+                assert task.heatmap[sample, channel, cell[0], cell[1]] == 1
 
 
 def test_known_target():
