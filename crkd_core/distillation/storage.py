@@ -58,13 +58,13 @@ def encode_targets(targets: TeacherTargets, storage: Storage) -> dict[str, Tenso
     return {name: _compact(tensor) for name, tensor in named.items()}
 
 
-def decode_targets(tensors: dict[str, Tensor], device: torch.device | str = "cpu") -> TeacherTargets:
-    """A batch of one on a device in float32, from the tensors that :func:`encode_targets` gave; others are ignored.
+def decode_targets(tensors: dict[str, Tensor]) -> TeacherTargets:
+    """A batch of one in float32, from the tensors that :func:`encode_targets` gave; others are ignored.
 
     Raises:
         DamagedArtifactError: a tensor is missing or does not fit the others, or a cell lies outside the grid.
     """
-    stored = _Stored(tensors, device)
+    stored = _Stored(tensors)
     try:
         return TeacherTargets(
             batch_size=1,
@@ -136,9 +136,8 @@ def _compact(tensor: Tensor) -> Tensor:
 class _Stored:
     """Reads parts of stored targets, and says which tensor is missing or wrong."""
 
-    def __init__(self, tensors: dict[str, Tensor], device: torch.device | str) -> None:
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
         self._tensors = tensors
-        self._device = device
         nx, ny = self._tensor("grid_shape").tolist()
         self.grid_shape = (int(nx), int(ny))
 
@@ -146,7 +145,7 @@ class _Stored:
         return any(name.startswith(prefix) for name in self._tensors)
 
     def floats(self, name: str) -> Tensor:
-        return self._on_device(name).float()
+        return self._tensor(name).float()
 
     def cells(self, name: str) -> SparseCells:
         return self._cells(f"{name}.indices", self._tensor(f"{name}.indices"), self._features(name))
@@ -155,13 +154,13 @@ class _Stored:
         sides = self._numbers("reld.sides")
         features = self._features("reld")
         if self._tensor("reld.features").dtype == torch.uint8:
-            features[_coarse_rows(sides).to(features.device)] = self.floats("reld.coarse")
+            features[_coarse_rows(sides)] = self.floats("reld.coarse")
         parts = features.split([side**2 for side in sides])
         return tuple(part.T.reshape(1, -1, side, side) for part, side in zip(parts, sides, strict=True))
 
     def response(self) -> TeacherResponse:
         classes, counts = self._numbers("respd.classes"), self._numbers("respd.cells")
-        stored = self._on_device("respd.heatmap_prob")
+        stored = self._tensor("respd.heatmap_prob")
         coded = stored.dtype == torch.uint8
         heatmaps = (probabilities(stored) if coded else stored).split(classes)
         indices = self._tensor("respd.indices").split(counts)
@@ -181,10 +180,10 @@ class _Stored:
 
     def _features(self, name: str) -> Tensor:
         name = f"{name}.features"
-        stored = self._on_device(name)
+        stored = self._tensor(name)
         if stored.dtype != torch.uint8:
             return stored.float()
-        return ChannelCodes(stored, self._on_device(f"{name}.scale"), self._on_device(f"{name}.lowest")).values()
+        return ChannelCodes(stored, self._tensor(f"{name}.scale"), self._tensor(f"{name}.lowest")).values()
 
     def _cells(self, name: str, indices: Tensor, features: Tensor) -> SparseCells:
         cells = self.grid_shape[0] * self.grid_shape[1]
@@ -193,13 +192,10 @@ class _Stored:
                 f"teacher targets name cells outside their grid of {cells} cells in {name} "
                 f"({int(indices.min())} to {int(indices.max())}); extract the targets again"
             )
-        return SparseCells(indices.to(self._device).long(), features, 1, self.grid_shape)
+        return SparseCells(indices.long(), features, 1, self.grid_shape)
 
     def _numbers(self, name: str) -> list[int]:
         return [int(number) for number in self._tensor(name).tolist()]
-
-    def _on_device(self, name: str) -> Tensor:
-        return self._tensor(name).to(self._device, non_blocking=True)
 
     def _tensor(self, name: str) -> Tensor:
         if name not in self._tensors:

@@ -100,8 +100,9 @@ class StoredTargets:
     def __call__(self, batch: Batch) -> TeacherTargets:
         if batch.targets is None:
             raise ValueError("the batch carries no stored teacher targets; give the dataset its target shards")
+        # Decoded where they were read: for a GPU these are hundreds of small operations, and it waits for many of them.
         samples = [
-            mirror_targets(decode_targets(item, self._device), mirrored)
+            mirror_targets(decode_targets(item), mirrored)
             for item, mirrored in zip(batch.targets, batch.mirrored, strict=True)
         ]
-        return collate_targets(samples)
+        return collate_targets(samples).to(self._device)
