@@ -47,11 +47,6 @@ class MSFDConfig(Section):
     mask: Literal["rotated", "released", "plain"] = Field(
         "rotated", description="grown boxes: exact rotated footprints, or the released rectangles; plain: not grown"
     )
-    adapter: bool = Field(
-        False,
-        description="student passes a 1x1 convolution trained along, one a map, so that its channels need not mean "
-        "what the teacher's do; published: none",
-    )
     range_steps_m: tuple[float, float] = Field(
         (20.0, 30.0), description="ranges from which masks grow by 25% and by 50% (m)"
     )

@@ -6,25 +6,14 @@ With the student's map S, the teacher's T, and the cells M of the grown ground-t
   whole batch in which T is not zero in every channel. The division by the batch size B, on top of the mean over the
   batch's cells, is the published code's and belongs to its weight.
 - ``paper``: ``L = 1 / (B X Y) sum over M of |S - T|_2``, the norm over channels.
-
-Two detectors trained apart give their channels different meanings. With ``distill.msfd.adapter``, which is ours, S
-first passes a 1x1 convolution (:class:`FeatureAdapter`): the student then learns what the teacher's map says, not how.
 """
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from crkd_core.config.distill import Reading
 from crkd_core.distillation.cells import SparseCells
-
-
-class FeatureAdapter(nn.Conv2d):
-    """1x1 convolution of a student's map of C channels; leaves it as it is at first."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, kernel_size=1, bias=False)
-        nn.init.dirac_(self.weight)
 
 
 def msfd_cells(teacher_map: Float[Tensor, "b c x y"], mask: Bool[Tensor, "b x y"], reading: Reading) -> SparseCells:

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import DetectorConfig
-from crkd_core.distillation.cells import SparseCells
 from crkd_core.distillation.csrd import csrd_loss
-from crkd_core.distillation.msfd import FeatureAdapter, msfd_loss
+from crkd_core.distillation.msfd import msfd_loss
 from crkd_core.distillation.precision import full_precision
 from crkd_core.distillation.reld import RelationAdapter, reld_loss, resample
 from crkd_core.distillation.requirements import check_terms
@@ -29,16 +28,14 @@ _T = TypeVar("_T")
 class DistillationObjective(nn.Module):
     """Weighted loss terms between a student's output and teacher targets; build it with :func:`build_objective`.
 
-    Holds the adapters of RelD and MSFD, which are trained with the student and not part of it.
+    Holds the adapters of RelD, which are trained with the student and not part of it.
 
     Attributes:
         terms: names of the terms with a weight above zero, in the order of the results.
         strength: factor on all weights, from 1 down to 0 (see :meth:`set_progress`).
     """
 
-    def __init__(
-        self, config: DistillConfig, grid: BEVGrid, fused_channels: int, camera_channels: int | None = None
-    ) -> None:
+    def __init__(self, config: DistillConfig, grid: BEVGrid, fused_channels: int) -> None:
         super().__init__()
         self.config = config
         self.grid_shape = grid.shape
@@ -46,14 +43,6 @@ class DistillationObjective(nn.Module):
         self.strength = 1.0
         adapters = config.reld.scales if "reld" in self.terms and config.reld.adapter else ()
         self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
-        widths = {"msfd_camera": camera_channels, "msfd_fused": fused_channels}
-        self.feature_adapters = nn.ModuleDict(
-            {
-                term: FeatureAdapter(_from_student(width, term, "a camera map"))
-                for term, width in widths.items()
-                if config.msfd.adapter and term in self.terms
-            }
-        )
 
     def set_progress(self, done: float) -> None:
         """Set the strength of all terms after a share `done` of the run, see ``distill.fade_until``."""
@@ -96,16 +85,11 @@ class DistillationObjective(nn.Module):
     def _msfd_camera(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         camera = _from_student(student.features.gated_camera, "msfd_camera", "a camera map")
         cells = _from_targets(targets.camera, "msfd_camera")
-        return self.config.msfd.camera_weight * self._msfd("msfd_camera", camera, cells)
+        return self.config.msfd.camera_weight * msfd_loss(camera, cells, self.config.msfd.reading)
 
     def _msfd_fused(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         cells = _from_targets(targets.fused, "msfd_fused")
-        return self.config.msfd.fused_weight * self._msfd("msfd_fused", student.features.fused, cells)
-
-    def _msfd(self, term: str, student_map: Tensor, cells: SparseCells) -> Tensor:
-        if term in self.feature_adapters:
-            student_map = self.feature_adapters[term](student_map.float())
-        return msfd_loss(student_map, cells, self.config.msfd.reading)
+        return self.config.msfd.fused_weight * msfd_loss(student.features.fused, cells, self.config.msfd.reading)
 
     def _reld(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         maps = resample(student.features.fused, self.config.reld.scales)
@@ -141,10 +125,7 @@ def build_objective(
         ConfigError: a term cannot be computed from the sensors of student and teacher.
     """
     check_terms(config, grid, student, teacher)
-    camera_channels = None
-    if student is not None and "camera" in student.modalities:
-        camera_channels = student.camera.view_transform.channels
-    return DistillationObjective(config, grid, fused_channels, camera_channels)
+    return DistillationObjective(config, grid, fused_channels)
 
 
 def _from_student(value: _T | None, term: str, what: str) -> _T:

@@ -34,7 +34,6 @@ CASES = {
         for reading in ("released", "paper")
         for mask in ("rotated", "released", "plain")
     },
-    "msfd adapted": _alone("msfd", msfd=MSFDConfig(adapter=True, camera_weight=0.0)),
     **{
         f"reld {reading} {affinity}": _alone("reld", reld=RelDConfig(scales=SCALES, reading=reading, affinity=affinity))
         for reading in ("released", "paper")

@@ -76,32 +76,6 @@ def test_adapters_exist_only_for_a_relation_loss_that_uses_them(small_grid):
     assert len(build_objective(without, small_grid, 8).adapters) == 0
 
 
-def test_feature_adapters_leave_maps_alone_at_first_and_then_find_the_teacher_s_channels(
-    random_output, small_grid, targets
-):
-    config = CONFIG.model_copy(update={"losses": ("msfd",), "msfd": MSFDConfig(adapter=True)})
-    teacher, plain = random_output(1), config.model_copy(update={"msfd": MSFDConfig()})
-    view = ViewTransformConfig(channels=teacher.features.gated_camera.shape[1])
-    calibrated = RadarBranchConfig(calibration=True)
-    student = DetectorConfig(
-        modalities=("camera", "radar"), camera=CameraBranchConfig(view_transform=view), radar=calibrated
-    )
-    objective = build_objective(config, small_grid, 8, student)
-    assert set(objective.state_dict()) == {"feature_adapters.msfd_camera.weight", "feature_adapters.msfd_fused.weight"}
-    torch.testing.assert_close(
-        objective(random_output(5), targets), build_objective(plain, small_grid, 8)(random_output(5), targets)
-    )
-    features = teacher.features
-    permuted = dataclasses.replace(features, gated_camera=features.gated_camera.flip(1), fused=features.fused.flip(1))
-    assert all(loss > 0 for loss in objective(DetectorOutput(permuted, teacher.head), targets).values())
-    with torch.no_grad():
-        for adapter in objective.feature_adapters.values():
-            adapter.weight.copy_(adapter.weight.flip(1))
-    assert all(loss == 0 for loss in objective(DetectorOutput(permuted, teacher.head), targets).values())
-    with pytest.raises(ConfigError, match="a camera map"):
-        build_objective(config, small_grid, 8)
-
-
 def test_relations_without_adapter_allow_teachers_of_another_width(random_output, small_grid, targets):
     config = NO_ADAPTER.model_copy(update={"losses": ("reld",)})
     student = random_output(5)
