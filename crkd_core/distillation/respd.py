@@ -120,8 +120,8 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
     per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
-    weights = per_channel.new_tensor(config.box_weights).repeat_interleave(per_channel.new_tensor(_CHANNELS).long())
-    per_cell = (per_channel * weights).mean(dim=1)
+    weights = [weight for weight, count in zip(config.box_weights, _CHANNELS, strict=True) for _ in range(count)]
+    per_cell = (per_channel * per_channel.new_tensor(weights)).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight
     return (per_cell * chosen).sum() / chosen.sum()
