@@ -90,7 +90,8 @@ def test_of_equal_distances_the_first_annotation_is_taken():
 
 
 def test_distances_round_as_in_the_devkit():
-    # (a, b) and (b, a) are equally long, but the devkit's last bit says which is nearer.
+    # (a, b) and (b, a) are equally long, but on processors whose BLAS fuses multiplication and addition the devkit's last
+    # bit says which is nearer. On others all pairs tie and the first is taken.
     count = 500
     offsets = np.random.default_rng(0).uniform(0.1, 2.5, (count, 2))
     detections, truths = Case(seed=0, samples=1, truths=2 * count, detections=count, labels=(CAR,)).build()
@@ -99,7 +100,6 @@ def test_distances_round_as_in_the_devkit():
     truths.translation[:, :2] = np.stack([offsets, offsets[:, ::-1]], axis=1).reshape(-1, 2)
     lengths = [[np.linalg.norm(truth) for truth in pair] for pair in truths.translation[:, :2].reshape(-1, 2, 2)]
     expected = 2 * np.arange(count) + np.argmin(lengths, axis=1)
-    assert np.argmin(lengths, axis=1).sum() > 0
     assert match(detections, truths).truth[:, 3].tolist() == expected.tolist()
 
 
