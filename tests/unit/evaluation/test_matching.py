@@ -90,8 +90,8 @@ def test_of_equal_distances_the_first_annotation_is_taken():
 
 
 def test_distances_round_as_in_the_devkit():
-    # (a, b) and (b, a) are equally long, but on processors whose BLAS fuses multiplication and addition the devkit's last
-    # bit says which is nearer. On others all pairs tie and the first is taken.
+    # (a, b) and (b, a) are equally long, but where the processor's BLAS fuses multiplication and addition the devkit's
+    # last bit says which is nearer. Elsewhere all pairs tie and the first is taken.
     count = 500
     offsets = np.random.default_rng(0).uniform(0.1, 2.5, (count, 2))
     detections, truths = Case(seed=0, samples=1, truths=2 * count, detections=count, labels=(CAR,)).build()
