@@ -1,4 +1,7 @@
-"""The ten nuScenes detection classes in the order of the published models, and their grouping into head tasks."""
+"""The ten nuScenes detection classes in the order of the published models, and their grouping into head tasks.
+
+Tasks hold neighbouring classes in that order, so a label is also the class's channel among the heatmaps of all tasks.
+"""
 
 DETECTION_CLASSES: tuple[str, ...] = (
     "car",

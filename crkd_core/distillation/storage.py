@@ -151,6 +151,7 @@ class _Stored:
         return self._cells(f"{name}.indices", self._tensor(f"{name}.indices"), self._features(name))
 
     def relation(self) -> tuple[Tensor, ...]:
+        """[1, C, s, s] for each scale s, the coarse ones from their own tensor in int8."""
         sides = self._numbers("reld.sides")
         features = self._features("reld")
         if self._tensor("reld.features").dtype == torch.uint8:
@@ -159,6 +160,7 @@ class _Stored:
         return tuple(part.T.reshape(1, -1, side, side) for part, side in zip(parts, sides, strict=True))
 
     def response(self) -> TeacherResponse:
+        """Heatmaps of every task, with the exact probabilities where they are kept, and the boxes' cells."""
         classes, counts = self._numbers("respd.classes"), self._numbers("respd.cells")
         stored = self._tensor("respd.heatmap_prob")
         coded = stored.dtype == torch.uint8
