@@ -122,13 +122,6 @@ class DistillConfig(Section):
     reld: RelDConfig = Field(default_factory=RelDConfig, description="relation distillation")
     respd: RespDConfig = Field(default_factory=RespDConfig, description="response distillation")
     targets: TargetsConfig = Field(default_factory=TargetsConfig, description="teacher targets")
-    fade_until: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="share of the run after which the terms are gone, their weights having fallen linearly from its "
-        "beginning; the ground truth then trains alone. Not given: constant weights, as published",
-    )
     released_quirks: tuple[Literal["teacher_train_mode", "radar_columns", "mask"], ...] = Field(
         (), description="mistakes of the published runs to repeat for comparison"
     )

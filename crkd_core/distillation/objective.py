@@ -32,7 +32,6 @@ class DistillationObjective(nn.Module):
 
     Attributes:
         terms: names of the terms with a weight above zero, in the order of the results.
-        strength: factor on all weights, from 1 down to 0 (see :meth:`set_progress`).
     """
 
     def __init__(self, config: DistillConfig, grid: BEVGrid, fused_channels: int) -> None:
@@ -40,17 +39,11 @@ class DistillationObjective(nn.Module):
         self.config = config
         self.grid_shape = grid.shape
         self.terms = needed_terms(config)
-        self.strength = 1.0
         adapters = config.reld.scales if "reld" in self.terms and config.reld.adapter else ()
         self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
 
-    def set_progress(self, done: float) -> None:
-        """Set the strength of all terms after a share `done` of the run, see ``distill.fade_until``."""
-        until = self.config.fade_until
-        self.strength = 1.0 if until is None else max(0.0, 1.0 - done / until)
-
     def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
-        """The weighted terms by name; their sum is the distillation loss. None of them once they have faded.
+        """The weighted terms by name; their sum is the distillation loss.
 
         Always computed in float32, also under autocast and from half-precision maps. Gradients reach the student and
         the adapters only.
@@ -74,8 +67,7 @@ class DistillationObjective(nn.Module):
             "respd": self._respd,
         }
         with full_precision(fused.device):
-            terms = self.terms if self.strength > 0 else ()
-            return {term: self.strength * losses[term](student, targets) for term in terms}
+            return {term: losses[term](student, targets) for term in self.terms}
 
     def _csrd(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         activation = _from_student(student.features.radar_activation, "csrd", "a radar activation")

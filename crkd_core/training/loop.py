@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -51,14 +50,6 @@ class TrainingPlan:
     @property
     def total_steps(self) -> int:
         return self.steps_per_epoch * self.run.epochs
-
-
-@runtime_checkable
-class Scheduled(Protocol):
-    """A training step whose losses change over the run, as a function of its progress alone."""
-
-    def set_progress(self, done: float) -> None:
-        """Told before every step which share of the run's steps, from 0 to below 1, is done."""
 
 
 def _channels_last(module: nn.Module) -> nn.Module:
@@ -169,8 +160,6 @@ class Trainer:
         torch.manual_seed((plan.train.seed * plan.total_steps + step) * plan.processes.size + plan.processes.rank)
         factor = learning_rate_factor(step, plan.steps_per_epoch, plan.run.epochs, plan.train)
         set_learning_rate(self._optimizer, factor)
-        if isinstance(self._module, Scheduled):
-            self._module.set_progress(step / plan.total_steps)
         with autocast(self._dtype, plan.processes.device):
             terms: dict[str, Tensor] = self._parallel(batch)
         total = torch.stack([term.float() for term in terms.values()]).sum()

@@ -54,13 +54,7 @@ class DistillationStep(DetectionStep):
         self.objective = objective
         self._teacher_targets = teacher_targets
 
-    def set_progress(self, done: float) -> None:
-        """Told by the trainer before every step which share of the run is done."""
-        self.objective.set_progress(done)
-
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.objective.strength == 0:
-            return super().forward(batch)
         targets = self._teacher_targets(batch)
         output = self.detector(batch.inputs)
         return self.detection_terms(output.head, batch) | self.objective(output, targets)

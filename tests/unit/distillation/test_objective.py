@@ -41,20 +41,6 @@ def test_terms_are_weighted_and_unweighted_ones_are_left_out(random_output, smal
     torch.testing.assert_close(again["msfd_fused"], losses["msfd_fused"])
 
 
-def test_terms_fade_linearly_and_are_gone_afterwards(random_output, small_grid, targets):
-    student, constant = random_output(5), build_objective(NO_ADAPTER, small_grid, 8)
-    whole = constant(student, targets)
-    constant.set_progress(0.9)
-    torch.testing.assert_close(constant(student, targets), whole)
-    fading = build_objective(NO_ADAPTER.model_copy(update={"fade_until": 0.5}), small_grid, 8)
-    for done, strength in ((0.0, 1.0), (0.25, 0.5), (0.4, 0.2)):
-        fading.set_progress(done)
-        torch.testing.assert_close(fading(student, targets), {name: strength * loss for name, loss in whole.items()})
-    for done in (0.5, 0.9):
-        fading.set_progress(done)
-        assert fading(student, targets) == {}
-
-
 def test_an_objective_without_losses_is_empty(random_output, small_grid, targets):
     objective = build_objective(DistillConfig(losses=()), small_grid, 8)
     assert objective(random_output(5), targets) == {}

@@ -34,17 +34,6 @@ class Regression(nn.Module):
         return {"fit": loss if self.calls != self.bad_at else loss * float("nan"), "small": 0.01 * loss}
 
 
-class FadingRegression(Regression):
-    """Its small term grows weaker over the run."""
-
-    def set_progress(self, done):
-        self.strength = 1 - done
-
-    def forward(self, batch):
-        terms = super().forward(batch)
-        return terms | {"small": 100 * self.strength * terms["small"]}
-
-
 class Killed(Exception):
     pass
 
@@ -61,7 +50,7 @@ def batches(kill_at=None):
     return of_epoch
 
 
-def train(folder, kill_at=None, minutes=10.0, build=Regression, **step):
+def train(folder, kill_at=None, minutes=10.0, **step):
     plan = TrainingPlan(
         description="test",
         folder=folder,
@@ -71,7 +60,7 @@ def train(folder, kill_at=None, minutes=10.0, build=Regression, **step):
         train=TrainConfig(warmup_steps=3, checkpoint_every_minutes=minutes),
         processes=ProcessGroup(0, 1, torch.device("cpu")),
     )
-    module = build(**step)
+    module = Regression(**step)
     losses = Trainer(module, plan).fit(SilentProgress())
     return module, losses
 
@@ -91,19 +80,6 @@ def test_a_killed_run_ends_with_the_same_weights_and_metrics(tmp_path, kill_at, 
     curves = [[(r["step"], r["value"]) for r in t if r["name"] == "loss/total"] for t in tables]
     assert curves[0] == curves[1]
     assert [step for step, _ in curves[0]] == list(range(STEPS_PER_EPOCH * EPOCHS))
-
-
-def test_a_step_that_changes_over_the_run_is_told_its_progress_also_after_a_kill(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    train(tmp_path / "a", build=FadingRegression)
-    with pytest.raises(Killed):
-        train(tmp_path / "b", (1, 3), 1e-9, build=FadingRegression)
-    train(tmp_path / "b", build=FadingRegression)
-    for run in "ab":
-        values = {(r["name"], r["step"]): r["value"] for r in pq.read_table(tmp_path / run / METRICS_NAME).to_pylist()}
-        shares = [values["loss/small", step] / values["loss/fit", step] for step in range(STEPS_PER_EPOCH * EPOCHS)]
-        assert shares == pytest.approx([1 - step / 15 for step in range(15)], rel=1e-4)
 
 
 def test_training_reduces_the_loss_and_logs_to_tensorboard(tmp_path):
