@@ -17,7 +17,7 @@ run crkd extract-teacher "${settings[@]}"
 run crkd evaluate --split val --model teacher
 # Seeds are independent: two at a time, each of them an ordinary ablation whose students the last command finds finished.
 ablate=(crkd ablate "${settings[@]}" --comparison summary)
-for seed in 0 1; do
+for seed in 0 1 2; do
     run "${ablate[@]}" --seeds "$seed" --name "summary-s$seed" --quiet &
     seeds[seed]=$!
 done

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.config.loading import load_config
+from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, DamagedArtifactError
-
-CONFIG_NAME = "config.yaml"
+from crkd_core.training.run_config import CONFIG_NAME, read_run_config
 
 
 def resolve_config(
@@ -24,12 +23,13 @@ def resolve_config(
     Raises:
         ConfigError: a key, value or file is wrong.
         DamagedArtifactError: that model's configuration is no longer what was written.
+        StaleArtifactError: it is of another version of crkd.
     """
     if preset is None and file is None:
         earlier = latest_model(workspace)
         if earlier is not None:
-            file = earlier.file(CONFIG_NAME)
             _check_undamaged(earlier)
+            return with_overrides(read_run_config(earlier), overrides)
     return load_config(preset, file, overrides)
 
 
@@ -65,13 +65,14 @@ def resolve_nms(
 
     Raises:
         ConfigError: a key or value is wrong, or something is asked for that a trained model cannot change.
+        DamagedArtifactError: the model's configuration is not readable.
+        StaleArtifactError: it is of another version of crkd.
     """
     if preset is None and file is None and not overrides:
         return None
-    own = load_config(None, model.file(CONFIG_NAME))
+    own = read_run_config(model)
     role = model.manifest.settings["role"]
-    base = file if preset is not None or file is not None else model.file(CONFIG_NAME)
-    wanted = load_config(preset, base, overrides)
+    wanted = with_overrides(own, overrides) if preset is None and file is None else load_config(preset, file, overrides)
     nms = getattr(wanted, role).head.nms
     if file is None and preset is None and wanted != _with_nms(own, role, nms):
         raise ConfigError(

@@ -30,7 +30,8 @@ from crkd_core.stages.evaluated import METRICS_NAME, OWN_KEY, read_metrics
 from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.models import find_model
 from crkd_core.training.distributed import choose_device
-from crkd_core.training.trained import load_trained, read_run_config
+from crkd_core.training.run_config import read_detector_config, read_run_config
+from crkd_core.training.trained import load_trained
 
 STAGE = "evaluate"
 TEST_SPLIT = "test"
@@ -109,7 +110,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
         )
     device = choose_device(request.device)
     model = find_model(workspace, request.model, f"crkd {STAGE}")
-    detector = DetectorConfig.model_validate(model.manifest.settings["detector"])
+    detector = read_detector_config(model)
     prepared = _open_prepared(request, model, detector, workspace)
     split = resolve_split(request.split, prepared.version)
     if request.official:

@@ -12,7 +12,6 @@ from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
-from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.data.prepared import PreparedData
 from crkd_core.distillation.requirements import check_terms
@@ -24,7 +23,7 @@ from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.runs import shared_writer
 from crkd_core.stages.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
-from crkd_core.training.trained import read_run_config
+from crkd_core.training.run_config import read_detector_config, read_run_config
 
 STAGE = "extract-teacher"
 METRICS_NAME = "teacher_metrics.json"
@@ -137,7 +136,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
     _check_teacher(teacher, config)
-    detector = DetectorConfig.model_validate(teacher.manifest.settings["detector"])
+    detector = read_detector_config(teacher)
     check_terms(config.distill, config.data.grid.build(), None, detector)
     modalities = detector.modalities
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")

@@ -20,7 +20,8 @@ from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
 from crkd_core.stages.pretrained import BACKBONE_NAME, STAGE, backbone_settings
 from crkd_core.stages.train import STAGE as TEACHER_STAGE
-from crkd_core.training.trained import CONFIG_NAME, WEIGHTS_NAME
+from crkd_core.training.run_config import CONFIG_NAME
+from crkd_core.training.trained import WEIGHTS_NAME
 from crkd_core.weights.backbones import import_backbone
 from crkd_core.weights.matching import BUFFERS, StateDict
 from crkd_core.weights.published import import_detector, split_distiller

@@ -13,6 +13,7 @@ from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import target_settings
+from crkd_core.training.run_config import read_detector_config
 from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
 from crkd_core.training.trained import load_trained
 
@@ -56,11 +57,7 @@ class TeacherInput:
     @property
     def detector_config(self) -> DetectorConfig:
         """The teacher's detector, also where only its targets are at hand."""
-        return (
-            self._config.teacher
-            if not self.online
-            else DetectorConfig.model_validate(self.artifact.manifest.settings["detector"])
-        )
+        return read_detector_config(self.artifact) if self.online else self._config.teacher
 
     def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
         """The student's modalities, and the live teacher's."""

@@ -4,19 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import nn
 
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.shards import read_tensors, write_tensors
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.loading import dump_config, validate_config
+from crkd_core.config.loading import dump_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.models.detector import Detector, build_detector
+from crkd_core.training.run_config import CONFIG_NAME, read_detector_config, read_run_config
 
 WEIGHTS_NAME = "model.safetensors"
-CONFIG_NAME = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,6 @@ class TrainedModel:
     artifact: Artifact
 
 
-def read_run_config(artifact: Artifact) -> Config:
-    """The resolved configuration of a training run.
-
-    Raises:
-        DamagedArtifactError: it is not readable.
-    """
-    try:
-        return validate_config(yaml.safe_load(artifact.file(CONFIG_NAME).read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
-        raise artifact.damaged(CONFIG_NAME, str(error)) from None
-
-
 def write_trained(folder: Path, detector: nn.Module, config: Config) -> None:
     """Write weights and configuration into the folder of a training run."""
     write_tensors(folder / WEIGHTS_NAME, detector.state_dict())
@@ -63,9 +50,9 @@ def load_trained(artifact: Artifact, device: torch.device | str = "cpu") -> Trai
 
     Raises:
         DamagedArtifactError: a file is damaged, or the weights do not belong to the configuration.
+        StaleArtifactError: its configuration is of another version of crkd.
     """
-    config = read_run_config(artifact)
-    detector_config = DetectorConfig.model_validate(artifact.manifest.settings["detector"])
+    config, detector_config = read_run_config(artifact), read_detector_config(artifact)
     detector = build_detector(detector_config, config.data)
     try:
         detector.load_state_dict(read_tensors(artifact, WEIGHTS_NAME))

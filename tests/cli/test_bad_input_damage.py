@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from crkd_core.artifacts.manifest import read_manifest, record_file
 from tests.cli.refusals import damage
 
 # The command that reads what a stage made.
@@ -83,6 +84,37 @@ def test_the_damaged_configuration_that_later_stages_keep_to(crkd, refused, eval
     command = ("train-teacher", "--config", "mine.yaml", "--force", "-w", workspace.root)
     assert crkd(*command).code == 0
     assert path.read_bytes() == good
+
+
+EVALUATE = ("evaluate", "--split", "train")
+
+
+@pytest.mark.parametrize(
+    ("artifact", "where", "command"),
+    [
+        ("train-teacher/teacher", "config.yaml", ("train-teacher", "--name", "n")),
+        ("train-teacher/teacher", "manifest.json", ("extract-teacher", "--name", "n")),
+        ("train-teacher/teacher", "manifest.json", (*EVALUATE, "--model", "teacher")),
+        ("distill/crkd", "config.yaml", (*EVALUATE, "--model", "crkd")),
+        ("distill/crkd", "config.yaml", (*EVALUATE, "--set", "student.head.nms.max_rotated=10")),
+        ("distill/crkd", "manifest.json", (*EVALUATE, "--model", "crkd")),
+    ],
+)
+def test_a_model_of_a_version_with_other_keys(refused, evaluated, tmp_path, artifact, where, command):
+    workspace = evaluated.copy(tmp_path).workspace
+    folder = workspace.root / artifact
+    manifest = read_manifest(folder)
+    if where == "manifest.json":
+        manifest.settings["detector"]["fuser"]["depth"] = 3
+        key = "fuser.depth: Extra inputs"
+    else:
+        path = folder / where
+        path.write_text(path.read_text() + "more: {depth: 3}\n")
+        manifest.files[where] = record_file(path)
+        key = "config has no key 'more'"
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    says = f"{artifact} was trained with a configuration that this version of crkd does not know"
+    refused(4, (says, key, "--force and a --preset"), *command, "-w", workspace.root)
 
 
 def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch):

@@ -1,0 +1,50 @@
+"""The configuration of a finished training run, as it lies beside the weights."""
+
+import yaml
+from pydantic import ValidationError
+
+from crkd_core.artifacts.workspace import Artifact
+from crkd_core.config.loading import validate_config
+from crkd_core.config.models import DetectorConfig
+from crkd_core.config.schema import Config
+from crkd_core.errors import ConfigError, StaleArtifactError
+
+CONFIG_NAME = "config.yaml"
+
+
+def read_run_config(artifact: Artifact) -> Config:
+    """The resolved configuration of a training run.
+
+    Raises:
+        DamagedArtifactError: it is not readable.
+        StaleArtifactError: this version of crkd has other keys.
+    """
+    try:
+        values = yaml.safe_load(artifact.file(CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise artifact.damaged(CONFIG_NAME, str(error)) from None
+    try:
+        return validate_config(values)
+    except ConfigError as error:
+        raise _of_another_version(artifact, str(error).rstrip(".")) from None
+
+
+def read_detector_config(artifact: Artifact) -> DetectorConfig:
+    """What built the detector of a training run.
+
+    Raises:
+        StaleArtifactError: this version of crkd has other keys.
+    """
+    try:
+        return DetectorConfig.model_validate(artifact.manifest.settings["detector"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise _of_another_version(artifact, f"its detector's {key}: {first['msg']}") from None
+
+
+def _of_another_version(artifact: Artifact, reason: str) -> StaleArtifactError:
+    return StaleArtifactError(
+        f"{artifact.label} was trained with a configuration that this version of crkd does not know ({reason}); train "
+        f"it again with: {artifact.manifest.command} --force and a --preset or --config"
+    )
