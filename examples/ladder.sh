@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Does distillation help? The ends of the paper's ladder on a simulated world, three seeds, with the equal-epoch control: the
-# table in the README. About two hours on two CPU cores; stop it at any time and run it again to continue.
+# table in the README. About four hours on two CPU cores; stop it at any time and run it again to continue.
 #
 # Usage: ./examples/ladder.sh [FOLDER]     (default ./ladder)
 set -euo pipefail
@@ -10,12 +10,12 @@ prepare_environment ""
 work_in "${1:-$PWD/ladder}"
 settings=(--preset tiny --config "$here/examples/ladder.yaml")
 
-run crkd simulate --out "$folder/world" --size tiny --scenes 48 --val-scenes 20 --set lidar_sweeps_per_key_frame=9 --processes 2
+run crkd simulate --out "$folder/world" --size tiny --scenes 24 --val-scenes 96 --set lidar_sweeps_per_key_frame=9 --processes 2
 run crkd prepare --nuscenes "$folder/world"
 run crkd train-teacher "${settings[@]}"
 run crkd extract-teacher "${settings[@]}"
 run crkd evaluate --split val --model teacher
-# Seeds are independent: two at a time, each of them an ordinary ablation whose students the last command finds finished.
+# Seeds are independent: side by side, each of them an ordinary ablation whose students the last command finds finished.
 ablate=(crkd ablate "${settings[@]}" --comparison summary)
 for seed in 0 1 2; do
     run "${ablate[@]}" --seeds "$seed" --name "summary-s$seed" --quiet &

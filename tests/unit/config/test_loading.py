@@ -1,5 +1,7 @@
 """Configuration: presets, files, overrides and what is said about mistakes."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -7,6 +9,9 @@ from crkd_core.config import describe_preset, load_config, preset_names
 from crkd_core.config.loading import dump_config, validate_config
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError
+from crkd_core.models.detector import build_detector
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -14,6 +19,13 @@ def test_presets_are_valid_described_and_survive_a_round_trip(name):
     config = load_config(name)
     assert len(describe_preset(name)) > 20
     assert validate_config(yaml.safe_load(dump_config(config))) == config
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
+def test_configurations_of_the_examples_build_both_detectors(file):
+    config = load_config("tiny", file)
+    for detector in (config.teacher, config.student):
+        assert build_detector(detector, config.data)
 
 
 def test_the_last_of_preset_file_and_override_wins(tmp_path):
