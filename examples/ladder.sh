@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Does distillation help? The ends of the paper's ladder on a simulated world, three seeds, with the equal-epoch control: the
-# table in the README. About four hours on two CPU cores; stop it at any time and run it again to continue.
+# table in the README. About three hours on two CPU cores; stop it at any time and run it again to continue.
 #
 # Usage: ./examples/ladder.sh [FOLDER]     (default ./ladder)
 set -euo pipefail
