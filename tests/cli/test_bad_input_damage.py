@@ -1,4 +1,6 @@
-"""Damaged artifacts: every file of every stage, cut, with one byte turned round, or gone, through the real commands."""
+"""Artifacts that cannot be used, through the real commands: every file of every stage, cut, with one byte turned round, or
+gone; and models of a version of crkd with other configuration keys.
+"""
 
 import os
 
