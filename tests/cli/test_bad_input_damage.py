@@ -1,5 +1,6 @@
-"""Artifacts that cannot be used, through the real commands: every file of every stage, cut, with one byte turned round, or
-gone; and models of a version of crkd with other configuration keys.
+"""Artifacts that cannot be used, through the real commands.
+
+Every file of every stage, cut, with one byte turned round, or gone; models of a version with other configuration keys.
 """
 
 import os
