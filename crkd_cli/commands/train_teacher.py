@@ -12,6 +12,10 @@ def train_teacher(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
     name: Annotated[str, typer.Option("--name", help="Name of the run.")] = "teacher",
+    init: Annotated[
+        str | None,
+        typer.Option("--init", metavar="RUN", help="Teacher run to go on from; new weights."),
+    ] = None,
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -43,6 +47,7 @@ def train_teacher(
     request = TrainTeacherRequest(
         config=resolved,
         name=name,
+        init=init,
         prepared=prepared,
         nuscenes=nuscenes,
         device=device,

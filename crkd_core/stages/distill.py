@@ -7,7 +7,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.models import DetectorConfig
@@ -16,16 +15,15 @@ from crkd_core.config.train import RunConfig
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
-from crkd_core.errors import StaleArtifactError, UsageError
+from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.extract import warn_of_poor_teacher
 from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.pretrained import find_backbone, load_backbone
+from crkd_core.stages.pretrained import find_backbone, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
 from crkd_core.training.steps import DetectionStep, DistillationStep
-from crkd_core.training.trained import WEIGHTS_NAME
 
 STAGE = "distill"
 PLAIN, CONTROL, DISTILLED = "plain", "control", "crkd"
@@ -148,7 +146,7 @@ class _Student:
         """Give a fresh detector its first weights, and build the training step around it."""
         config, grid = self.config, self.config.data.grid.build()
         if self.start is not None:
-            load_start(model, self.start)
+            load_start(model, self.start, may_be_new=("radar.calibration.", "radar.activation."))
         elif self.backbone is not None:
             load_backbone(model, self.backbone)
         if model.radar is not None and model.radar.activation is not None:
@@ -175,30 +173,6 @@ def _plan_student(request: DistillRequest, workspace: Workspace, progress: Progr
 def without_calibration(student: DetectorConfig) -> DetectorConfig:
     """The plain student: the radar calibration comes with distillation."""
     return student.model_copy(update={"radar": student.radar.model_copy(update={"calibration": False})})
-
-
-def load_start(model: Detector, start: Artifact) -> None:
-    """Load another student's weights; only the radar calibration may be new.
-
-    Raises:
-        StaleArtifactError: the other run was a different detector.
-    """
-    weights = read_tensors(start, WEIGHTS_NAME)
-    own = model.state_dict()
-    missing = [
-        name for name in own if name not in weights and not name.startswith(("radar.calibration.", "radar.activation."))
-    ]
-    unexpected = [name for name in weights if name not in own]
-    reshaped = [name for name in weights if name in own and weights[name].shape != own[name].shape]
-    if missing or unexpected or reshaped:
-        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
-        counts = ", ".join(f"{len(names)} tensors {kind}" for kind, names in kinds.items() if names)
-        raise StaleArtifactError(
-            f"{start.label} cannot start this student: it was another detector ({counts}, such as "
-            f"{(missing + unexpected + reshaped)[0]}); train it again with this "
-            "configuration, or choose another --init."
-        )
-    model.load_state_dict(weights, strict=False)
 
 
 def _checked_losses(request: DistillRequest) -> tuple[str, ...]:

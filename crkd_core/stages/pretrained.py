@@ -1,4 +1,4 @@
-"""What image backbones start training from: imported weights (``crkd import-weights --as backbone``) or random ones."""
+"""What a training run starts from: another run's weights (``--init``), an imported image backbone or random weights."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.train import RunConfig
-from crkd_core.errors import ConfigError
+from crkd_core.errors import ConfigError, StaleArtifactError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
+from crkd_core.training.trained import WEIGHTS_NAME
 
 STAGE = "import-weights"
 BACKBONE_NAME = "backbone.safetensors"
@@ -67,3 +68,25 @@ def load_backbone(model: Detector, artifact: Artifact) -> None:
         model.camera.backbone.load_state_dict(read_tensors(artifact, BACKBONE_NAME))
     except RuntimeError as error:
         raise artifact.damaged(BACKBONE_NAME, str(error).splitlines()[-1].strip()) from None
+
+
+def load_start(model: Detector, start: Artifact, may_be_new: tuple[str, ...] = ()) -> None:
+    """Begin with the weights of a finished run; only parts whose names begin with one of `may_be_new` keep their own.
+
+    Raises:
+        StaleArtifactError: the other run was a different detector.
+    """
+    weights = read_tensors(start, WEIGHTS_NAME)
+    own = model.state_dict()
+    missing = [name for name in own if name not in weights and not name.startswith(may_be_new)]
+    unexpected = [name for name in weights if name not in own]
+    reshaped = [name for name in weights if name in own and weights[name].shape != own[name].shape]
+    if missing or unexpected or reshaped:
+        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+        counts = ", ".join(f"{len(names)} tensors {kind}" for kind, names in kinds.items() if names)
+        raise StaleArtifactError(
+            f"{start.label} cannot start this {start.manifest.settings['role']}: it was another detector ({counts}, "
+            f"such as {(missing + unexpected + reshaped)[0]}); train it again with this configuration, or choose "
+            "another --init."
+        )
+    model.load_state_dict(weights, strict=False)

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import torch
 
-from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
+from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.pretrained import find_backbone, load_backbone
+from crkd_core.stages.pretrained import find_backbone, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
 
@@ -26,6 +27,7 @@ class TrainTeacherRequest:
     Attributes:
         config: the resolved configuration; section ``teacher`` is built, ``train.teacher`` is its schedule.
         name: name of the run.
+        init: name of the teacher run whose weights it begins with; None for new weights.
         prepared: name of the prepared data; None for the latest.
         nuscenes: where the data set is now, if it moved since it was prepared.
         force: train anew although a run of that name exists; `resume`: continue a killed run.
@@ -33,6 +35,7 @@ class TrainTeacherRequest:
 
     config: Config
     name: str = "teacher"
+    init: str | None = None
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
@@ -46,7 +49,9 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     Returns None on every process but the first of a distributed run.
 
     Raises:
-        MissingArtifactError: nothing is prepared.
+        MissingArtifactError: nothing is prepared, or there is no run to start from.
+        StaleArtifactError: the run to start from was a different detector.
+        UsageError: the run is to start from itself.
         ConfigError: the configuration does not fit the prepared data.
         TrainingError: the loss is no longer finite.
     """
@@ -66,24 +71,26 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         seed=seed,
         pasting=pasting,
     )
-    inputs = {"prepared": prepared.artifact.reference()}
-    backbone = find_backbone(workspace, config.train.teacher, detector, f"crkd {STAGE}", progress)
-    if backbone is not None:
-        inputs["backbone"] = backbone.reference()
+    start = _find_start(request, workspace)
+    needed_for = f"crkd {STAGE}"
+    backbone = None if start else find_backbone(workspace, config.train.teacher, detector, needed_for, progress)
+    made_from = {"prepared": prepared.artifact, "start": start, "backbone": backbone}
     spec = RunSpec(
         stage=STAGE,
         name=request.name,
         role="teacher",
-        command=f"crkd {STAGE} --name {request.name}",
+        command=f"crkd {STAGE} --name {request.name}" + (f" --init {start.name}" if start else ""),
         config=config,
         detector=detector,
         run=config.train.teacher,
-        inputs=inputs,
+        inputs={role: artifact.reference() for role, artifact in made_from.items() if artifact is not None},
         options={},
     )
 
     def build_step(model: Detector, device: torch.device) -> DetectionStep:
-        if backbone is not None:
+        if start is not None:
+            load_start(model, start)
+        elif backbone is not None:
             load_backbone(model, backbone)
         if pasting is not None:
             # Here, so that the loader processes share what is read once.
@@ -91,3 +98,14 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         return DetectionStep(model, detector.head, config.data.grid.build())
 
     return run_training(spec, build_step, dataset, workspace, progress, request.device, request.force, request.resume)
+
+
+def _find_start(request: TrainTeacherRequest, workspace: Workspace) -> Artifact | None:
+    if request.init is None:
+        return None
+    if request.init == request.name:
+        raise UsageError(
+            f"the teacher {request.name} cannot start from itself; give the new run another name, such as "
+            f"--name {request.name}-more."
+        )
+    return workspace.find(STAGE, request.init, needed_for=f"crkd {STAGE}", make=f"crkd {STAGE} --name {request.init}")

@@ -14,7 +14,7 @@ from crkd_core.config.loading import load_config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import collate
 from crkd_core.distillation.objective import build_objective
-from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
+from crkd_core.errors import ConfigError, MissingArtifactError, StaleArtifactError, UsageError
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.configuration import resolve_nms
@@ -228,8 +228,33 @@ def test_targets_without_a_loss_are_refused(chain, tmp_path):
 def test_a_start_of_another_detector_is_refused(chain, tmp_path):
     copy = chain.copy(tmp_path)
     config = load_config("tiny", None, [*CHAIN_OVERRIDES, "student.decoder.channels=[32, 64, 96]"])
-    with pytest.raises(StaleArtifactError, match="another detector"):
+    with pytest.raises(StaleArtifactError, match=r"distill/plain cannot start this student: it was another detector"):
         distill(DistillRequest(config, name="again"), copy.workspace, SILENT)
+
+
+def test_a_teacher_goes_on_from_another(chain, tmp_path):
+    copy, before = chain.copy(tmp_path), weights(chain.workspace, "train-teacher", "teacher")
+    still = load_config("tiny", None, [*CHAIN_OVERRIDES, "train.teacher.learning_rate=1e-12", "train.weight_decay=0"])
+    more = train_teacher(TrainTeacherRequest(still, name="more", init="teacher"), copy.workspace, SILENT)
+    new = train_teacher(TrainTeacherRequest(still, name="new"), copy.workspace, SILENT)
+    assert more.artifact.manifest.inputs["start"].name == "teacher"
+    assert "start" not in new.artifact.manifest.inputs
+    assert "--init teacher" in more.artifact.manifest.command
+    parameters = {key for key, _ in load_trained(more.artifact).detector.named_parameters()}
+    continued, fresh = (read_tensors(run.artifact, WEIGHTS_NAME) for run in (more, new))
+    assert all(torch.allclose(continued[key], before[key], atol=1e-6) for key in parameters)
+    assert not all(torch.allclose(fresh[key], before[key], atol=1e-6) for key in parameters)
+
+
+def test_a_teacher_that_cannot_go_on_says_why(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    with pytest.raises(UsageError, match="cannot start from itself; give the new run another name"):
+        train_teacher(TrainTeacherRequest(copy.config, init="teacher"), copy.workspace, SILENT)
+    with pytest.raises(MissingArtifactError, match="crkd train-teacher --name earlier"):
+        train_teacher(TrainTeacherRequest(copy.config, init="earlier"), copy.workspace, SILENT)
+    wider = load_config("tiny", None, [*CHAIN_OVERRIDES, "teacher.head.shared_channels=32"])
+    with pytest.raises(StaleArtifactError, match=r"train-teacher/teacher cannot start this teacher: .*another shape"):
+        train_teacher(TrainTeacherRequest(wider, name="wider", init="teacher"), copy.workspace, SILENT)
 
 
 def test_more_sweeps_than_prepared_are_refused(chain):
