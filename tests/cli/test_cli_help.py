@@ -22,7 +22,7 @@ FLAGS = {
     | _REDO
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
-    "train-teacher": _TRAINING | {"--compile"},
+    "train-teacher": _TRAINING | {"--compile", "--init"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify"},
     "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients"},
     "evaluate": _REPORTING
