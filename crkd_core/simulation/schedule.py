@@ -10,7 +10,7 @@ from crkd_core.simulation.rig import KEY_FRAME_PERIOD_S, Sensor
 
 @dataclass(frozen=True)
 class Shot:
-    """One firing: time from the first key frame, which key frame it belongs to, and whether it is that key frame."""
+    """One firing: time from the first key frame (may be negative), its key frame, and whether it is that key frame."""
 
     time_us: int
     sample: int
@@ -21,7 +21,8 @@ def shots(sensor: Sensor, config: SimulationConfig) -> list[Shot]:
     """All firings of a sensor that are kept in a scene, in order of time.
 
     A sensor runs freely at its own rate; of the firings between two key frames the last ones are kept. As in nuScenes
-    there is none before a scene's first key frame, and a sweep belongs to the key frame that follows it.
+    there is none before a scene's first key frame (unless `config.lead_in`), and a sweep belongs to the key frame that
+    follows it.
     """
     kept = {
         "lidar": config.lidar_sweeps_per_key_frame,
@@ -32,7 +33,7 @@ def shots(sensor: Sensor, config: SimulationConfig) -> list[Shot]:
     out = []
     for sample in range(config.samples_per_scene):
         key = sample * KEY_FRAME_PERIOD_S + sensor.offset_s
-        if sample > 0 and kept:
+        if kept and (sample > 0 or config.lead_in):
             between = np.arange(1, int((KEY_FRAME_PERIOD_S - period / 2) / period) + 1)
             times = key - between[::-1] * period
             out += [Shot(_us(t), sample, False) for t in times[max(0, len(times) - kept) :]]

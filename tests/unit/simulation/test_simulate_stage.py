@@ -5,13 +5,17 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from crkd_core.artifacts.workspace import Workspace
 from crkd_core.errors import ConfigError, UsageError, WriteError
 from crkd_core.progress import SilentProgress
 from crkd_core.simulation.config import SimulationConfig
 from crkd_core.simulation.names import scene_plans
 from crkd_core.stages import simulate as stage
+from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 
 SMALLEST = SimulationConfig(
@@ -189,3 +193,30 @@ def test_scene_names_are_official():
     assert mini == splits.mini_train + splits.mini_val
     large = scene_plans(SimulationConfig(kind="trainval", train_scenes=700, val_scenes=150))
     assert [plan.name for plan in large] == splits.train + splits.val
+
+
+def test_a_lead_in_adds_sweeps_before_the_first_key_frame_and_changes_nothing_else(tmp_path):
+    sizes = {"train_scenes": 1, "lidar_sweeps_per_key_frame": 9, "camera_sweeps_per_key_frame": 0}
+    plain, led = (
+        simulate(
+            SimulateRequest(tmp_path / str(lead_in), SMALLEST.model_copy(update=sizes | {"lead_in": lead_in}), 1),
+            SilentProgress(),
+        )
+        for lead_in in (False, True)
+    )
+    before, after = _digests(plain.root), _digests(led.root)
+    sensor_files = {path for path in before if path.startswith(("samples", "sweeps"))}
+    assert {path: before[path] for path in sensor_files}.items() <= after.items()
+    added = [path for path in after if path not in before]
+    assert sum("LIDAR_TOP" in path for path in added) == 9
+    assert sum("RADAR" in path for path in added) == 5
+
+    workspace = Workspace(tmp_path / "workspace")
+    prepared = prepare(PrepareRequest(nuscenes=led.root, version=None), workspace, SilentProgress()).artifact
+    sweeps = [row for row in pq.read_table(prepared.path / "lidar_sweeps.parquet").to_pylist() if row["sample"] == 0]
+    assert np.allclose([row["age_s"] for row in sweeps], np.arange(10) * 0.05, atol=1e-6)
+    # The vehicle was moving already: forward in its own frame, at the speed it goes on with.
+    places = np.array([np.reshape(row["lidar_from_sweep"], (4, 4))[:3, 3] for row in sweeps])
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    assert steps.min() > 0.1
+    assert np.allclose(steps, steps.mean(), rtol=0.2)
