@@ -77,7 +77,7 @@ class SimulationConfig(BaseModel):
     )
     lead_in: bool = Field(
         False,
-        description="Keep sweeps before a scene's first key frame, too. nuScenes has none there, for one sample in forty; "
+        description="Keep sweeps before a scene's first key frame, too. nuScenes has none there, one sample in forty; "
         "in scenes of five, a LiDAR sees no motion in one of five.",
     )
     density: float = Field(
