@@ -13,9 +13,8 @@ def train_teacher(
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
     name: Annotated[str, typer.Option("--name", help="Name of the run.")] = "teacher",
     init: Annotated[
-        str | None,
-        typer.Option("--init", metavar="RUN", help="Teacher run to go on from; new weights."),
-    ] = None,
+        str, typer.Option("--init", metavar="none|RUN", help="Teacher run to start from, or none: new weights.")
+    ] = "none",
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,

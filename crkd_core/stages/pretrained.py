@@ -74,7 +74,8 @@ def load_start(model: Detector, start: Artifact, may_be_new: tuple[str, ...] = (
     """Begin with the weights of a finished run; only parts whose names begin with one of `may_be_new` keep their own.
 
     Raises:
-        StaleArtifactError: the other run was a different detector.
+        DamagedArtifactError: its weights cannot be read or are not what the manifest says.
+        StaleArtifactError: it was a different detector.
     """
     weights = read_tensors(start, WEIGHTS_NAME)
     own = model.state_dict()

@@ -27,7 +27,7 @@ class TrainTeacherRequest:
     Attributes:
         config: the resolved configuration; section ``teacher`` is built, ``train.teacher`` is its schedule.
         name: name of the run.
-        init: name of the teacher run whose weights it begins with; None for new weights.
+        init: name of the teacher run to start from; "none" for new weights.
         prepared: name of the prepared data; None for the latest.
         nuscenes: where the data set is now, if it moved since it was prepared.
         force: train anew although a run of that name exists; `resume`: continue a killed run.
@@ -35,7 +35,7 @@ class TrainTeacherRequest:
 
     config: Config
     name: str = "teacher"
-    init: str | None = None
+    init: str = "none"
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
@@ -101,7 +101,7 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
 
 
 def _find_start(request: TrainTeacherRequest, workspace: Workspace) -> Artifact | None:
-    if request.init is None:
+    if request.init == "none":
         return None
     if request.init == request.name:
         raise UsageError(
