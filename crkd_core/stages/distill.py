@@ -20,7 +20,7 @@ from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.extract import warn_of_poor_teacher
 from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.pretrained import find_backbone, load_backbone, load_start
+from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
 from crkd_core.training.steps import DetectionStep, DistillationStep
@@ -65,6 +65,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     Raises:
         MissingArtifactError: prepared data, teacher targets or the run to start from are missing.
         StaleArtifactError: the targets were made with another teacher, grid or loss settings.
+        UsageError: a loss does not exist, or the run is to start from itself.
         ConfigError: a loss needs a sensor that student or teacher does not have, or maps of another width.
     """
     student = _plan_student(request, workspace, progress)
@@ -166,7 +167,7 @@ def _plan_student(request: DistillRequest, workspace: Workspace, progress: Progr
     detector = without_calibration(config.student) if plain else config.student
     run = config.train.student if plain else config.train.distill
     backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress) if start is None else None
-    name = request.name or _default_name(losses, start)
+    name = request.name or _default_name(losses, started=start is not None)
     return _Student(name, config, losses, detector, run, start, backbone)
 
 
@@ -194,15 +195,16 @@ def _resolved(config: Config, losses: tuple[str, ...]) -> Config:
 def _find_start(request: DistillRequest, losses: tuple[str, ...], workspace: Workspace) -> Artifact | None:
     if request.init == "none" or (request.init == "auto" and not losses):
         return None
-    name = PLAIN if request.init == "auto" else request.init
+    init = PLAIN if request.init == "auto" else request.init
     if request.init == "auto" and not any(artifact.name == PLAIN for artifact in workspace.artifacts(STAGE)):
         return None
-    return workspace.find(STAGE, name, needed_for=f"crkd {STAGE}", make=f"crkd {STAGE} --losses none --name {name}")
+    name = request.name or _default_name(losses, started=True)
+    return find_start(workspace, STAGE, init, name, f"crkd {STAGE} --losses none --name {init}")
 
 
-def _default_name(losses: tuple[str, ...], start: Artifact | None) -> str:
+def _default_name(losses: tuple[str, ...], started: bool) -> str:
     if not losses:
-        return PLAIN if start is None else CONTROL
+        return CONTROL if started else PLAIN
     return DISTILLED if losses == LOSS_NAMES else "-".join((DISTILLED, *losses))
 
 

@@ -6,7 +6,7 @@ from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.train import RunConfig
-from crkd_core.errors import ConfigError, StaleArtifactError
+from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.training.trained import WEIGHTS_NAME
@@ -68,6 +68,21 @@ def load_backbone(model: Detector, artifact: Artifact) -> None:
         model.camera.backbone.load_state_dict(read_tensors(artifact, BACKBONE_NAME))
     except RuntimeError as error:
         raise artifact.damaged(BACKBONE_NAME, str(error).splitlines()[-1].strip()) from None
+
+
+def find_start(workspace: Workspace, stage: str, init: str, name: str, make: str) -> Artifact:
+    """The finished run called `init` whose weights the run `name` of the same stage begins with.
+
+    Raises:
+        MissingArtifactError: there is none; `make` makes it.
+        StaleArtifactError: what it was made from has been remade since.
+        UsageError: the run is to start from itself.
+    """
+    if init == name:
+        raise UsageError(
+            f"{stage}/{name} cannot start from itself; give the new run another name, such as --name {name}-more."
+        )
+    return workspace.find(stage, init, needed_for=f"crkd {stage}", make=make)
 
 
 def load_start(model: Detector, start: Artifact, may_be_new: tuple[str, ...] = ()) -> None:

@@ -9,11 +9,10 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
-from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.pretrained import find_backbone, load_backbone, load_start
+from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
 
@@ -103,9 +102,4 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
 def _find_start(request: TrainTeacherRequest, workspace: Workspace) -> Artifact | None:
     if request.init == "none":
         return None
-    if request.init == request.name:
-        raise UsageError(
-            f"the teacher {request.name} cannot start from itself; give the new run another name, such as "
-            f"--name {request.name}-more."
-        )
-    return workspace.find(STAGE, request.init, needed_for=f"crkd {STAGE}", make=f"crkd {STAGE} --name {request.init}")
+    return find_start(workspace, STAGE, request.init, request.name, f"crkd {STAGE} --name {request.init}")

@@ -232,6 +232,15 @@ def test_a_start_of_another_detector_is_refused(chain, tmp_path):
         distill(DistillRequest(config, name="again"), copy.workspace, SILENT)
 
 
+@pytest.mark.parametrize(
+    "request_", [{"name": "plain"}, {"losses": (), "init": "control"}], ids=["by its name", "by its default name"]
+)
+def test_a_student_cannot_start_from_itself(chain, tmp_path, request_):
+    copy = chain.copy(tmp_path)
+    with pytest.raises(UsageError, match="cannot start from itself; give the new run another name"):
+        distill(DistillRequest(copy.config, force=True, **request_), copy.workspace, SILENT)
+
+
 def test_a_teacher_goes_on_from_another(chain, tmp_path):
     copy, before = chain.copy(tmp_path), weights(chain.workspace, "train-teacher", "teacher")
     still = load_config("tiny", None, [*CHAIN_OVERRIDES, "train.teacher.learning_rate=1e-12", "train.weight_decay=0"])
