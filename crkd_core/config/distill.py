@@ -55,6 +55,11 @@ class MSFDConfig(Section):
     )
     growth: tuple[float, float] = Field((0.25, 0.5), description="relative growth of a side at the two steps")
     growth_limits_m: Range = Field((0.5, 4.0), description="smallest and largest growth of a side (m)")
+    adapter: bool = Field(
+        False,
+        description="the student's maps pass a 1x1 conv of their own, trained with it; published: none. For detectors "
+        "whose channels have nothing in common, such as image backbones trained from random weights",
+    )
 
 
 class RelDConfig(Section):

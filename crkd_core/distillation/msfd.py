@@ -6,14 +6,30 @@ With the student's map S, the teacher's T, and the cells M of the grown ground-t
   whole batch in which T is not zero in every channel. The division by the batch size B, on top of the mean over the
   batch's cells, is the published code's and belongs to its weight.
 - ``paper``: ``L = 1 / (B X Y) sum over M of |S - T|_2``, the norm over channels.
+
+Ours, and off by default: S may pass a :class:`ChannelAdapter` first. The published student and teacher have image
+backbones of the same ImageNet weights, so that their channels have much in common; those of two detectors trained from
+random weights have not, and the student would have to give up what it has learnt for the teacher's order of channels.
 """
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from crkd_core.config.distill import Reading
 from crkd_core.distillation.cells import SparseCells
+
+
+class ChannelAdapter(nn.Conv2d):
+    """1x1 convolution from the student's channels to the teacher's, zero at first.
+
+    While it is zero the student has no gradient: it first learns to read the student's features, then pulls at them.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=1)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
 
 def msfd_cells(teacher_map: Float[Tensor, "b c x y"], mask: Bool[Tensor, "b x y"], reading: Reading) -> SparseCells:

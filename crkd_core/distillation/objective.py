@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import DetectorConfig
+from crkd_core.distillation.cells import SparseCells
 from crkd_core.distillation.csrd import csrd_loss
-from crkd_core.distillation.msfd import msfd_loss
+from crkd_core.distillation.msfd import ChannelAdapter, msfd_loss
 from crkd_core.distillation.precision import full_precision
 from crkd_core.distillation.reld import RelationAdapter, reld_loss, resample
 from crkd_core.distillation.requirements import check_terms
@@ -28,19 +29,25 @@ _T = TypeVar("_T")
 class DistillationObjective(nn.Module):
     """Weighted loss terms between a student's output and teacher targets; build it with :func:`build_objective`.
 
-    Holds the adapters of RelD, which are trained with the student and not part of it.
+    Holds the adapters of RelD and MSFD, which are trained with the student and not part of it.
 
     Attributes:
         terms: names of the terms with a weight above zero, in the order of the results.
     """
 
-    def __init__(self, config: DistillConfig, grid: BEVGrid, fused_channels: int) -> None:
+    def __init__(
+        self, config: DistillConfig, grid: BEVGrid, fused_channels: int, camera_channels: int | None = None
+    ) -> None:
         super().__init__()
         self.config = config
         self.grid_shape = grid.shape
         self.terms = needed_terms(config)
         adapters = config.reld.scales if "reld" in self.terms and config.reld.adapter else ()
         self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
+        self.channel_adapters = nn.ModuleDict()
+        widths = {"msfd_camera": camera_channels, "msfd_fused": fused_channels}
+        for term in (term for term in widths if config.msfd.adapter and term in self.terms):
+            self.channel_adapters[term] = ChannelAdapter(_from_student(widths[term], term, "a camera map"))
 
     def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
         """The weighted terms by name; their sum is the distillation loss.
@@ -77,11 +84,16 @@ class DistillationObjective(nn.Module):
     def _msfd_camera(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         camera = _from_student(student.features.gated_camera, "msfd_camera", "a camera map")
         cells = _from_targets(targets.camera, "msfd_camera")
-        return self.config.msfd.camera_weight * msfd_loss(camera, cells, self.config.msfd.reading)
+        return self.config.msfd.camera_weight * self._msfd("msfd_camera", camera, cells)
 
     def _msfd_fused(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         cells = _from_targets(targets.fused, "msfd_fused")
-        return self.config.msfd.fused_weight * msfd_loss(student.features.fused, cells, self.config.msfd.reading)
+        return self.config.msfd.fused_weight * self._msfd("msfd_fused", student.features.fused, cells)
+
+    def _msfd(self, term: str, bev_map: Tensor, cells: SparseCells) -> Tensor:
+        if term in self.channel_adapters:
+            bev_map = self.channel_adapters[term](bev_map.float())
+        return msfd_loss(bev_map, cells, self.config.msfd.reading)
 
     def _reld(self, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         maps = resample(student.features.fused, self.config.reld.scales)
@@ -111,13 +123,17 @@ def build_objective(
         config: losses and weights.
         grid: the student's BEV grid.
         fused_channels: channels of the student's fused map, for the adapters.
-        student, teacher: their configurations, to check the terms against their sensors.
+        student, teacher: their configurations, to check the terms against their sensors; MSFD's camera adapter needs
+            the student's.
 
     Raises:
         ConfigError: a term cannot be computed from the sensors of student and teacher.
     """
     check_terms(config, grid, student, teacher)
-    return DistillationObjective(config, grid, fused_channels)
+    camera_channels = None
+    if student is not None and "camera" in student.modalities:
+        camera_channels = student.camera.view_transform.channels
+    return DistillationObjective(config, grid, fused_channels, camera_channels)
 
 
 def _from_student(value: _T | None, term: str, what: str) -> _T:

@@ -99,7 +99,7 @@ def target_settings(config: Config) -> dict[str, Any]:
 
 
 def _loss_settings(distill: DistillConfig) -> dict[str, Any]:
-    msfd = distill.msfd.model_dump(mode="json", exclude={"camera_weight", "fused_weight"})
+    msfd = distill.msfd.model_dump(mode="json", exclude={"camera_weight", "fused_weight", "adapter"})
     if "mask" in distill.released_quirks:
         msfd["mask"] = "released"
     of_losses: dict[str, tuple[str, Any]] = {

@@ -216,6 +216,16 @@ def test_one_extraction_serves_students_of_every_seed(chain, tmp_path):
     assert not same(*(weights(copy.workspace, "distill", f"seed-{seed}") for seed in (0, 1)))
 
 
+def test_msfd_with_an_adapter_learns_from_the_same_targets(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    config = load_config("tiny", None, [*CHAIN_OVERRIDES, "distill.msfd.adapter=true"])
+    adapted = distill(DistillRequest(config, losses=("msfd",), name="adapted"), copy.workspace, SILENT)
+    plain = distill(DistillRequest(copy.config, losses=("msfd",), name="not-adapted"), copy.workspace, SILENT)
+    students = [read_tensors(run.artifact, WEIGHTS_NAME) for run in (adapted, plain)]
+    assert students[0].keys() == students[1].keys()
+    assert not same(*students)
+
+
 def test_targets_without_a_loss_are_refused(chain, tmp_path):
     copy = chain.copy(tmp_path)
     config = load_config("tiny", None, [*CHAIN_OVERRIDES, "distill.losses=[respd]"])

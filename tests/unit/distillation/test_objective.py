@@ -127,3 +127,55 @@ def test_maps_of_another_width_are_refused_when_building(paper_grid):
 def test_the_state_holds_the_adapters_only(small_grid):
     names = set(build_objective(CONFIG, small_grid, 8).state_dict())
     assert names == {f"adapters.{i}.{layer}.{kind}" for i in (0, 1) for layer in (0, 2) for kind in ("weight", "bias")}
+
+
+CALIBRATED = DetectorConfig(
+    modalities=("camera", "radar"),
+    radar=RadarBranchConfig(calibration=True),
+    camera=CameraBranchConfig(view_transform=ViewTransformConfig(channels=5)),
+)
+ADAPTED = DistillConfig(losses=("msfd",), msfd=MSFDConfig(adapter=True))
+
+
+def test_msfd_behind_an_adapter_pulls_at_the_student_once_the_adapter_has_learnt(random_output, small_grid, targets):
+    objective = build_objective(ADAPTED, small_grid, 8, student=CALIBRATED)
+    output = random_output(5)
+    maps = [getattr(output.features, name).detach().requires_grad_() for name in ("gated_camera", "fused")]
+    features = dataclasses.replace(output.features, gated_camera=maps[0], fused=maps[1])
+    student = dataclasses.replace(output, features=features)
+    for step in range(2):
+        for tensor in (*maps, *objective.parameters()):
+            tensor.grad = None
+        sum(objective(student, targets).values()).backward()
+        assert [bool(tensor.grad.any()) for tensor in maps] == [step > 0] * 2
+        with torch.no_grad():
+            for parameter in objective.parameters():
+                assert parameter.grad.any()
+                parameter -= 0.1 * parameter.grad
+
+
+def test_msfd_behind_an_adapter_is_zero_for_the_teacher_s_channels_in_any_order(random_output, small_grid, targets):
+    """Without an adapter it is not; the order of channels says nothing about what a map knows."""
+    teacher = random_output(1)
+    camera, fused = teacher.features.gated_camera.flip(1), teacher.features.fused.flip(1)
+    student = dataclasses.replace(
+        teacher, features=dataclasses.replace(teacher.features, gated_camera=camera, fused=fused)
+    )
+    plain = build_objective(ADAPTED.model_copy(update={"msfd": MSFDConfig()}), small_grid, 8)(student, targets)
+    assert list(plain) == ["msfd_camera", "msfd_fused"]
+    assert all(term > 0.1 for term in plain.values())
+    objective = build_objective(ADAPTED, small_grid, 8, student=CALIBRATED)
+    with torch.no_grad():
+        for adapter in objective.channel_adapters.values():
+            adapter.weight.copy_(torch.eye(adapter.in_channels).flip(1)[:, :, None, None])
+    adapted = objective(student, targets)
+    for term in plain:
+        torch.testing.assert_close(adapted[term], torch.zeros(()), atol=1e-8, rtol=0)
+
+
+def test_an_msfd_adapter_needs_the_width_of_the_student_s_camera_map(small_grid):
+    with pytest.raises(ConfigError, match="msfd_camera needs a camera map"):
+        build_objective(ADAPTED, small_grid, 8)
+    fused_only = ADAPTED.model_copy(update={"msfd": MSFDConfig(adapter=True, camera_weight=0.0)})
+    assert list(build_objective(fused_only, small_grid, 8).channel_adapters) == ["msfd_fused"]
+    assert not build_objective(CONFIG, small_grid, 8).channel_adapters
