@@ -1,6 +1,8 @@
 """Worker processes of a stage: they end quietly, at once, and with the process that started them."""
 
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -23,7 +25,7 @@ class Workers:
     def submit(self, function: Callable[..., Any], jobs: Iterable[tuple]) -> list[Future]:
         """Have `function` called with the arguments of every job."""
         with interrupts_held():
-            return [self._pool.submit(function, *job) for job in jobs]
+            return [self._pool.submit(_work, function, *job) for job in jobs]
 
 
 @contextmanager
@@ -52,7 +54,16 @@ def workers(processes: int, prepare: Callable[..., None] | None = None, *argumen
             raise
 
 
+def _work(function: Callable[..., Any], *job: Any) -> Any:
+    try:
+        return function(*job)
+    except SystemExit:  # The pool would take it for a result and hand out the next job.
+        os._exit(1)
+
+
 def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
+    # A process told to end removes what it is writing, as it does after any error.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
