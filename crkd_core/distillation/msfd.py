@@ -21,9 +21,10 @@ from crkd_core.distillation.cells import SparseCells
 
 
 class ChannelAdapter(nn.Conv2d):
-    """1x1 convolution from the student's channels to the teacher's, zero at first.
+    """1x1 convolution [B, C, X, Y] -> [B, C, X, Y] of a student's map in the teacher's order of channels (ours).
 
-    While it is zero the student has no gradient: it first learns to read the student's features, then pulls at them.
+    Weights and biases begin at zero. Until they have moved the student has no gradient: the adapter first learns to
+    read the student's features, then pulls at them.
     """
 
     def __init__(self, channels: int) -> None:
@@ -43,7 +44,7 @@ def msfd_loss(student_map: Float[Tensor, "b c x y"], cells: SparseCells, reading
     """The term for one pair of maps; 0 where no cell is compared.
 
     Args:
-        student_map: the student's map of the batch.
+        student_map: the student's map of the batch [B, C, X, Y], behind its adapter where there is one.
         cells: the teacher's map on the cells to compare, from :func:`msfd_cells`.
         reading: form of the loss.
 

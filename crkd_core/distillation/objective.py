@@ -33,6 +33,8 @@ class DistillationObjective(nn.Module):
 
     Attributes:
         terms: names of the terms with a weight above zero, in the order of the results.
+        adapters: RelD's, one per scale.
+        channel_adapters: MSFD's, by term.
     """
 
     def __init__(
@@ -46,8 +48,9 @@ class DistillationObjective(nn.Module):
         self.adapters = nn.ModuleList(RelationAdapter(fused_channels) for _ in adapters)
         self.channel_adapters = nn.ModuleDict()
         widths = {"msfd_camera": camera_channels, "msfd_fused": fused_channels}
-        for term in (term for term in widths if config.msfd.adapter and term in self.terms):
-            self.channel_adapters[term] = ChannelAdapter(_from_student(widths[term], term, "a camera map"))
+        for term, channels in widths.items():
+            if config.msfd.adapter and term in self.terms:
+                self.channel_adapters[term] = ChannelAdapter(_from_student(channels, term, "a camera map"))
 
     def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
         """The weighted terms by name; their sum is the distillation loss.
