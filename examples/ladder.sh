@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does distillation help? The ends of the paper's ladder on a simulated world, three seeds, with the equal-epoch control: the
-# table in the README. About five hours on two CPU cores, most of them the teacher's; stop it at any time and run it again to
-# continue.
+# rows of `ladder.yaml` in the README's table. About five hours on two CPU cores, most of them the teacher's; stop it at any
+# time and run it again to continue.
 #
 # Usage: ./examples/ladder.sh [FOLDER [--set SECTION.FIELD=VALUE ...]]     (default ./ladder; settings go to every stage)
 # LADDER_SCENES: scenes to train and to validate with (96). A quick look at all of it:
