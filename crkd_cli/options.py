@@ -89,6 +89,16 @@ SetOption = Annotated[
         rich_help_panel=_CONFIG_PANEL,
     ),
 ]
+SetAfterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set-after",
+        metavar="SECTION.FIELD=VALUE",
+        help="Like --set, but only for the students that go on from the plain one: control and distilled.",
+        show_default=False,
+        rich_help_panel=_CONFIG_PANEL,
+    ),
+]
 DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", rich_help_panel=_MACHINE_PANEL)
 ]

@@ -37,6 +37,8 @@ class AblateRequest:
         config: the resolved configuration that every row changes in its own way.
         comparisons: of ``ablate_rows.COMPARISONS``.
         seeds: every student is trained once with each as ``train.seed``; the teacher and its targets are the same.
+        set_after: ``section.field=value`` settings on top of `config` for the students that go on from a plain one: the
+            control and the distilled ones.
         split: what the students are scored on.
         teacher: name of the teacher; None for the latest.
         name: name of the result; None for one after the comparisons.
@@ -46,6 +48,7 @@ class AblateRequest:
     config: Config
     comparisons: tuple[str, ...] = ("ladder",)
     seeds: tuple[int, ...] = (0, 1, 2)
+    set_after: tuple[str, ...] = ()
     split: str = "val"
     teacher: str | None = None
     name: str | None = None
@@ -126,7 +129,7 @@ class _Ablation:
 
     def plan(self) -> Iterator[PlannedRun]:
         for variant, seed in self._students:
-            config, name = variant.resolve(self._request.config, seed), _run_name(variant, seed)
+            config, name = self._config_of(variant, seed), _run_name(variant, seed)
             yield PlannedRun(
                 name=name,
                 losses=variant.losses,
@@ -141,6 +144,11 @@ class _Ablation:
         if there and self._workspace.staleness(there[0]) is None:
             return "finished"
         return "unfinished" if name in self._workspace.partial_names(stage) else "to do"
+
+    def _config_of(self, variant: Variant, seed: int) -> Config:
+        request = self._request
+        after = request.set_after if variant.start is not None else ()
+        return variant.resolve(with_overrides(request.config, after), seed)
 
     def _start_name(self, variant: Variant, seed: int) -> str | None:
         return None if variant.start is None else _run_name(canonical(variant.start, self._request.config), seed)
@@ -159,7 +167,7 @@ class _Ablation:
         return scores
 
     def _train(self, variant: Variant, seed: int, processes: ProcessGroup, progress: Progress) -> None:
-        request, config = self._request, variant.resolve(self._request.config, seed)
+        request, config = self._request, self._config_of(variant, seed)
         student = DistillRequest(
             config=config,
             losses=variant.losses,
@@ -185,7 +193,8 @@ class _Ablation:
             if fits and self._workspace.staleness(artifact) is None:
                 return artifact.name
         name = f"{STAGE}-{variant.name}"
-        of_all_losses = with_overrides(request.config, [f"distill.losses=[{', '.join(LOSS_NAMES)}]"])
+        all_losses = f"distill.losses=[{', '.join(LOSS_NAMES)}]"
+        of_all_losses = with_overrides(request.config, [*request.set_after, all_losses])
         own, common = target_settings(config), target_settings(of_all_losses)
         if all(common[key] == value for key, value in own.items() if key != "losses"):
             config, name = of_all_losses, f"{STAGE}-targets"
@@ -231,6 +240,7 @@ class _Ablation:
             "settings": {
                 "comparisons": list(request.comparisons),
                 "seeds": list(request.seeds),
+                "set_after": list(request.set_after),
                 "split": request.split,
             },
             "inputs": {_run_name(*student): result.artifact.reference() for student, result in scores.items()},

@@ -3,10 +3,12 @@
 import pytest
 
 from crkd_core.artifacts.shards import read_tensors
+from crkd_core.config.loading import load_config
 from crkd_core.stages.ablate_rows import COMPARISONS
 from crkd_core.training.trained import WEIGHTS_NAME
 
-SHORT = ("--set", "data.train_fraction=0.5", "--set", "train.distill.epochs=1")
+SHORT = ("--set", "data.train_fraction=0.5", "--set-after", "train.distill.epochs=1")
+AFTER = ("--set-after", "student.head.velocity_beta_mps=2")
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def shortened(monkeypatch):
 
 def test_an_ablation_from_nothing_to_its_table(crkd, chain, tmp_path, shortened):
     workspace = chain.copy(tmp_path).workspace
-    command = ("ablate", "--workspace", workspace.root, "--comparison", "csrd-target", "--seeds", "0", *SHORT)
+    command = ("ablate", "--workspace", workspace.root, "--comparison", "csrd-target", "--seeds", "0", *SHORT, *AFTER)
     planned = crkd(*command, "--plan")
     assert planned.code == 0
     names = [f"ablate-{name}-s0" for name in ("gated", "control", "respd-csrd-feature")]
@@ -34,6 +36,8 @@ def test_an_ablation_from_nothing_to_its_table(crkd, chain, tmp_path, shortened)
     assert control.facts["steps"] == taught.facts["steps"]
     assert control.inputs["start"] == taught.inputs["start"] == students[names[0]].reference()
     assert taught.inputs["targets"].name == "ablate-respd-csrd-feature"
+    betas = [load_config(file=students[name].path / "config.yaml").student.head.velocity_beta_mps for name in names]
+    assert betas == [chain.config.student.head.velocity_beta_mps, 2.0, 2.0]
     own, taught_by_heatmap = (
         read_tensors(artifact, name)
         for artifact, name in ((students[names[2]], WEIGHTS_NAME), (students["crkd"], WEIGHTS_NAME))

@@ -36,7 +36,7 @@ FLAGS = {
     "compare": _REPORTING
     | {"--workspace", "--split", "--breakdown", "--bootstrap", "--score", "--nuscenes", "--batch-size", "--workers"}
     | {"--device", "--json", "--force"},
-    "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan"},
+    "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan", "--set-after"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
     "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--force"},
     "demo": _REPORTING

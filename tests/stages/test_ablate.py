@@ -10,7 +10,7 @@ import pytest
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import load_config, preset_names, with_overrides
-from crkd_core.errors import UsageError
+from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
 from crkd_core.stages import ablate as module
@@ -119,6 +119,24 @@ def test_the_control_is_the_distilled_student_without_losses(chain):
     control, crkd = CONTROL.resolve(config, 2), CRKD.resolve(config, 2)
     assert with_overrides(control, [f"distill.losses=[{', '.join(CRKD.losses)}]"]) == crkd
     assert CONTROL.start == CRKD.start
+
+
+def test_settings_of_the_second_training_leave_plain_students_alone(chain, tmp_path, monkeypatch):
+    copy = chain.copy(tmp_path)
+    after = ("student.head.velocity_beta_mps=0.5", "train.distill.epochs=7", "distill.msfd.mask=plain")
+    request = AblateRequest(copy.config, ("mask",), seeds=(0,), set_after=after)
+    epochs = {run.name: run.epochs for run in plan_ablation(request, copy.workspace)}
+    assert epochs.pop("ablate-gated-s0") == copy.config.train.student.epochs
+    assert set(epochs.values()) == {7}
+    stages = Stages(monkeypatch)
+    ablate(request, copy.workspace, SILENT)
+    beta = copy.config.student.head.velocity_beta_mps
+    for run in stages.requests:
+        assert run.config.student.head.velocity_beta_mps == (beta if run.init == "none" else 0.5)
+    masks = {run.name: run.config.distill.msfd.mask for run in stages.requests if "msfd" in run.name}
+    assert masks["ablate-respd-msfd-scaled-s0"] == "released", "what a row is about wins"
+    with pytest.raises(ConfigError, match="velocity_beta"):
+        plan_ablation(replace(request, set_after=("student.head.velocity_beta_mps=-1",)), copy.workspace)
 
 
 @pytest.mark.parametrize("preset", preset_names())
