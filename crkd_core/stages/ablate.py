@@ -90,6 +90,7 @@ def ablate(request: AblateRequest, workspace: Workspace, progress: Progress) -> 
     Raises:
         MissingArtifactError: there is no teacher, or nothing is prepared.
         UsageError: there are no such comparisons or seeds, or the split has no annotations.
+        ConfigError: a row, or what `set_after` says, does not fit the configuration.
         StaleArtifactError: a student of that name was trained with other settings.
     """
     work = _Ablation(request, workspace)
@@ -103,6 +104,7 @@ def plan_ablation(request: AblateRequest, workspace: Workspace) -> tuple[Planned
 
     Raises:
         UsageError: there are no such comparisons or seeds.
+        ConfigError: a row, or what `set_after` says, does not fit the configuration.
     """
     return tuple(_Ablation(request, workspace).plan())
 
@@ -111,8 +113,9 @@ class _Ablation:
     def __init__(self, request: AblateRequest, workspace: Workspace) -> None:
         self._request = _checked(request)
         self._workspace = workspace
+        self._continued = with_overrides(request.config, request.set_after)
         self._rows: list[tuple[str, Row, Variant]] = [
-            (comparison, row, canonical(row.variant, request.config))
+            (comparison, row, self._canonical(row.variant))
             for comparison in request.comparisons
             for row in COMPARISONS[comparison]
         ]
@@ -124,12 +127,12 @@ class _Ablation:
         for _, _, variant in self._rows:
             for needed in (variant.start, variant):
                 if needed is not None:
-                    chosen.setdefault(canonical(needed, self._request.config))
+                    chosen.setdefault(self._canonical(needed))
         return ((variant, seed) for seed in self._request.seeds for variant in chosen)
 
     def plan(self) -> Iterator[PlannedRun]:
         for variant, seed in self._students:
-            config, name = self._config_of(variant, seed), _run_name(variant, seed)
+            config, name = variant.resolve(self._base(variant), seed), _run_name(variant, seed)
             yield PlannedRun(
                 name=name,
                 losses=variant.losses,
@@ -145,13 +148,15 @@ class _Ablation:
             return "finished"
         return "unfinished" if name in self._workspace.partial_names(stage) else "to do"
 
-    def _config_of(self, variant: Variant, seed: int) -> Config:
-        request = self._request
-        after = request.set_after if variant.start is not None else ()
-        return variant.resolve(with_overrides(request.config, after), seed)
+    def _base(self, variant: Variant) -> Config:
+        """What a variant changes in its own way."""
+        return self._request.config if variant.start is None else self._continued
+
+    def _canonical(self, variant: Variant) -> Variant:
+        return canonical(variant, self._base(variant))
 
     def _start_name(self, variant: Variant, seed: int) -> str | None:
-        return None if variant.start is None else _run_name(canonical(variant.start, self._request.config), seed)
+        return None if variant.start is None else _run_name(self._canonical(variant.start), seed)
 
     def run(self, processes: ProcessGroup, progress: Progress) -> dict[tuple[Variant, int], EvaluateResult]:
         """Bring every student to its scores; other processes than the first have none."""
@@ -167,7 +172,7 @@ class _Ablation:
         return scores
 
     def _train(self, variant: Variant, seed: int, processes: ProcessGroup, progress: Progress) -> None:
-        request, config = self._request, self._config_of(variant, seed)
+        request, config = self._request, variant.resolve(self._base(variant), seed)
         student = DistillRequest(
             config=config,
             losses=variant.losses,
@@ -193,8 +198,7 @@ class _Ablation:
             if fits and self._workspace.staleness(artifact) is None:
                 return artifact.name
         name = f"{STAGE}-{variant.name}"
-        all_losses = f"distill.losses=[{', '.join(LOSS_NAMES)}]"
-        of_all_losses = with_overrides(request.config, [*request.set_after, all_losses])
+        of_all_losses = with_overrides(self._continued, [f"distill.losses=[{', '.join(LOSS_NAMES)}]"])
         own, common = target_settings(config), target_settings(of_all_losses)
         if all(common[key] == value for key, value in own.items() if key != "losses"):
             config, name = of_all_losses, f"{STAGE}-targets"

@@ -135,6 +135,9 @@ def test_settings_of_the_second_training_leave_plain_students_alone(chain, tmp_p
         assert run.config.student.head.velocity_beta_mps == (beta if run.init == "none" else 0.5)
     masks = {run.name: run.config.distill.msfd.mask for run in stages.requests if "msfd" in run.name}
     assert masks["ablate-respd-msfd-scaled-s0"] == "released", "what a row is about wins"
+    uniform = replace(request, comparisons=("weights",), set_after=("distill.respd.task_weights=[1, 1, 1, 1, 1, 1]",))
+    names = {run.name for run in plan_ablation(uniform, copy.workspace)}
+    assert "ablate-respd-uniform-s0" not in names, "by these settings it is the same student as with RespD"
     with pytest.raises(ConfigError, match="velocity_beta"):
         plan_ablation(replace(request, set_after=("student.head.velocity_beta_mps=-1",)), copy.workspace)
 
