@@ -105,7 +105,7 @@ def _parse_override(override: str) -> dict[str, Any]:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigError(f"a setting is section.field=value (for instance train.seed=1), found {override!r}.")
+        raise ConfigError(f"--set expects section.field=value (for instance train.seed=1), found {override!r}.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
