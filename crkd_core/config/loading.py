@@ -53,19 +53,21 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
             raise ConfigError(f"the config file {file} is not UTF-8 text; expected YAML.") from None
         values = _merge(values, _parse_yaml(text, str(file)))
     for override in overrides:
-        values = _merge(values, _parse_override(override))
+        values = _merge(values, _parse_override(override, "--set"))
     return validate_config(values)
 
 
-def with_overrides(config: Config, overrides: typing.Sequence[str]) -> Config:
+def with_overrides(config: Config, overrides: typing.Sequence[str], option: str = "--set") -> Config:
     """A configuration with some values changed (``section.field=value``, the last wins).
+
+    `option` is what the user wrote them behind; errors name it.
 
     Raises:
         ConfigError: an unknown key, a wrong type, or values that do not fit each other.
     """
     values = config.model_dump(mode="json")
     for override in overrides:
-        values = _merge(values, _parse_override(override))
+        values = _merge(values, _parse_override(override, option))
     return validate_config(values)
 
 
@@ -101,15 +103,15 @@ def _parse_yaml(text: str, source: str) -> dict[str, Any]:
     return values
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def _parse_override(override: str, option: str) -> dict[str, Any]:
     path, separator, text = override.partition("=")
     keys = path.strip().split(".")
     if not separator or not all(keys):
-        raise ConfigError(f"--set expects section.field=value (for instance train.seed=1), found {override!r}.")
+        raise ConfigError(f"{option} expects section.field=value (for instance train.seed=1), found {override!r}.")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise ConfigError(f"the value of --set {path} is not valid YAML: {text!r}.") from None
+        raise ConfigError(f"the value of {option} {path} is not valid YAML: {text!r}.") from None
     if isinstance(value, str):
         value = _number_or_text(value)
     for key in reversed(keys):

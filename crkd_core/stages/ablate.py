@@ -113,7 +113,7 @@ class _Ablation:
     def __init__(self, request: AblateRequest, workspace: Workspace) -> None:
         self._request = _checked(request)
         self._workspace = workspace
-        self._continued = with_overrides(request.config, request.set_after)
+        self._continued = with_overrides(request.config, request.set_after, option="--set-after")
         self._rows: list[tuple[str, Row, Variant]] = [
             (comparison, row, self._canonical(row.variant))
             for comparison in request.comparisons
