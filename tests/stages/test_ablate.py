@@ -140,7 +140,7 @@ def test_settings_of_the_second_training_leave_plain_students_alone(chain, tmp_p
     assert "ablate-respd-uniform-s0" not in names, "by these settings it is the same student as with RespD"
     with pytest.raises(ConfigError, match="velocity_beta"):
         plan_ablation(replace(request, set_after=("student.head.velocity_beta_mps=-1",)), copy.workspace)
-    with pytest.raises(ConfigError, match="^--set-after expects section.field=value .*'steeper'"):
+    with pytest.raises(ConfigError, match=r"^--set-after expects section\.field=value .*'steeper'"):
         plan_ablation(replace(request, set_after=("steeper",)), copy.workspace)
 
 
