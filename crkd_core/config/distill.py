@@ -122,6 +122,13 @@ class DistillConfig(Section):
     """Losses, their weights and the teacher targets."""
 
     losses: tuple[LossName, ...] = Field(LOSS_NAMES, description="loss terms in the objective; empty: no distillation")
+    until: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the training after which the losses stop, so that it ends on the ground truth alone; "
+        "published: 1, to the end",
+    )
     csrd: CSRDConfig = Field(default_factory=CSRDConfig, description="cross-stage radar distillation")
     msfd: MSFDConfig = Field(default_factory=MSFDConfig, description="mask-scaling feature distillation")
     reld: RelDConfig = Field(default_factory=RelDConfig, description="relation distillation")

@@ -156,7 +156,8 @@ class _Student:
         if teacher is None:
             return DetectionStep(model, self.detector.head, grid)
         objective = build_objective(config.distill, grid, model.fused_channels, self.detector, teacher.detector_config)
-        return DistillationStep(model, self.detector.head, grid, objective, teacher.source(device))
+        source, until = teacher.source(device), config.distill.until
+        return DistillationStep(model, self.detector.head, grid, objective, source, until)
 
 
 def _plan_student(request: DistillRequest, workspace: Workspace, progress: Progress) -> _Student:

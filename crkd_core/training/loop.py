@@ -19,6 +19,7 @@ from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.gradients import SharedLayers, gradient_metrics
 from crkd_core.training.metrics import MetricLog
 from crkd_core.training.schedule import build_optimizer, clip_gradients, learning_rate_factor, set_learning_rate
+from crkd_core.training.steps import DetectionStep
 
 # Batches of one epoch, of which the first `start` are skipped.
 EpochLoader = Callable[[int, int], Iterable[Batch]]
@@ -160,6 +161,8 @@ class Trainer:
         torch.manual_seed((plan.train.seed * plan.total_steps + step) * plan.processes.size + plan.processes.rank)
         factor = learning_rate_factor(step, plan.steps_per_epoch, plan.run.epochs, plan.train)
         set_learning_rate(self._optimizer, factor)
+        if isinstance(self._module, DetectionStep):
+            self._module.progress = step / plan.total_steps
         with autocast(self._dtype, plan.processes.device):
             terms: dict[str, Tensor] = self._parallel(batch)
         total = torch.stack([term.float() for term in terms.values()]).sum()

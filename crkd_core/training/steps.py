@@ -22,7 +22,13 @@ TargetSource = Callable[[Batch], TeacherTargets]
 
 
 class DetectionStep(nn.Module):
-    """The detection loss alone: teacher, plain student and the equal-epoch control."""
+    """The detection loss alone: teacher, plain student and the equal-epoch control.
+
+    Attributes:
+        progress: share of the run that lies behind, from 0 to below 1; the trainer sets it before each step.
+    """
+
+    progress = 0.0
 
     def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid) -> None:
         super().__init__()
@@ -40,7 +46,11 @@ class DetectionStep(nn.Module):
 
 
 class DistillationStep(DetectionStep):
-    """The detection loss plus the distillation terms (paper, section 3.3): L = L_det + sum of weighted L_kd."""
+    """The detection loss plus the distillation terms (paper, section 3.3): L = L_det + sum of weighted L_kd.
+
+    From `until` of the run on it is the detection loss alone (ours, after Cho and Hariharan, "On the Efficacy of
+    Knowledge Distillation", ICCV 2019); the paper distils to the end.
+    """
 
     def __init__(
         self,
@@ -49,12 +59,16 @@ class DistillationStep(DetectionStep):
         grid: BEVGrid,
         objective: DistillationObjective,
         teacher_targets: TargetSource,
+        until: float = 1.0,
     ) -> None:
         super().__init__(detector, head, grid)
         self.objective = objective
+        self._until = until
         self._teacher_targets = teacher_targets
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
+        if self.progress >= self._until:
+            return super().forward(batch)
         targets = self._teacher_targets(batch)
         output = self.detector(batch.inputs)
         return self.detection_terms(output.head, batch) | self.objective(output, targets)

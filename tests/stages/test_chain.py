@@ -4,13 +4,14 @@ import json
 import shutil
 from contextlib import contextmanager
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from crkd_core.artifacts.shards import TensorShards, read_tensors
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.distill import LOSS_NAMES
-from crkd_core.config.loading import load_config
+from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import collate
 from crkd_core.distillation.objective import build_objective
@@ -163,6 +164,18 @@ def test_the_teacher_is_bit_equal_after_an_online_distillation(chain, tmp_path, 
     assert not detector.training
     assert same(before, detector.state_dict())
     assert all(parameter.grad is None for parameter in detector.parameters())
+
+
+def test_losses_stop_when_the_configuration_says_so_also_in_a_continued_run(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    config = with_overrides(copy.config, ["distill.until=0.75"])
+    with pytest.raises(KeyboardInterrupt):
+        distill(DistillRequest(config, name="until"), copy.workspace, KillingProgress(2))
+    result = distill(DistillRequest(config, name="until"), copy.workspace, SILENT)
+    rows = pq.read_table(result.artifact.file("logs/metrics.parquet")).to_pylist()
+    steps = {name: [row["step"] for row in rows if row["name"] == f"loss/{name}"] for name in ("total", "respd")}
+    assert steps == {"total": [0, 1, 2, 3], "respd": [0, 1, 2]}
+    assert not same(weights(copy.workspace, "distill", "crkd"), weights(copy.workspace, "distill", "until"))
 
 
 @pytest.mark.parametrize("loss", LOSS_NAMES)
