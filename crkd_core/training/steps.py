@@ -48,8 +48,8 @@ class DetectionStep(nn.Module):
 class DistillationStep(DetectionStep):
     """The detection loss plus the distillation terms (paper, section 3.3): L = L_det + sum of weighted L_kd.
 
-    From `until` of the run on it is the detection loss alone (ours, after Cho and Hariharan, "On the Efficacy of
-    Knowledge Distillation", ICCV 2019); the paper distils to the end.
+    From `until` (0 to 1) of the run's steps on it is the detection loss alone, and the teacher is not asked (ours,
+    after Cho and Hariharan, "On the Efficacy of Knowledge Distillation", ICCV 2019); the paper distils to the end.
     """
 
     def __init__(
