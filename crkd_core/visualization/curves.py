@@ -105,7 +105,7 @@ def _draw_cosines(axes: Axes, title: str, cosines: Mapping[tuple[str, str], floa
 def _prepare(axes: Axes, title: str) -> None:
     axes.set_title(title, color=TEXT, fontsize=10)
     axes.set_facecolor(PANEL)
-    axes.tick_params(colors=FAINT_TEXT, labelsize=8)
+    axes.tick_params(which="both", colors=FAINT_TEXT, labelsize=8)
     axes.grid(color=RULES, linewidth=0.5)
     for spine in axes.spines.values():
         spine.set_color(RULES)
