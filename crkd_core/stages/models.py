@@ -20,24 +20,20 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
         StaleArtifactError, DamagedArtifactError: it cannot be used.
     """
     if name is None:
-        stage = next((stage for stage in reversed(MODEL_STAGES) if workspace.artifacts(stage)), None)
+        stage = next((stage for stage in reversed(MODEL_STAGES) if workspace.names(stage)), None)
         if stage is None:
             raise MissingArtifactError(
                 f"{needed_for} needs a trained model, and {workspace.root} has none; make one with: {_MAKE}"
             )
         return workspace.find(stage, needed_for=needed_for, make=_MAKE)
     wanted_stage, _, run = name.rpartition("/")
-    holders = [
-        stage
-        for stage in MODEL_STAGES
-        if wanted_stage in ("", stage) and any(artifact.name == run for artifact in workspace.artifacts(stage))
-    ]
+    holders = [stage for stage in MODEL_STAGES if wanted_stage in ("", stage) and run in workspace.names(stage)]
     if len(holders) == 1:
         return workspace.find(holders[0], run, needed_for=needed_for, make=f"crkd {holders[0]} --name {run}")
     if holders:
         both = " and ".join(f"{stage}/{run}" for stage in holders)
         raise MissingArtifactError(f"{needed_for}: {run!r} may mean {both}; name one of them in full.")
-    known = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
+    known = [f"{stage}/{name}" for stage in MODEL_STAGES for name in workspace.names(stage)]
     unfinished = [f"{stage}/{run}" for stage in MODEL_STAGES if run in workspace.partial_names(stage)]
     if unfinished:
         raise MissingArtifactError(

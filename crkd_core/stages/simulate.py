@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_text
-from crkd_core.artifacts.workspace import LOCK_NAME, locked
+from crkd_core.artifacts.locks import locked
 from crkd_core.errors import UsageError
 from crkd_core.progress import Progress, Task
 from crkd_core.simulation.config import SimulationConfig
@@ -154,7 +154,7 @@ def _check_partial(partial: Path, request: SimulateRequest) -> None:
 
 def _contents(partial: Path) -> list[Path]:
     """What is there, besides what a run leaves that was killed before it could say which it is."""
-    return [path for path in partial.iterdir() if path.name != LOCK_NAME and path.suffix != TEMPORARY_SUFFIX]
+    return [path for path in partial.iterdir() if path.name != ".lock" and path.suffix != TEMPORARY_SUFFIX]
 
 
 def _prepare(partial: Path, request: SimulateRequest) -> None:
@@ -222,7 +222,7 @@ def _write_tables(partial: Path, config: SimulationConfig, plans: list[ScenePlan
 def _put_in_place(partial: Path, out: Path, progress: Progress) -> None:
     """Rename the complete folder to its place; what force replaces goes only now."""
     shutil.rmtree(partial / _FINISHED)
-    (partial / LOCK_NAME).unlink(missing_ok=True)
+    (partial / ".lock").unlink(missing_ok=True)
     replaced = None
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         ours = _read_marker(out) is not None

@@ -115,7 +115,7 @@ def test_a_model_of_a_version_with_other_keys(refused, evaluated, tmp_path, arti
         path.write_text(path.read_text() + "more: {depth: 3}\n")
         manifest.files[where] = record_file(path)
         key = "config has no key 'more'"
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    (folder / "manifest.json").write_text(manifest.sealed().model_dump_json())
     says = f"{artifact} was trained with a configuration that this version of crkd does not know"
     refused(4, (says, key, "--force and a --preset"), *command, "-w", workspace.root)
 
