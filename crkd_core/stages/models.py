@@ -33,7 +33,7 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
     if holders:
         both = " and ".join(f"{stage}/{run}" for stage in holders)
         raise MissingArtifactError(f"{needed_for}: {run!r} may mean {both}; name one of them in full.")
-    known = [f"{stage}/{name}" for stage in MODEL_STAGES for name in workspace.names(stage)]
+    known = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
     unfinished = [f"{stage}/{run}" for stage in MODEL_STAGES if run in workspace.partial_names(stage)]
     if unfinished:
         raise MissingArtifactError(
