@@ -1,6 +1,7 @@
 """Evaluation and pictures on a small simulated world, with detectors that were never trained."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
