@@ -171,7 +171,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise damaged_manifest(folder, f"it cannot be read: {error.strerror or error}") from None
+        raise _damaged(folder, f"it cannot be read: {error.strerror or error}") from None
     try:
         manifest = Manifest.model_validate_json(raw)
         problem = _problem(manifest, json.loads(raw))
@@ -181,15 +181,16 @@ def read_manifest(folder: Path) -> Manifest | None:
     except (ValueError, RecursionError) as error:
         problem = str(error)
     if problem:
-        raise damaged_manifest(folder, problem, _recorded_command(raw))
+        raise _damaged(folder, problem, raw)
     return manifest
 
 
-def damaged_manifest(folder: Path, problem: str, command: str | None = None) -> DamagedArtifactError:
-    """The error to raise where a finished folder's manifest cannot be trusted; `command` made it, as far as known."""
+def _damaged(folder: Path, problem: str, raw: bytes = b"") -> DamagedArtifactError:
+    command = _recorded_command(raw)
+    remedy = f"remove {folder}" if _may_be_ours(raw) else f"move {folder}, which something else made, away"
     return DamagedArtifactError(
         f"{folder / MANIFEST_NAME} is damaged ({problem}): expected a manifest as crkd writes it; "
-        f"remove {folder} and make it again with: {command or f'crkd {folder.parent.name}'}",
+        f"{remedy} and make it again with: {command or f'crkd {folder.parent.name}'}",
         problem=f"its manifest: {problem}",
         command=command,
     )
@@ -218,6 +219,14 @@ def _problem(manifest: Manifest, values: dict[str, Any]) -> str | None:
     if zone is None:
         return f"created is {manifest.created!r}, no time with a time zone"
     return contents_problem(manifest.stage, manifest.facts, manifest.settings, manifest.inputs)
+
+
+def _may_be_ours(raw: bytes) -> bool:
+    """Whether a damaged manifest may have been one; a whole JSON object without a stage was not."""
+    with suppress(ValueError, RecursionError):
+        values = json.loads(raw)
+        return not isinstance(values, dict) or "stage" in values
+    return True
 
 
 def _recorded_command(raw: bytes) -> str | None:

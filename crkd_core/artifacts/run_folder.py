@@ -85,7 +85,7 @@ class RunFolder:
         Whoever only reads renames nothing: a finished run that has not reached its place is read where it is.
         """
         for folder in (self.final, self.partial, self.replaced, self.final):  # it may be moved between two looks
-            if os.path.lexists(folder / MANIFEST_NAME):
+            if os.path.lexists(folder / MANIFEST_NAME) and (folder == self.final or self._owns(folder)):
                 return folder
         return None
 

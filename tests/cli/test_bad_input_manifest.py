@@ -1,4 +1,4 @@
-"""Manifests that are no longer what a stage wrote: refused by who needs them, shown by status, ignored by everybody else."""
+"""Manifests that are no longer what a stage wrote: refused by who needs them, shown by status, else ignored."""
 
 import json
 import os

@@ -119,7 +119,7 @@ def test_a_remake(tmp_path, how, value):
         seen = workspace.get("train-teacher", "run")
         assert seen is not None
         assert seen.file("model.txt").read_text() in ("1", value)
-        assert [run.state for run in workspace_status(workspace).artifacts][0] == "finished"
+        assert workspace_status(workspace).artifacts[0].state == "finished"
         trained, had_checkpoint = stage.times_trained(), bool(list(stage.root.rglob(CHECKPOINT)))
         if not ended:
             stage()
