@@ -42,7 +42,21 @@ class StaleArtifactError(ArtifactError):
 
 
 class DamagedArtifactError(ArtifactError):
-    """A file of an artifact is missing, truncated or has other bytes than its manifest says."""
+    """A file of an artifact is missing, truncated or has other bytes than its manifest says.
+
+    Attributes:
+        problem: what is wrong, without the path before it and the remedy after it; "" where that was not said.
+        command: what makes the artifact again, where that is known.
+    """
+
+    def __init__(self, message: str, problem: str = "", command: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+        self.command = command
+
+
+class MisplacedArtifactError(DamagedArtifactError):
+    """The folder of one artifact holds the manifest of another: it was copied or renamed by hand."""
 
 
 class WriteError(CrkdError):

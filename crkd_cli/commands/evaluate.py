@@ -171,7 +171,7 @@ def _analyse(result: "EvaluateResult", workspace: "Workspace", progress: "Progre
 def _all_models(workspace: "Workspace") -> list[str]:
     from crkd_core.stages.models import MODEL_STAGES
 
-    names = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
+    names = [artifact.label for stage in MODEL_STAGES for artifact in reversed(list(workspace.newest_first(stage)))]
     if not names:
         raise UsageError(f"--all: {workspace.root} has no trained model; make one with: crkd train-teacher")
     return names

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crkd_core.artifacts.journal import claim, record_written
 from crkd_core.errors import WriteError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -38,15 +39,19 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to, which becomes `path` when the block ends without an error.
 
+    Below the folder of an unfinished run it is entered in the run's journal.
+
     Raises:
         WriteError: the disk is full, or the path cannot be written; `path` is what it was before.
     """
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        claim(path)
         try:
             yield temporary
             _flush(temporary)
+            record_written(temporary, path)
             os.replace(temporary, path)
             _flush(path.parent)
         except BaseException:

@@ -3,168 +3,36 @@
 import json
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_json, write_text
+from crkd_core.artifacts.artifact import Artifact, ArtifactWriter
+from crkd_core.artifacts.locks import is_locked, locked
 from crkd_core.artifacts.manifest import (
     MANIFEST_NAME,
     InputRef,
     Manifest,
     fingerprint_of,
+    owned_files,
     read_manifest,
-    record_file,
 )
+from crkd_core.artifacts.run_folder import PARTIAL, RunFolder, is_run_name, run_name
 from crkd_core.errors import (
+    CrkdError,
     DamagedArtifactError,
+    MisplacedArtifactError,
     MissingArtifactError,
     StaleArtifactError,
     UsageError,
-    WriteError,
 )
 
-_REQUEST_NAME = "request.json"
-_VERIFIED_NAME = ".verified.json"
-LOCK_NAME = ".lock"
-_UNLISTED = {MANIFEST_NAME, _REQUEST_NAME, _VERIFIED_NAME, LOCK_NAME}
-_PARTIAL = ".partial"
-_REPLACED = ".replaced"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+# Evaluations are named after a model and a split, so they need longer names than a user may give to a run.
+_LONGEST_GIVEN_NAME = 100
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """One finished artifact on disk."""
-
-    path: Path
-    manifest: Manifest
-
-    @property
-    def stage(self) -> str:
-        return self.manifest.stage
-
-    @property
-    def name(self) -> str:
-        return self.manifest.name
-
-    @property
-    def label(self) -> str:
-        """How messages call it: ``stage/name``."""
-        return f"{self.stage}/{self.name}"
-
-    def reference(self) -> InputRef:
-        """How a manifest names this artifact as an input."""
-        return InputRef(stage=self.stage, name=self.name, digest=self.manifest.digest)
-
-    def file(self, relative: str) -> Path:
-        """Path of one of its files."""
-        return self.path / relative
-
-    def damaged(self, relative: str, problem: str) -> DamagedArtifactError:
-        """The error to raise when a file cannot be used."""
-        return DamagedArtifactError(
-            f"{self.path / relative} is damaged ({problem}); make it again with: {self.manifest.command} --force"
-        )
-
-    def verify(self, thorough: bool = False) -> None:
-        """Check that every file is there with the recorded size and checksum.
-
-        A file whose size and modification time are those of its last successful check is not read again,
-        unless `thorough`.
-
-        Raises:
-            DamagedArtifactError: naming the first file that is not what the manifest says.
-        """
-        stamp_path = self.path / _VERIFIED_NAME
-        stamps: dict[str, Any] = {}
-        if stamp_path.exists() and not thorough:
-            try:
-                stamps = json.loads(stamp_path.read_text(encoding="utf-8"))
-            except (ValueError, OSError):
-                stamps = {}
-        fresh: dict[str, Any] = {}
-        for relative, record in self.manifest.files.items():
-            try:
-                status = (self.path / relative).stat()
-            except OSError:
-                raise self.damaged(relative, "the file is missing") from None
-            if status.st_size != record.size:
-                raise self.damaged(relative, f"expected {record.size} bytes, found {status.st_size}")
-            fresh[relative] = [status.st_mtime_ns, status.st_size, record.sha256]
-            if stamps.get(relative) != fresh[relative] and self._checksum(relative) != record.sha256:
-                raise self.damaged(relative, "its checksum differs from the manifest")
-        if fresh != stamps:
-            # A stamp only saves time: where it cannot be written, the next check reads the files again.
-            with suppress(WriteError):
-                write_json(stamp_path, fresh)
-
-    def _checksum(self, relative: str) -> str:
-        try:
-            return record_file(self.path / relative).sha256
-        except OSError as error:
-            raise self.damaged(relative, f"it cannot be read: {error.strerror or error}") from None
-
-
-@dataclass
-class ArtifactWriter:
-    """An artifact under construction in a folder beside its final place."""
-
-    workspace: "Workspace"
-    stage: str
-    name: str
-    path: Path
-    command: str
-    settings: dict[str, Any]
-    inputs: dict[str, InputRef]
-    resumed: bool
-    finished: Artifact | None = None
-    _protected: set[str] = field(default_factory=set)
-
-    def finish(self, facts: dict[str, Any] | None = None, scratch: Collection[str] = ()) -> Artifact:
-        """Record every file, write the manifest and move the folder to its place, replacing an older one at once.
-
-        Args:
-            scratch: names of files that only an unfinished run needs; they are removed last, so that a run that fails
-                before still has them.
-        """
-        for leftover in self.path.rglob(f"*{TEMPORARY_SUFFIX}"):
-            leftover.unlink()
-        files = {
-            str(path.relative_to(self.path)): record_file(path)
-            for path in sorted(self.path.rglob("*"))
-            if path.is_file() and path.name not in _UNLISTED and path.name not in scratch
-        }
-        manifest = Manifest(
-            stage=self.stage,
-            name=self.name,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            command=self.command,
-            settings=self.settings,
-            inputs=self.inputs,
-            facts=facts or {},
-            files=files,
-        )
-        write_text(self.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
-        final = self.workspace.folder(self.stage, self.name)
-        with explain_write_errors(final):
-            (self.path / _REQUEST_NAME).unlink(missing_ok=True)
-            (self.path / LOCK_NAME).unlink(missing_ok=True)
-            replaced = final.with_name(final.name + _REPLACED)
-            if final.exists():
-                shutil.rmtree(replaced, ignore_errors=True)
-                os.replace(final, replaced)
-            os.replace(self.path, final)
-            shutil.rmtree(replaced, ignore_errors=True)
-            for name in scratch:
-                (final / name).unlink(missing_ok=True)
-        self.finished = Artifact(final, manifest)
-        return self.finished
 
 
 class Workspace:
@@ -188,27 +56,85 @@ class Workspace:
         Raises:
             UsageError: the name would not do as a folder's name and as a word of a command.
         """
-        if not _NAME.fullmatch(name) or name.endswith((_PARTIAL, _REPLACED)):
-            raise UsageError(
-                f"{name!r} cannot name a run: expected at most 100 letters (a-z), digits, '-', '_' and '.', the first "
-                "a letter or digit."
-            )
+        if not _is_name(name):
+            raise _bad_name(name)
         return self.root / stage / name
 
+    def names(self, stage: str) -> list[str]:
+        """Names of the finished artifacts of a stage, damaged ones included."""
+        folder = self.root / stage
+        there = {
+            run_name(path.name)
+            for path in (folder.iterdir() if folder.is_dir() else ())
+            if os.path.lexists(path / MANIFEST_NAME) and _is_name(run_name(path.name))
+        }
+        return sorted(there)
+
+    def get(self, stage: str, name: str) -> Artifact | None:
+        """One finished artifact, not verified; None where there is none.
+
+        Raises:
+            DamagedArtifactError: its manifest is damaged, or that of another artifact.
+        """
+        run = self._run(stage, name)
+        for _ in range(2):  # a run that is finishing may be moved between the two looks
+            folder = run.locate()
+            manifest = read_manifest(folder) if folder is not None else None
+            if folder is not None and manifest is not None:
+                if (manifest.stage, manifest.name) != (stage, name):
+                    label = f"{manifest.stage}/{manifest.name}"
+                    raise MisplacedArtifactError(
+                        f"{folder} is not {run.label}: its manifest is that of {label}, so it was copied or renamed "
+                        f"by hand; give it its name back, or make {run.label} with a command of its own.",
+                        problem=f"its manifest is that of {label}: it was copied or renamed by hand",
+                    )
+                return Artifact(folder, manifest)
+        return None
+
     def artifacts(self, stage: str) -> list[Artifact]:
-        """Finished artifacts of a stage, oldest first."""
-        self._recover(stage)
-        found = []
-        for path in sorted((self.root / stage).glob("*")) if (self.root / stage).is_dir() else []:
-            if path.is_dir() and not path.name.endswith((_PARTIAL, _REPLACED)):
-                manifest = read_manifest(path)
-                if manifest is not None:
-                    found.append(Artifact(path, manifest))
-        return sorted(found, key=lambda artifact: artifact.manifest.created)
+        """Finished artifacts of a stage, oldest first; damaged ones are left out."""
+        return [entry for _, entry in self._survey(stage) if isinstance(entry, Artifact)]
+
+    def damaged(self, stage: str) -> list[DamagedArtifactError]:
+        """What is wrong with those that :meth:`artifacts` leaves out."""
+        return [entry for _, entry in self._survey(stage) if isinstance(entry, DamagedArtifactError)]
+
+    def newest_first(self, stage: str) -> Iterator[Artifact]:
+        """Finished artifacts of a stage, for whoever wants the latest that will do.
+
+        Raises:
+            DamagedArtifactError: when a damaged one's turn has come: what it was cannot be known.
+        """
+        for _, entry in reversed(self._survey(stage)):
+            if isinstance(entry, DamagedArtifactError):
+                raise entry
+            yield entry
+
+    def _survey(self, stage: str) -> list[tuple[str, Artifact | DamagedArtifactError]]:
+        """Time of completion and artifact, or what is wrong with it, oldest first."""
+        entries: list[tuple[str, Artifact | DamagedArtifactError]] = []
+        for name in self.names(stage):
+            try:
+                artifact = self.get(stage, name)
+            except MisplacedArtifactError as error:
+                entries.append(("", error))  # a copy made by hand is the last thing that anybody means
+            except DamagedArtifactError as error:
+                entries.append((self._last_change(stage, name), error))
+            else:
+                if artifact is not None:
+                    entries.append((artifact.manifest.created, artifact))
+        return sorted(entries, key=lambda entry: entry[0])
+
+    def _last_change(self, stage: str, name: str) -> str:
+        try:
+            seconds = (self.root / stage / name / MANIFEST_NAME).lstat().st_mtime
+        except OSError:
+            seconds = 0.0
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
 
     def partial_names(self, stage: str) -> list[str]:
         """Names of unfinished runs of a stage."""
-        return sorted(p.name.removesuffix(_PARTIAL) for p in (self.root / stage).glob(f"*{_PARTIAL}") if p.is_dir())
+        return sorted(p.name.removesuffix(PARTIAL) for p in (self.root / stage).glob(f"*{PARTIAL}") if p.is_dir())
 
     def find(self, stage: str, name: str | None = None, *, needed_for: str, make: str) -> Artifact:
         """The named, or the latest, finished artifact of a stage, verified and not stale.
@@ -222,9 +148,12 @@ class Workspace:
             DamagedArtifactError: a file is not what the manifest says.
             StaleArtifactError: an artifact it was made from has been remade since.
         """
-        there = self.artifacts(stage)
-        found = [artifact for artifact in there if name in (None, artifact.name)]
-        if not found:
+        if name is None:
+            artifact = next(self.newest_first(stage), None)
+        else:
+            artifact = self.get(stage, name) if name in self.names(stage) else None
+        if artifact is None:
+            there = self.artifacts(stage)
             wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
             partial = name in self.partial_names(stage) if name else bool(self.partial_names(stage))
             hint = " finished (the command that began it continues it)" if partial else ""
@@ -234,7 +163,7 @@ class Workspace:
             raise MissingArtifactError(
                 f"{needed_for} needs {wanted}, and {self.root} has {others}{hint}; make it with: {make}"
             )
-        artifact = found[-1]
+        artifact = self._settled(artifact)
         artifact.verify()
         problem = self.staleness(artifact)
         if problem:
@@ -246,14 +175,17 @@ class Workspace:
     def staleness(self, artifact: Artifact) -> str | None:
         """Why an artifact no longer matches what it was made from; None where it does.
 
-        An input that was deleted does not make it stale: what was made from it is still what it was.
+        An input that was deleted or damaged does not make it stale: what was made from it is still what it was.
         """
         for role, ref in artifact.manifest.inputs.items():
-            manifest = read_manifest(self.folder(ref.stage, ref.name))
-            if manifest is not None and manifest.digest != ref.digest:
+            try:
+                made_from = self.get(ref.stage, ref.name)
+            except (DamagedArtifactError, UsageError):
+                continue  # whoever reads it is told
+            if made_from is not None and made_from.manifest.digest != ref.digest:
                 return f"its {role} {ref.stage}/{ref.name} has been remade since"
-            if manifest is not None:
-                deeper = self.staleness(Artifact(self.folder(ref.stage, ref.name), manifest))
+            if made_from is not None:
+                deeper = self.staleness(made_from)
                 if deeper:
                     return f"its {role} {ref.stage}/{ref.name} is stale ({deeper})"
         return None
@@ -270,6 +202,7 @@ class Workspace:
         force: bool = False,
         resume: bool = True,
         replace: bool = False,
+        irreplaceable: Collection[str] = (),
     ) -> Iterator[ArtifactWriter]:
         """Open an artifact for writing; :attr:`ArtifactWriter.finished` is set where an equal one exists already.
 
@@ -277,94 +210,145 @@ class Workspace:
         from. When the block ends without :meth:`ArtifactWriter.finish`, the unfinished folder stays for the next run.
 
         Args:
-            force: make it anew whatever exists.
+            force: make it anew whatever exists; a stopped run that was itself forced, and is to replace what stands
+                there now, is continued.
             replace: a finished artifact of other settings or inputs may be replaced without `force` (for what is
                 cheap to make again).
+            irreplaceable: files of an unfinished run without which all of it would be lost; others that are damaged
+                are removed, so that they are made again.
 
         Raises:
             StaleArtifactError: a finished or unfinished artifact of other settings is in the way.
+            DamagedArtifactError: the manifest of what is there, or an irreplaceable file, is damaged.
             WriteError: the folder cannot be written.
-            UsageError: another process is writing it.
+            UsageError: another process is writing it, or something in the way is not the run's.
         """
-        inputs = inputs or {}
-        self._recover(stage)
-        final = self.folder(stage, name)
-        fingerprint = fingerprint_of(stage, settings, inputs)
-        partial = final.with_name(final.name + _PARTIAL)
-        writer = ArtifactWriter(self, stage, name, partial, command, settings, inputs, resumed=False)
-        existing = read_manifest(final) if not force else None
-        if existing is not None and not force:
-            if existing.fingerprint == fingerprint:
-                artifact = Artifact(final, existing)
-                artifact.verify()
-                writer.finished = artifact
+        run = self._run(stage, name)
+        if not replace and len(name) > _LONGEST_GIVEN_NAME:
+            raise _bad_name(name)
+        writer = ArtifactWriter(run, command, settings, inputs or {})
+        request = {
+            "fingerprint": fingerprint_of(stage, settings, writer.inputs),
+            "command": command,
+            "settings": settings,
+            "forced": force,
+        }
+        completed = self._settle(run)
+        writer.finished = None if force else self._finished_before(run, request)
+        if writer.finished is not None:
+            writer.is_being_remade = name in self.partial_names(stage) and not is_locked(run.partial)
+            yield writer
+            return
+        with locked(run.partial):
+            completed = run.settle() or completed
+            existing = self._existing(writer, force)
+            is_equal = existing is not None and existing.fingerprint == request["fingerprint"]
+            is_completed = completed is not None and completed.get("forced") and _is_equal(completed, request)
+            if existing is not None and is_equal and (is_completed or not force):
+                writer.finished = Artifact(run.final, existing)
+                writer.finished.verify()
                 yield writer
                 return
-            if not replace:
+            request["replaces"] = existing.digest if existing is not None else None
+            left = self._left(run, discard_damaged=force) if resume else None
+            continues = left is not None and _continues(left, request)
+            if existing is not None and not (force or replace):
+                raise self._refused(existing, writer, unfinished=continues)
+            run.check_in_way()
+            if left is not None and not continues and not (force or replace):
                 raise StaleArtifactError(
-                    f"{stage}/{name} exists and was made with other {_difference(existing, settings, inputs)}; "
-                    "choose another --name, or replace it with --force."
+                    f"an unfinished {stage}/{name} with other settings or inputs is in {run.partial}; "
+                    "continue it with its own settings, choose another --name, or discard it with --force."
                 )
-        with explain_write_errors(partial):
-            partial.mkdir(parents=True, exist_ok=True)
-        with locked(partial):
-            writer.resumed = self._prepare_partial(writer, fingerprint, discard=force or not resume, replace=replace)
+            if continues:
+                writer.resumed, writer.remade = True, tuple(run.resume(frozenset(irreplaceable)))
+            else:
+                run.begin(request)
             yield writer
 
-    def _prepare_partial(self, writer: ArtifactWriter, fingerprint: str, discard: bool, replace: bool) -> bool:
-        request_path = writer.path / _REQUEST_NAME
-        left = None
-        if request_path.exists():
-            try:
-                left = json.loads(request_path.read_text(encoding="utf-8")).get("fingerprint")
-            except (OSError, ValueError, AttributeError):
-                left = "unreadable"
-        if left == fingerprint and not discard:
-            return True
-        if left is not None and not discard and not replace:
-            raise StaleArtifactError(
-                f"an unfinished {writer.stage}/{writer.name} with other settings or inputs is in {writer.path}; "
-                "continue it with its own settings, choose another --name, or discard it with --force."
-            )
-        with explain_write_errors(writer.path):
-            for path in writer.path.iterdir():
-                if path.name != LOCK_NAME:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_json(request_path, {"fingerprint": fingerprint, "command": writer.command, "settings": writer.settings})
-        return False
+    def _run(self, stage: str, name: str) -> RunFolder:
+        return RunFolder(self.folder(stage, name), stage, name)
 
-    def _recover(self, stage: str) -> None:
-        # A kill between the two renames of `finish` leaves the old folder aside: put it back.
-        for replaced in (self.root / stage).glob(f"*{_REPLACED}") if (self.root / stage).is_dir() else []:
-            final = replaced.with_name(replaced.name.removesuffix(_REPLACED))
-            if not final.exists():
-                with explain_write_errors(final):
-                    os.replace(replaced, final)
+    def _settle(self, run: RunFolder) -> dict[str, Any] | None:
+        """Complete what a stopped run began, where nobody else writes it and the workspace may be written."""
+        if run.is_settled or is_locked(run.partial):
+            return None
+        with suppress(CrkdError), locked(run.partial):
+            return run.settle()
+        return None
 
+    def _settled(self, artifact: Artifact) -> Artifact:
+        self._settle(self._run(artifact.stage, artifact.name))
+        return self.get(artifact.stage, artifact.name) or artifact
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing a folder; the lock ends with the block, or with the process.
+    def _finished_before(self, run: RunFolder, request: dict[str, Any]) -> Artifact | None:
+        """What exists and need not be made, verified."""
+        artifact = self.get(run.stage, run.name)
+        if artifact is None or artifact.manifest.fingerprint != request["fingerprint"]:
+            return None
+        artifact.verify()
+        return artifact
 
-    Raises:
-        UsageError: another process holds it.
-        WriteError: the folder cannot be written.
-    """
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: no advisory locks
-        yield
-        return
-    with explain_write_errors(folder):
-        stream = (folder / LOCK_NAME).open("w")
-    with stream:
+    def _left(self, run: RunFolder, discard_damaged: bool) -> dict[str, Any] | None:
+        """What an unfinished run was asked to make."""
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another process is writing {folder}; wait for it, or choose another --name or folder."
-            ) from None
-        yield
+            return run.read_request(run.partial)
+        except DamagedArtifactError:
+            if not discard_damaged:
+                raise
+            return None
+
+    def _existing(self, writer: ArtifactWriter, force: bool) -> Manifest | None:
+        """The manifest of what is there; with `force`, a folder whose manifest cannot be read is set aside."""
+        run = writer.run
+        try:
+            artifact = self.get(run.stage, run.name)
+            return artifact.manifest if artifact is not None else None
+        except DamagedArtifactError:
+            if not force:
+                raise
+        run.check_real()
+        if owned_files(run.final, run.stage, run.name) is None:
+            writer.set_aside = run.set_aside()
+        return None
+
+    def _refused(self, existing: Manifest, writer: ArtifactWriter, unfinished: bool) -> StaleArtifactError:
+        label = writer.run.label
+        difference = _difference(existing, writer.settings, writer.inputs)
+        if unfinished:
+            return StaleArtifactError(
+                f"{label} exists and was made with other {difference}; its remake with yours is unfinished: continue "
+                "it with --force, or choose another --name."
+            )
+        return StaleArtifactError(
+            f"{label} exists and was made with other {difference}; choose another --name, or replace it with --force."
+        )
+
+
+def _continues(left: dict[str, Any] | None, request: dict[str, Any]) -> bool:
+    """Whether a command continues the run that an earlier one began.
+
+    One with --force continues only what was begun with --force too, and what was to replace the same as it: anything
+    else is made anew, as it says.
+    """
+    if left is None or not _is_equal(left, request):
+        return False
+    return not request["forced"] or bool(left.get("forced") and left.get("replaces") == request.get("replaces"))
+
+
+def _is_equal(left: dict[str, Any], request: dict[str, Any]) -> bool:
+    return left["fingerprint"] == request["fingerprint"]
+
+
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and is_run_name(name)
+
+
+def _bad_name(name: str) -> UsageError:
+    return UsageError(
+        f"{name!r} cannot name a run: expected at most 100 letters (a-z), digits, '-', '_' and '.', the first "
+        "a letter or digit."
+    )
 
 
 def _difference(existing: Manifest, settings: dict[str, Any], inputs: dict[str, InputRef]) -> str:

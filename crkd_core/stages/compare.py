@@ -83,6 +83,7 @@ def compare(request: CompareRequest, workspace: Workspace, progress: Progress) -
         force=request.force,
         replace=True,
     ) as writer:
+        writer.warn(progress)
         artifact = writer.finished
         if artifact is None:
             missed = _write_tables(writer.path, (first, second), names, request, workspace, progress)
@@ -135,9 +136,9 @@ def _write_tables(
 def _evaluation(name: str, request: CompareRequest, workspace: Workspace, progress: Progress) -> Artifact:
     """The finished evaluation that `name` means; made where it is not there or stale."""
     stage, _, run = name.rpartition("/")
-    there = {artifact.name: artifact for artifact in workspace.artifacts(EVALUATE_STAGE)}
+    there = workspace.names(EVALUATE_STAGE)
     for label in (f"{run}-{request.split}", run):
-        found = there.get(label)
+        found = workspace.get(EVALUATE_STAGE, label) if label in there else None
         if found is None:
             continue
         model = found.manifest.inputs.get("model")

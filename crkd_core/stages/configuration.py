@@ -48,11 +48,15 @@ def _check_undamaged(model: Artifact) -> None:
 
 
 def latest_model(workspace: Workspace) -> Artifact | None:
-    """The latest teacher, else the latest student."""
+    """The latest teacher, else the latest student.
+
+    Raises:
+        DamagedArtifactError: its manifest is damaged.
+    """
     for stage in ("train-teacher", "distill"):
-        found = workspace.artifacts(stage)
-        if found:
-            return found[-1]
+        latest = next(workspace.newest_first(stage), None)
+        if latest is not None:
+            return latest
     return None
 
 

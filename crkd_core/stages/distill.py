@@ -197,7 +197,7 @@ def _find_start(request: DistillRequest, losses: tuple[str, ...], workspace: Wor
     if request.init == "none" or (request.init == "auto" and not losses):
         return None
     init = PLAIN if request.init == "auto" else request.init
-    if request.init == "auto" and not any(artifact.name == PLAIN for artifact in workspace.artifacts(STAGE)):
+    if request.init == "auto" and PLAIN not in workspace.names(STAGE):
         return None
     name = request.name or _default_name(losses, started=True)
     return find_start(workspace, STAGE, init, name, f"crkd {STAGE} --losses none --name {init}")

@@ -128,6 +128,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
         "replace": True,
     }
     with workspace.write(STAGE, f"{model.name}-{request.split}", **how) as writer:
+        writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
             difference = compare_with_devkit(
@@ -154,8 +155,7 @@ def _open_prepared(
     name = request.prepared
     trained_on = model.manifest.inputs.get("prepared")
     if name is None and trained_on is not None:
-        there = {artifact.name for artifact in workspace.artifacts(trained_on.stage)}
-        name = trained_on.name if trained_on.name in there else None
+        name = trained_on.name if trained_on.name in workspace.names(trained_on.stage) else None
     data = read_run_config(model).data
     return open_prepared(workspace, name, request.nuscenes, data, detector.modalities, f"crkd {STAGE}")
 
@@ -194,7 +194,7 @@ def _with_poses(found: Any, prepared: PreparedData) -> Iterator[tuple]:
 
 def _detections_of_stopped_run(writer: ArtifactWriter) -> pa.Table | None:
     """The table is written last, whole: with it, what a killed evaluation found is complete."""
-    if not (writer.resumed and (writer.path / TABLE_NAME).exists()):
+    if not (writer.resumed and all((writer.path / name).exists() for name in (SUBMISSION_NAME, TABLE_NAME))):
         return None
     try:
         return pq.read_table(writer.path / TABLE_NAME)

@@ -79,6 +79,7 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
     command = shlex.join(["crkd", STAGE, "--results", str(request.file), "--split", request.split])
     how: dict[str, Any] = {"command": command, "settings": settings, "inputs": inputs, "force": request.force}
     with workspace.write(STAGE, label, **how, replace=True) as writer:
+        writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
             difference = compare_with_devkit(request.official, request.file, prepared, split, metrics, progress)

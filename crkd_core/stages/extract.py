@@ -153,6 +153,8 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             "resume": request.resume,
         }
         with shared_writer(workspace, processes, STAGE, request.name, **how) as (writer, folder):
+            if writer is not None:
+                writer.warn(progress)
             if folder is not None:
                 work.run(folder, processes, progress)
                 processes.barrier()

@@ -67,7 +67,13 @@ class ItemPlan:
 
     def missing(self, folder: Path, rank: int = 0, size: int = 1) -> list[int]:
         """Shards that the process of a rank, of `size` processes, has still to write."""
-        return [n for n in range(rank, len(self.shards), size) if not (folder / shard_name(n)).exists()]
+        return [n for n in range(rank, len(self.shards), size) if not self._is_written(folder, n)]
+
+    def _is_written(self, folder: Path, shard: int) -> bool:
+        files = [shard_name(shard)]
+        if any(view == SCORED_VIEW for _, view in self.shards[shard]):
+            files.append(_detections_name(shard))
+        return all((folder / file).exists() for file in files)
 
     def batches(self, shard: int) -> list[list[Item]]:
         """Batches never cross shards, so that a continued run computes the same ones as an uninterrupted one."""

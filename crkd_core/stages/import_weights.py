@@ -100,6 +100,7 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
     with workspace.write(
         target.stage, target.name, command=shlex.join(parts), settings=settings, force=request.force
     ) as writer:
+        writer.warn(progress)
         artifact = writer.finished
         if artifact is None:
             write_tensors(writer.path / _file_name(request), weights)

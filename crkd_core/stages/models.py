@@ -20,18 +20,14 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
         StaleArtifactError, DamagedArtifactError: it cannot be used.
     """
     if name is None:
-        stage = next((stage for stage in reversed(MODEL_STAGES) if workspace.artifacts(stage)), None)
+        stage = next((stage for stage in reversed(MODEL_STAGES) if workspace.names(stage)), None)
         if stage is None:
             raise MissingArtifactError(
                 f"{needed_for} needs a trained model, and {workspace.root} has none; make one with: {_MAKE}"
             )
         return workspace.find(stage, needed_for=needed_for, make=_MAKE)
     wanted_stage, _, run = name.rpartition("/")
-    holders = [
-        stage
-        for stage in MODEL_STAGES
-        if wanted_stage in ("", stage) and any(artifact.name == run for artifact in workspace.artifacts(stage))
-    ]
+    holders = [stage for stage in MODEL_STAGES if wanted_stage in ("", stage) and run in workspace.names(stage)]
     if len(holders) == 1:
         return workspace.find(holders[0], run, needed_for=needed_for, make=f"crkd {holders[0]} --name {run}")
     if holders:

@@ -111,6 +111,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         force=request.force,
         resume=request.resume,
     ) as writer:
+        writer.warn(progress)
         if writer.finished is not None:
             progress.message(f"{writer.finished.label} is up to date")
             return _result(writer.finished)
@@ -210,13 +211,13 @@ def _write_radar(
                 for future in as_completed(pool.submit(preparing.write_radar_shard, ((job,) for job in jobs))):
                     task.advance(future.result())
     write_index(folder, shards)
-    return _sweep_points(writer, [tables.samples.tokens[row] for row in order])
+    return _sweep_points(folder, shards, [tables.samples.tokens[row] for row in order])
 
 
-def _sweep_points(writer: ArtifactWriter, tokens: Sequence[str]) -> NDArray[np.int32]:
+def _sweep_points(folder: Path, shards: Sequence[str], tokens: Sequence[str]) -> NDArray[np.int32]:
     points = {}
-    for shard in sorted((writer.path / preparing.RADAR_FOLDER).glob("*.safetensors")):
-        for key, item in read_shard(shard):
+    for shard in shards:
+        for key, item in read_shard(folder / shard):
             points[key.token] = item["sweep_points"].numpy()
     return np.stack([points[token] for token in tokens])
 

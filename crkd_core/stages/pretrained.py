@@ -43,9 +43,10 @@ def find_backbone(
                 f"{artifact.manifest.settings['backbone']}; change camera.backbone or backbone_weights"
             )
         return artifact
-    fitting = [found for found in workspace.artifacts(STAGE) if found.manifest.settings["backbone"] == wanted]
-    if fitting:
-        artifact = workspace.find(STAGE, fitting[-1].name, needed_for=needed_for, make=_MAKE)
+    newest = workspace.newest_first(STAGE)
+    fitting = next((found for found in newest if found.manifest.settings["backbone"] == wanted), None)
+    if fitting is not None:
+        artifact = workspace.find(STAGE, fitting.name, needed_for=needed_for, make=_MAKE)
         progress.message(f"the image backbone starts from {artifact.label}")
         return artifact
     if wanted in [backbone_settings(published) for published in _PUBLISHED]:

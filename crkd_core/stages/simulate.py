@@ -1,8 +1,5 @@
 """Stage: write a simulated data set in the nuScenes format."""
 
-import json
-import os
-import shutil
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
@@ -11,19 +8,26 @@ from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
-from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_text
-from crkd_core.artifacts.workspace import LOCK_NAME, locked
-from crkd_core.errors import UsageError
+from crkd_core.artifacts.atomic import explain_write_errors, write_text
+from crkd_core.artifacts.locks import locked
+from crkd_core.errors import DatasetError, UsageError
 from crkd_core.progress import Progress, Task
 from crkd_core.simulation.config import SimulationConfig
+from crkd_core.simulation.folder import (
+    FINISHED,
+    MARKER,
+    WorldFolder,
+    counts_of,
+    read_marker,
+    read_scene,
+    write_marker,
+    write_scene,
+)
 from crkd_core.simulation.names import scene_plans
 from crkd_core.simulation.rig import build_rig
 from crkd_core.simulation.scene import ScenePlan, channel_folders, simulate_scene
 from crkd_core.simulation.tables import TABLES, fixed_tables, table_text
 from crkd_core.stages.workers import workers
-
-MARKER = "simulation.json"
-_FINISHED = "finished-scenes"
 
 
 @dataclass(frozen=True)
@@ -62,58 +66,69 @@ def simulate(request: SimulateRequest, progress: Progress) -> SimulateResult:
     out = request.out.absolute()
     if request.processes < 1:
         raise UsageError(f"processes is {request.processes}: at least 1 is needed.")
-    finished = _existing_result(out, request, started)
-    if finished is not None:
-        progress.message(f"{out} already holds this simulated data set.")
-        return finished
-    partial = out.with_name(out.name + ".partial")
-    with explain_write_errors(partial):
-        _check_partial(partial, request)
-        partial.mkdir(parents=True, exist_ok=True)
+    folder = WorldFolder(out)
+    finished = None if request.force else _existing_result(out, request, started)
+    if finished is not None and folder.is_settled:
+        return _already_there(finished, progress)
+    partial = folder.partial
     with locked(partial), explain_write_errors(partial):
-        _prepare(partial, request)
+        is_completed = folder.settle() == request.config.digest()
+        finished = _existing_result(out, request, started) if is_completed or not request.force else None
+        if finished is not None:
+            return _already_there(finished, progress)
+        folder.check_in_way(may_set_aside=request.force)
+        _check_partial(partial, request)
+        folder.begin(request.config)
+        for name in (FINISHED, request.config.version, *channel_folders(request.config)):
+            (partial / name).mkdir(parents=True, exist_ok=True)
         plans = scene_plans(request.config)
-        left = [plan for plan in plans if not (partial / _FINISHED / f"{plan.name}.json").exists()]
+        left = [plan for plan in plans if read_scene(partial, plan.name) is None]
         samples = request.config.samples_per_scene
         done = (len(plans) - len(left)) * samples
         with progress.task("simulating", len(plans) * samples, "key frames", done) as task:
-            if request.processes == 1 or len(left) == 1:
+            if request.processes == 1 or len(left) <= 1:
                 for plan in left:
                     _make_scene(partial, request.config, plan, task.advance)
             else:
                 _make_scenes(partial, request.config, left, request.processes, task)
         counts = _write_tables(partial, request.config, plans)
-        _put_in_place(partial, out, progress)
+        aside = folder.put_in_place(may_set_aside=request.force)
+        if aside is not None:
+            progress.warning(f"What was at {out} is now at {aside}.")
     return SimulateResult(out, request.config.version, *counts, time.monotonic() - started)
 
 
+def _already_there(finished: SimulateResult, progress: Progress) -> SimulateResult:
+    progress.message(f"{finished.root} already holds this simulated data set.")
+    return finished
+
+
 def _existing_result(out: Path, request: SimulateRequest, started: float) -> SimulateResult | None:
-    """The finished data set at `out` if it is the one asked for; None if there is nothing or it may be replaced."""
+    """The finished data set at `out` if it is the one asked for; None if there is nothing.
+
+    Raises:
+        UsageError: there is something else.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    found = _read_marker(out)
-    if request.force:
-        return None
-    if found is None:
+    marker = read_marker(out)
+    if marker is None:
         raise UsageError(
             f"{out} exists and is not a simulated data set of crkd: "
             "choose another folder, or move it aside with --force."
         )
-    if found.get("digest") != request.config.digest():
+    if marker["digest"] != request.config.digest():
         raise UsageError(
-            f"{out} holds a simulated data set made with other settings ({_difference(found, request.config)}): "
+            f"{out} holds a simulated data set made with other settings ({_difference(marker, request.config)}): "
             "choose another folder, or replace it with --force."
         )
-    numbers = (int(found["scenes"]), int(found["samples"]), int(found["annotations"]))
-    return SimulateResult(out, request.config.version, *numbers, time.monotonic() - started)
-
-
-def _read_marker(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / MARKER).read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "digest" in found else None
+    counts = counts_of(marker)
+    if counts is None:
+        raise UsageError(
+            f"{out} holds an unfinished simulated data set ({MARKER} has no numbers): choose another folder, or "
+            "replace it with --force."
+        )
+    return SimulateResult(out, request.config.version, *counts, time.monotonic() - started)
 
 
 def _difference(found: dict[str, Any], config: SimulationConfig) -> str:
@@ -125,54 +140,21 @@ def _difference(found: dict[str, Any], config: SimulationConfig) -> str:
     return ", ".join(f"{name} is {there.get(name)}, wanted {wanted[name]}" for name in names[:3])
 
 
-def _marker_text(config: SimulationConfig, counts: tuple[int, int, int] | None = None) -> str:
-    content: dict[str, Any] = {
-        "made_by": "crkd simulate: simulated data, not recorded by any vehicle",
-        "digest": config.digest(),
-        "config": config.model_dump(),
-    }
-    if counts is not None:
-        content |= dict(zip(("scenes", "samples", "annotations"), counts, strict=True))
-    return json.dumps(content, indent=1) + "\n"
-
-
 def _check_partial(partial: Path, request: SimulateRequest) -> None:
-    """Refuse a folder in the way that is not an unfinished run of this configuration."""
-    if not partial.exists() or (partial.is_dir() and not _contents(partial)):
-        return
-    found = _read_marker(partial)
-    if found is None:
+    """Refuse to discard an unfinished run of another configuration."""
+    marker = read_marker(partial)
+    if marker is not None and marker["digest"] != request.config.digest() and not request.force:
         raise UsageError(
-            f"{partial} is in the way and is no unfinished simulation of crkd: move it or choose another folder."
-        )
-    if found["digest"] != request.config.digest() and not request.force:
-        raise UsageError(
-            f"{partial} is an unfinished simulation with other settings ({_difference(found, request.config)}): "
+            f"{partial} is an unfinished simulation with other settings ({_difference(marker, request.config)}): "
             "finish it with its settings, choose another folder, or start anew with --force."
         )
-
-
-def _contents(partial: Path) -> list[Path]:
-    """What is there, besides what a run leaves that was killed before it could say which it is."""
-    return [path for path in partial.iterdir() if path.name != LOCK_NAME and path.suffix != TEMPORARY_SUFFIX]
-
-
-def _prepare(partial: Path, request: SimulateRequest) -> None:
-    """Make the folders; what an unfinished run of another configuration left is removed."""
-    found = _read_marker(partial)
-    if found is not None and found["digest"] != request.config.digest():
-        for path in _contents(partial):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_text(partial / MARKER, _marker_text(request.config))
-    for folder in (_FINISHED, request.config.version, *channel_folders(request.config)):
-        (partial / folder).mkdir(parents=True, exist_ok=True)
 
 
 def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advance) -> None:
     """Make one scene and leave its records as the mark that it is finished."""
     with explain_write_errors(partial):
         records = simulate_scene(partial, config, plan, advance)
-    write_text(partial / _FINISHED / f"{plan.name}.json", json.dumps(records))
+        write_scene(partial, plan.name, records)
 
 
 def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task) -> None:
@@ -209,37 +191,13 @@ def _write_tables(partial: Path, config: SimulationConfig, plans: list[ScenePlan
     joined: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     joined |= fixed_tables(build_rig(config))
     for plan in plans:
-        records = json.loads((partial / _FINISHED / f"{plan.name}.json").read_text())
+        of_scene = read_scene(partial, plan.name, verify=False)
+        if of_scene is None:
+            raise DatasetError(f"the finished {plan.name} in {partial} is gone; run the same command again.")
         for name in TABLES:
-            joined[name] += records[name]
+            joined[name] += of_scene[name]
     for name, records in joined.items():
         write_text(partial / config.version / f"{name}.json", table_text(records))
     counts = (len(joined["scene"]), len(joined["sample"]), len(joined["sample_annotation"]))
-    write_text(partial / MARKER, _marker_text(config, counts))
+    write_marker(partial, config, counts)
     return counts
-
-
-def _put_in_place(partial: Path, out: Path, progress: Progress) -> None:
-    """Rename the complete folder to its place; what force replaces goes only now."""
-    shutil.rmtree(partial / _FINISHED)
-    (partial / LOCK_NAME).unlink(missing_ok=True)
-    replaced = None
-    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        ours = _read_marker(out) is not None
-        replaced = _free_name(out)
-        os.rename(out, replaced)
-        if not ours:
-            progress.warning(f"What was at {out} is now at {replaced}.")
-            replaced = None
-    elif out.exists():
-        out.rmdir()
-    os.rename(partial, out)
-    if replaced is not None:
-        shutil.rmtree(replaced)
-
-
-def _free_name(out: Path) -> Path:
-    k = 1
-    while (name := out.with_name(f"{out.name}.old-{k}")).exists():
-        k += 1
-    return name

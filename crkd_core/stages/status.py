@@ -1,15 +1,18 @@
 """What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
 
 import json
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from crkd_core.artifacts.manifest import MANIFEST_NAME, Manifest, read_manifest
+from crkd_core.artifacts.locks import is_locked
+from crkd_core.artifacts.manifest import MANIFEST_NAME, REQUEST_NAME, Manifest, read_regular
+from crkd_core.artifacts.run_folder import PARTIAL, is_run_name, run_name
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.errors import ArtifactError, DamagedArtifactError
+from crkd_core.errors import DamagedArtifactError, MisplacedArtifactError, UsageError
 
 State = Literal["finished", "unfinished", "running", "stale", "damaged"]
 
@@ -22,9 +25,6 @@ CHAIN: dict[str, str] = {
     "visualize": "crkd visualize",
 }
 """The six stages in order, with the command that runs each."""
-
-_PARTIAL = ".partial"
-_REPLACED = ".replaced"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ArtifactStatus:
         facts: results its stage recorded.
         inputs: role to (label, digest) of what it was made from.
         digest: of its contents; empty where it is not finished.
+        is_misplaced: a folder that was copied or renamed by hand; no command means it.
     """
 
     stage: str
@@ -52,6 +53,7 @@ class ArtifactStatus:
     facts: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
     digest: str = ""
+    is_misplaced: bool = False
 
     @property
     def label(self) -> str:
@@ -93,67 +95,82 @@ def workspace_status(workspace: Workspace, thorough: bool = False) -> WorkspaceS
 
 def _stages(root: Path) -> list[str]:
     # Stages outside the chain (an ablation, imported weights) come last, if they keep artifacts at all.
-    others = [
-        path.parent.parent.name for path in root.glob(f"*/*/{MANIFEST_NAME}") if path.parent.parent.name not in CHAIN
-    ]
-    return [*CHAIN, *sorted(set(others))]
+    found = [*root.glob(f"*/*/{MANIFEST_NAME}"), *root.glob(f"*/*{PARTIAL}/{REQUEST_NAME}")]
+    return [*CHAIN, *sorted({path.parent.parent.name for path in found} - CHAIN.keys())]
 
 
 def _stage_status(workspace: Workspace, stage: str, thorough: bool) -> list[ArtifactStatus]:
-    folder = workspace.root / stage
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if not path.is_dir() or path.name.startswith(".") or path.name.endswith(_REPLACED):
-            continue
-        if path.name.endswith(_PARTIAL):
-            found.append(_unfinished(stage, path))
-        elif (path / MANIFEST_NAME).exists():
-            found.append(_finished(workspace, stage, path, thorough))
-    return sorted(found, key=lambda status: status.when)
+    folder, entries = workspace.root / stage, []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    finished = {run_name(name) for name in names if (folder / name / MANIFEST_NAME).exists()}
+    for name in sorted(filter(is_run_name, finished)):
+        status = _finished(workspace, stage, name, thorough)
+        if status is not None:
+            entries.append(status)
+    for name in names:
+        path = folder / name
+        # One that has a manifest is finished, and only not in its place yet.
+        is_moving = (path / MANIFEST_NAME).exists() and not (folder / run_name(name)).exists()
+        if name.endswith(PARTIAL) and path.is_dir() and not is_moving:
+            entries.append(_unfinished(stage, path))
+    return sorted(entries, key=lambda status: status.when)
 
 
 def _unfinished(stage: str, path: Path) -> ArtifactStatus:
-    command = CHAIN.get(stage, f"crkd {stage}")
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        command = json.loads((path / "request.json").read_text(encoding="utf-8"))["command"]
     return ArtifactStatus(
         stage=stage,
-        name=path.name.removesuffix(_PARTIAL),
-        state="running" if _is_locked(path / ".lock") else "unfinished",
+        name=run_name(path.name),
+        state="running" if is_locked(path) else "unfinished",
         reason="",
         when=_changed(path),
         size_bytes=_folder_size(path),
-        command=command,
+        command=_recorded_command(path) or CHAIN.get(stage, f"crkd {stage}"),
         path=path,
     )
 
 
-def _finished(workspace: Workspace, stage: str, path: Path, thorough: bool) -> ArtifactStatus:
+def _recorded_command(partial: Path) -> str | None:
+    """The command that continues an unfinished run."""
     try:
-        manifest = read_manifest(path)
-    except DamagedArtifactError:
-        manifest = None
-    if manifest is None:
+        request = json.loads(read_regular(partial / REQUEST_NAME))
+        command, is_forced = request["command"], request.get("forced", False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not isinstance(command, str):
+        return None
+    return f"{command} --force" if is_forced and "--force" not in command.split() else command
+
+
+def _finished(workspace: Workspace, stage: str, name: str, thorough: bool) -> ArtifactStatus | None:
+    path = workspace.root / stage / name
+    try:
+        artifact = workspace.get(stage, name)
+    except (DamagedArtifactError, UsageError) as error:
+        command = error.command if isinstance(error, DamagedArtifactError) else None
         return ArtifactStatus(
             stage=stage,
-            name=path.name,
+            name=name,
             state="damaged",
-            reason="its manifest is not readable",
+            reason=(error.problem if isinstance(error, DamagedArtifactError) else "") or str(error),
             when=_changed(path),
             size_bytes=_folder_size(path),
-            command=CHAIN.get(stage, f"crkd {stage}"),
+            command=command or CHAIN.get(stage, f"crkd {stage}"),
             path=path,
+            is_misplaced=isinstance(error, (MisplacedArtifactError, UsageError)),
         )
-    state, reason = _judge(workspace, Artifact(path, manifest), thorough)
+    if artifact is None:  # removed since the folder was listed
+        return None
+    manifest = artifact.manifest
+    state, reason = _judge(workspace, artifact, thorough)
     return ArtifactStatus(
         stage=stage,
-        name=path.name,
+        name=name,
         state=state,
         reason=reason,
         when=manifest.created,
         size_bytes=sum(record.size for record in manifest.files.values()),
         command=manifest.command,
-        path=path,
+        path=artifact.path,
         facts=manifest.facts,
         inputs={role: (f"{ref.stage}/{ref.name}", ref.digest) for role, ref in manifest.inputs.items()},
         digest=manifest.digest,
@@ -166,13 +183,10 @@ def _judge(workspace: Workspace, artifact: Artifact, thorough: bool) -> tuple[St
         try:
             artifact.verify(thorough=True)
         except DamagedArtifactError as error:
-            problem = str(error).partition(" is damaged (")[2].partition(");")[0] or str(error)
+            problem = error.problem or str(error)
     if problem is not None:
         return "damaged", problem
-    try:
-        stale = workspace.staleness(artifact)
-    except ArtifactError as error:
-        stale = f"what it was made from is damaged: {error}"
+    stale = workspace.staleness(artifact)
     return ("stale", stale) if stale else ("finished", "")
 
 
@@ -188,6 +202,7 @@ def _first_wrong_size(folder: Path, manifest: Manifest) -> str | None:
 
 
 def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
+    artifacts = tuple(artifact for artifact in artifacts if not artifact.is_misplaced)
     running = [artifact for artifact in artifacts if artifact.state == "running"]
     if running:
         return None, f"{running[-1].label} is being made right now"
@@ -238,25 +253,18 @@ def _was_made_from(artifact: ArtifactStatus, other: ArtifactStatus) -> bool:
     return any(digest == other.digest for _, digest in artifact.inputs.values())
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: no advisory locks
-        return False
-    try:
-        with path.open("rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
 def _changed(path: Path) -> str:
-    newest = max((entry.stat().st_mtime for entry in [path, *path.iterdir()]), default=path.stat().st_mtime)
+    newest = max(_each(path, lambda entry: entry.lstat().st_mtime), default=0.0)
     return datetime.fromtimestamp(newest, timezone.utc).isoformat(timespec="seconds")
 
 
 def _folder_size(path: Path) -> int:
-    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+    return int(sum(_each(path, lambda entry: 0 if entry.is_dir() else entry.lstat().st_size)))
+
+
+def _each(folder: Path, measure: Callable[[Path], float]) -> Iterator[float]:
+    """A measure of a folder and everything below it; what a running command removes meanwhile is left out."""
+    with suppress(OSError):
+        for path in [folder, *folder.rglob("*")]:
+            with suppress(OSError):
+                yield measure(path)

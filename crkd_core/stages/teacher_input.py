@@ -128,7 +128,7 @@ def settings_problem(config: Config, targets: Artifact) -> str | None:
 
 def _latest_fitting(config: Config, workspace: Workspace) -> str | None:
     """Where there are several targets, such as those of an ablation, the latest that serve this student."""
-    for artifact in reversed(workspace.artifacts(EXTRACT_STAGE)):
+    for artifact in workspace.newest_first(EXTRACT_STAGE):
         if settings_problem(config, artifact) is None:
             return artifact.name
     return None

@@ -116,6 +116,7 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
         "replace": True,
     }
     with workspace.write(STAGE, request.split, **how) as writer:
+        writer.warn(progress)
         if writer.finished is None:
             models = [_Shown(artifact, read_detections(artifact)) for artifact in evaluations]
             _draw(writer.path, tokens, models, prepared, request.score, missed, progress)
@@ -134,7 +135,11 @@ def _choose_evaluations(request: VisualizeRequest, workspace: Workspace, progres
             raise UsageError(f"a picture has room for {MAX_MODELS} models, found {len(request.models)}.")
         return [_usable(of_split, name, request.split, workspace) for name in dict.fromkeys(request.models)]
     usual = {name: place for place, name in enumerate(_USUAL_ORDER)}
-    usable, problem = [], None
+    usable: list[Artifact] = []
+    problem: ArtifactError | None = None
+    for damaged in workspace.damaged(EVALUATE_STAGE):
+        progress.warning(f"left out: {damaged}")
+        problem = problem or damaged
     for name in sorted(of_split, key=lambda name: (usual.get(name, len(usual)), name)):
         try:
             usable.append(_usable(of_split, name, request.split, workspace))
@@ -160,6 +165,9 @@ def _latest_of_each_model(split: str, workspace: Workspace) -> dict[str, Artifac
 
 def _usable(of_split: dict[str, Artifact], name: str, split: str, workspace: Workspace) -> Artifact:
     run = name.rpartition("/")[2]
+    label = f"{run}-{split}"
+    if run not in of_split and label in workspace.names(EVALUATE_STAGE):
+        workspace.get(EVALUATE_STAGE, label)  # which says what is wrong with it
     if run not in of_split:
         raise _missing(name, split, of_split, workspace)
     make = f"crkd evaluate --model {name} --split {split}"

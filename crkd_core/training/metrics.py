@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crkd_core.artifacts.atomic import explain_write_errors
+from crkd_core.artifacts.journal import claim
 from crkd_core.artifacts.tables import explain_parquet, write_table
 from crkd_core.errors import DamagedArtifactError
 
@@ -28,7 +29,7 @@ class MetricLog:
     def __init__(self, folder: Path, first_step: int) -> None:
         self._path = folder / METRICS_NAME
         self._rows: list[dict] = []
-        if first_step and self._path.exists():
+        if first_step:
             self._rows = [row for row in _read_rows(self._path) if row["step"] < first_step]
         self._board = _EventFile(folder / TENSORBOARD_FOLDER, first_step)
 
@@ -101,7 +102,9 @@ class _EventFile:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         with explain_write_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._path.exists():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                claim(self._path)
             with self._path.open("ab") as stream:
                 records = RecordWriter(stream)
                 for event in self._events:

@@ -13,7 +13,7 @@ def snapshot(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in _FREE and ".partial/" not in str(path.relative_to(folder))
+        if path.is_file() and not path.name.endswith(_FREE) and ".partial/" not in str(path.relative_to(folder))
     }
 
 

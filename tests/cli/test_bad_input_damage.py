@@ -115,7 +115,7 @@ def test_a_model_of_a_version_with_other_keys(refused, evaluated, tmp_path, arti
         path.write_text(path.read_text() + "more: {depth: 3}\n")
         manifest.files[where] = record_file(path)
         key = "config has no key 'more'"
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    (folder / "manifest.json").write_text(manifest.sealed().model_dump_json())
     says = f"{artifact} was trained with a configuration that this version of crkd does not know"
     refused(4, (says, key, "--force and a --preset"), *command, "-w", workspace.root)
 
@@ -127,12 +127,15 @@ def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatc
         patched.setattr("crkd_core.stages.runs.write_trained", _stop)
         assert crkd(*command).code == 130
     partial = workspace.root / "train-teacher" / "n.partial"
-    for file, words in (
-        ("logs/metrics.parquet", ("the metrics of the unfinished run", "cannot be read", "--no-resume")),
-        ("checkpoint.safetensors", ("the checkpoint", "cannot be used", "--no-resume")),
-    ):
-        damage(partial / file, "cut")
-        refused(4, (str(partial / file), *words), *command)
+    for file in ("logs/metrics.parquet", "checkpoint.safetensors"):
+        good = (partial / file).read_bytes()
+        for how in ("cut", "flipped"):
+            damage(partial / file, how)
+            words = (f"{partial / file} of the unfinished run cannot be used", "checksum", "--no-resume")
+            refused(4, words, *command)
+            (partial / file).write_bytes(good)
+    damage(partial / "logs" / "metrics.parquet", "gone")
+    refused(4, ("the metrics of the unfinished run", "cannot be read", "--no-resume"), *command)
     assert crkd(*command, "--no-resume").code == 0
     again, first = (workspace.root / "train-teacher" / run / "model.safetensors" for run in ("n", "teacher"))
     assert again.read_bytes() == first.read_bytes()
@@ -142,8 +145,9 @@ def _stop(*_):
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("how", ["cut", "flipped"])
 @pytest.mark.parametrize("stage", ["prepare", "extract-teacher"])
-def test_a_damaged_shard_of_an_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch, stage):
+def test_a_damaged_shard_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeypatch, stage, how):
     workspace = evaluated.copy(tmp_path).workspace
     data = ("--nuscenes", evaluated.nuscenes) if stage == "prepare" else ()
     command = (stage, *data, "--name", "n", "-w", workspace.root)
@@ -152,6 +156,10 @@ def test_a_damaged_shard_of_an_unfinished_run(crkd, refused, evaluated, tmp_path
         patched.setattr(f"crkd_core.stages.{module}.write_index", _stop)
         assert crkd(*command).code == 130
     shard = min((workspace.root / stage / "n.partial").rglob("shard-*.safetensors"))
-    shard.write_bytes(shard.read_bytes()[:40])
-    refused(4, (f"the unfinished {shard} cannot be read as safetensors", "--no-resume"), *command)
-    assert crkd(*command, "--no-resume").code == 0
+    damage(shard, how)
+    ended = crkd(*command)
+    assert ended.code == 0
+    assert f"{shard.name} of the unfinished {stage}/n is damaged and is made again" in ended.err
+    made = {"prepare": "v1.0-sim-mini", "extract-teacher": "targets"}[stage]
+    first, again = (read_manifest(workspace.root / stage / name) for name in (made, "n"))
+    assert again.files == first.files

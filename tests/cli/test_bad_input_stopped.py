@@ -247,7 +247,7 @@ def test_a_full_disk_in_worker_processes(runner, evaluated, tmp_path):
     stage.check_nothing_lost()
 
 
-@pytest.mark.parametrize(("name", "flushes"), [("train-teacher", 6), ("extract-teacher", 4)])
+@pytest.mark.parametrize(("name", "flushes"), [("train-teacher", 8), ("extract-teacher", 5)])
 def test_sigkill(runner, evaluated, tmp_path, name, flushes):
     stage = Stage(evaluated, tmp_path, name)
     ended = runner.run(*stage.command, fault=Fault(kill_at_flush=flushes))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from crkd_core.artifacts.atomic import write_text
+from crkd_core.artifacts.manifest import read_manifest
 from crkd_core.stages.status import CHAIN, workspace_status
 
 
@@ -32,8 +33,9 @@ def leave_unfinished(workspace, stage: str, command: str) -> None:
 
 
 def _set_created(workspace, label: str, when: str) -> None:
-    path = workspace.root / label / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "created": when}))
+    folder = workspace.root / label
+    manifest = read_manifest(folder).model_copy(update={"created": when})
+    (folder / "manifest.json").write_text(manifest.sealed().model_dump_json())
 
 
 def test_an_empty_workspace_says_how_to_begin(workspace):

@@ -67,7 +67,7 @@ def rewrite(artifact, change):
     write_index(artifact.path, [shard_name(n) for n in range(artifact.manifest.facts["shards"])])
     files = {name: record_file(artifact.file(name)) for name in artifact.manifest.files}
     manifest = artifact.manifest.model_copy(update={"files": files})
-    (artifact.path / "manifest.json").write_text(manifest.model_dump_json())
+    (artifact.path / "manifest.json").write_text(manifest.sealed().model_dump_json())
     return key
 
 
