@@ -291,8 +291,7 @@ def _linked_rows(boxes: _Boxes, timestamps_us: NDArray[np.int64]) -> list[NDArra
             row = int(wrong.argmax())
             raise DatasetError(
                 f"the table {boxes.table.path} is damaged: the annotation {boxes.tokens[row]!r} names {tokens[row]!r} "
-                f"as the one {word} it, which is of another instance or not {word} it in time; unpack the metadata again, "
-                "or mend what made the table."
+                f"as the one {word} it, which is of another instance or not {word} it in time; mend what made it."
             )
         linked_rows.append(linked)
     return linked_rows

@@ -155,8 +155,8 @@ class TableReader:
                 "metadata again."
             )
         return DatasetError(
-            f"the table {self.path} is damaged: {named} has a value of another kind: {field} is "
-            f"{_shown(record[field])}, expected {expected}; unpack the metadata again, or mend what made the table."
+            f"the table {self.path} is damaged: {field} of {named} is {_shown(record[field])}, expected {expected}; "
+            "unpack the metadata again, or mend what made the table."
         )
 
     def no_record(self, token: str, table: str) -> DatasetError:

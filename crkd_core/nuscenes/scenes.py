@@ -63,13 +63,16 @@ def read_samples(folder: Path, scene_rows: Mapping[str, int]) -> tuple[SampleCol
     samples = SampleColumns(
         tokens, np.array(scene, dtype=np.int32), np.array(timestamp, dtype=np.int64), previous, following
     )
-    rows = table.rows(tokens)
-    _check_links(table, samples, rows)
-    return samples, rows
+    return samples, table.rows(tokens)
 
 
-def _check_links(table: TableReader, samples: SampleColumns, rows: Mapping[str, int]) -> None:
-    """Refuse key frames linked in a loop or across scenes; a neighbour that was cut out of the tables is none."""
+def check_sample_links(folder: Path, samples: SampleColumns, rows: Mapping[str, int]) -> None:
+    """Refuse key frames linked in a loop or across scenes; a neighbour that was cut out of the tables is none.
+
+    Raises:
+        DatasetError: naming the first such sample.
+    """
+    table = folder / "sample.json"
     for links, sign, word in ((samples.previous, -1, "before"), (samples.following, 1, "after")):
         for row, token in enumerate(links):
             linked = rows.get(token)
@@ -78,6 +81,6 @@ def _check_links(table: TableReader, samples: SampleColumns, rows: Mapping[str, 
             apart_us = int(samples.timestamp_us[linked]) - int(samples.timestamp_us[row])
             if samples.scene[linked] != samples.scene[row] or apart_us * sign <= 0:
                 raise DatasetError(
-                    f"the table {table.path} is damaged: the sample {samples.tokens[row]!r} names {token!r} as the one "
-                    f"{word} it, which is of another scene or not {word} it in time; unpack the metadata again."
+                    f"the table {table} is damaged: the sample {samples.tokens[row]!r} names {token!r} "
+                    f"as the one {word} it, which is of another scene or not {word} it in time; mend what made it."
                 )

@@ -205,6 +205,6 @@ def _checked_path(table: TableReader, record: Record, path: str, data_root: Path
         if ".." not in parts.parts and parts.is_relative_to(root.as_posix()):
             return str(parts.relative_to(root.as_posix()))
     raise DatasetError(
-        f"the table {table.path} names the file {path!r}, which leads out of the data root {data_root}; give names "
-        "relative to it, or go on with --allow-outside if the file is really meant."
+        f"the table {table.path} names the file {path!r}, which leads out of the data root {data_root}, or may; give "
+        "names relative to it, or go on with --allow-outside if that file is meant."
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crkd_core.nuscenes.annotations import AnnotationColumns, RackColumns, read_annotations
 from crkd_core.nuscenes.notes import TableNotes
-from crkd_core.nuscenes.scenes import SampleColumns, SceneRecord, read_samples, read_scenes
+from crkd_core.nuscenes.scenes import SampleColumns, SceneRecord, check_sample_links, read_samples, read_scenes
 from crkd_core.nuscenes.sensors import CHANNELS, LIDAR_INDEX, SensorColumns, read_calibration, read_poses, read_sensors
 from crkd_core.nuscenes.time_stamps import check_time_stamps
 
@@ -60,6 +60,7 @@ def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
     calibration = read_calibration(folder)
     sensors, pose_rows = read_sensors(folder, sample_rows, calibration, allow_outside)
     check_time_stamps(folder, samples, sensors)
+    check_sample_links(folder, samples, sample_rows)
     global_from_ego = read_poses(folder, pose_rows)
     read = read_annotations(folder, sample_rows, samples.timestamp_us)
     return NuScenesTables(

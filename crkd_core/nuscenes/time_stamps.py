@@ -14,11 +14,14 @@ from crkd_core.nuscenes.sensors import SensorColumns
 
 _KEY_FRAMES_APART_S = (0.02, 20.0)
 """50 Hz to one in 20 s; nuScenes has 2 Hz."""
-_NEAR_KEY_FRAME_S = 60.0
+_SWEEPS_APART_S = (0.002, 60.0)
+"""How far sweeps lie from the key frame of their sample: the lower bound goes by the median, the upper by all."""
+_LONGEST_GAP_S = 30 * 86400.0
 _MOST_DRIFT_S = 5.0
 _LATEST_US = 10**17
 """The year 5138; in nanoseconds, 1973."""
-_UNITS_US = {"nanoseconds": 1e-3, "milliseconds": 1e3, "seconds": 1e6}
+_UNITS_US = {"microseconds": 1.0, "nanoseconds": 1e-3, "milliseconds": 1e3, "seconds": 1e6}
+_NO_UNIT = "no usual unit"
 
 
 def check_time_stamps(folder: Path, samples: SampleColumns, sensors: SensorColumns) -> None:
@@ -49,18 +52,14 @@ def _check_key_frames(table: Path, times_us: NDArray[np.int64], scenes: NDArray[
     order = np.lexsort((times_us, scenes))
     same_scene = np.diff(scenes[order]) == 0
     apart_us, scene = np.diff(times_us[order])[same_scene], scenes[order][1:][same_scene]
-    starts = np.flatnonzero(np.r_[True, scene[1:] != scene[:-1]]) if len(scene) else np.zeros(0, dtype=np.int64)
-    for part in np.split(apart_us, starts[1:]) if len(scene) else ():
-        shortest_us, longest_us = (1e6 * limit for limit in _KEY_FRAMES_APART_S)
-        usual_us = float(np.median(part))
-        if not shortest_us <= usual_us <= longest_us:
-            raise _implausible(table, f"{called} of a scene would be {_seconds(usual_us)} apart", _unit_of(usual_us))
-        if (widest_us := float(part.max())) > 1e3 * usual_us:
-            raise _implausible(
-                table,
-                f"a scene has a gap of {_seconds(widest_us)} where {_seconds(usual_us)} is usual",
-                "several units",
-            )
+    for part in np.split(apart_us, np.flatnonzero(np.diff(scene)) + 1) if len(scene) else ():
+        usual_us, widest_us = float(np.median(part)), float(part.max())
+        unit = _unit_of(usual_us, _KEY_FRAMES_APART_S)
+        if unit != "microseconds":
+            raise _implausible(table, f"{called} of a scene would be {_seconds(usual_us)} apart", unit)
+        if widest_us > 1e6 * _LONGEST_GAP_S:
+            gap = f"a scene has a gap of {_seconds(widest_us)} where {_seconds(usual_us)} is usual"
+            raise _implausible(table, gap, "a mixture of units")
 
 
 def _check_drift(folder: Path, samples: SampleColumns, sensors: SensorColumns, rows: NDArray[np.int64]) -> None:
@@ -91,21 +90,20 @@ def _check_sweeps(table: Path, samples: SampleColumns, sensors: SensorColumns, k
     if not len(known):
         return
     apart_us = np.abs(sensors.timestamp_us[known] - sensors.timestamp_us[key[known]])
-    row = int(apart_us.argmax())
-    if apart_us[row] > 1e6 * _NEAR_KEY_FRAME_S:
-        raise _implausible(
-            table,
-            f"the sweep {sensors.path[known[row]]} would be {_seconds(float(apart_us[row]))} from the key frame of its "
-            "sample",
-            _unit_of(float(np.median(apart_us[apart_us > 0]))),
-        )
+    usual_us, row = float(np.median(apart_us)), int(apart_us.argmax())
+    unit = _unit_of(usual_us, _SWEEPS_APART_S)
+    if unit != "microseconds":
+        raise _implausible(table, f"sweeps would be {_seconds(usual_us)} from the key frame of their sample", unit)
+    if apart_us[row] > 1e6 * _SWEEPS_APART_S[1]:
+        far = f"the sweep {sensors.path[known[row]]} would be {_seconds(float(apart_us[row]))} from its key frame"
+        raise _implausible(table, far, "a mixture of units")
 
 
-def _unit_of(usual_us: float) -> str:
-    """The unit in which key frames that seem so far apart would be plausibly far apart."""
-    shortest_us, longest_us = (1e6 * limit for limit in _KEY_FRAMES_APART_S)
-    fitting = [name for name, unit_us in _UNITS_US.items() if shortest_us <= usual_us * unit_us <= longest_us]
-    return fitting[0] if fitting else "no usual unit"
+def _unit_of(apart_us: float, plausible_s: tuple[float, float]) -> str:
+    """The unit in which what seems so far apart would be plausibly far apart; microseconds if they can be it."""
+    shortest_us, longest_us = (1e6 * limit for limit in plausible_s)
+    fitting = [name for name, unit_us in _UNITS_US.items() if shortest_us <= apart_us * unit_us <= longest_us]
+    return fitting[0] if fitting else _NO_UNIT
 
 
 def _seconds(time_us: float) -> str:
@@ -113,7 +111,7 @@ def _seconds(time_us: float) -> str:
 
 
 def _implausible(table: Path, finding: str, unit: str) -> DatasetError:
-    looks = f"looks like {unit}" if unit != "no usual unit" else "fits no usual unit"
+    looks = f"fits {unit}" if unit == _NO_UNIT else f"looks like {unit}"
     return DatasetError(
         f"the time stamps of {table} are implausible: {finding}, which {looks}; expected microseconds: convert them."
     )
