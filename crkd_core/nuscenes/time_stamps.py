@@ -21,7 +21,7 @@ _MOST_DRIFT_S = 5.0
 _LATEST_US = 10**17
 """The year 5138; in nanoseconds, 1973."""
 _UNITS_US = {"microseconds": 1.0, "nanoseconds": 1e-3, "milliseconds": 1e3, "seconds": 1e6}
-_NO_UNIT = "no usual unit"
+_NO_UNIT = "no usual unit, or several"
 
 
 def check_time_stamps(folder: Path, samples: SampleColumns, sensors: SensorColumns) -> None:
