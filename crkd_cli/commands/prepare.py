@@ -29,6 +29,9 @@ def prepare(
             show_default=False,
         ),
     ] = None,
+    allow_outside: Annotated[
+        bool, typer.Option("--allow-outside", help="Read files whose names in the tables lead out of the folder.")
+    ] = False,
     radar_sweeps: Annotated[
         int | None,
         typer.Option(
@@ -61,6 +64,7 @@ def prepare(
         radar_sweeps=radar_sweeps or data.radar.sweeps,
         lidar_sweeps=lidar_sweeps or data.lidar.sweeps,
         name=name,
+        allow_outside=allow_outside,
         processes=processes,
         force=force,
         resume=resume,

@@ -55,6 +55,12 @@ class ItemKey:
         return f"{self.token}/{self.view}"
 
 
+def _key(name: str) -> ItemKey:
+    """The inverse of ``str(key)``; the token may have slashes of its own."""
+    token, _, view = name.rpartition("/")
+    return ItemKey(token, int(view))
+
+
 def shard_name(number: int) -> str:
     """File name of the shard of a number."""
     return f"shard-{number:05d}.safetensors"
@@ -101,8 +107,7 @@ def read_shard(path: Path) -> Iterator[tuple[ItemKey, dict[str, Tensor]]]:
     try:
         with safe_open(path, framework="np") as shard:
             for name in shard.keys():  # noqa: SIM118
-                token, view = name.split("/")
-                yield ItemKey(token, int(view)), unpack_item(shard.get_tensor(name).tobytes())
+                yield _key(name), unpack_item(shard.get_tensor(name).tobytes())
     except _UNREADABLE as error:
         raise _unfinished_damaged(path, error) from None
 
@@ -114,9 +119,9 @@ def write_index(folder: Path, shards: Iterable[str]) -> int:
         header, first_byte = _read_header(folder / shard)
         for name, entry in header.items():
             if name != "__metadata__":
-                token, view = name.split("/")
+                key = _key(name)
                 start, end = entry["data_offsets"]
-                rows.append((token, int(view), shard, first_byte + start, end - start))
+                rows.append((key.token, key.view, shard, first_byte + start, end - start))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in INDEX_SCHEMA]
     write_table(folder / INDEX_NAME, pa.table(columns, schema=INDEX_SCHEMA))
     return len(rows)

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from crkd_core.errors import DatasetError
+from crkd_core.nuscenes.regular_files import refuse_special_file
 
 
 def read_image(path: Path, size_px: tuple[int, int] | None = None) -> Image.Image:
@@ -22,6 +23,7 @@ def read_image(path: Path, size_px: tuple[int, int] | None = None) -> Image.Imag
     Raises:
         DatasetError: the file is missing, cannot be decoded, or has another size.
     """
+    refuse_special_file(path, "the image")
     try:
         with Image.open(path) as opened:
             opened.load()

@@ -15,9 +15,11 @@ from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.config.data import GridConfig
 from crkd_core.data import preparing
 from crkd_core.errors import DatasetError
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.nuscenes.point_counts import may_have_points
 from crkd_core.nuscenes.splits import resolve_split
 
 
@@ -74,7 +76,7 @@ class Annotations:
         labels: (M,) int64 index into ``DETECTION_CLASSES``.
         translation, rotation, velocity: (M, 3), (M, 4; w, x, y, z), (M, 3) in the global frame.
         visibility: (M,) 1 to 4, 0 where not given.
-        lidar_points, radar_points: (M,) points inside the box.
+        lidar_points, radar_points: (M,) points inside the box, -1 where nobody knows.
         attributes: names, '' where there is none.
     """
 
@@ -100,8 +102,17 @@ class Annotations:
 
     @property
     def has_points(self) -> torch.Tensor:
-        """(M,) whether any LiDAR or radar point lies inside: what training and evaluation require."""
-        return torch.from_numpy(self.lidar_points + self.radar_points > 0)
+        """(M,) whether a LiDAR or radar point lies inside, or may: what training and evaluation require."""
+        return torch.from_numpy(may_have_points(self.lidar_points, self.radar_points))
+
+
+@dataclass(frozen=True)
+class ObjectCounts:
+    """How many objects of some samples are annotated, how many of them have points (or may), and lie in the grid."""
+
+    annotated: int
+    with_points: int
+    inside: int
 
 
 class _Columns:
@@ -299,10 +310,24 @@ class PreparedData:
         )
 
     def classes_in(self, token: str, require_points: bool = True) -> NDArray[np.int8]:
-        """Classes of the annotated boxes of a sample; `require_points`: of those with a LiDAR or radar point inside."""
+        """Classes of the annotated boxes of a sample; `require_points`: not of those known to be without any point."""
         table, rows = self._annotations, self._annotations.of_sample(self._row(token))
         labels = table["label"][rows]
-        return labels[table["lidar_points"][rows] + table["radar_points"][rows] > 0] if require_points else labels
+        return (
+            labels[may_have_points(table["lidar_points"][rows], table["radar_points"][rows])]
+            if require_points
+            else labels
+        )
+
+    def count_objects(self, tokens: Sequence[str], grid: GridConfig) -> ObjectCounts:
+        """What there is to be trained on in the samples `tokens`, before augmentation."""
+        table = self._annotations
+        chosen = np.isin(table["sample"], self.rows(tokens))
+        pointed = chosen & may_have_points(table["lidar_points"], table["radar_points"])
+        centre, inside = table["box"][:, :2], pointed.copy()
+        for axis, (lower, upper) in enumerate((grid.x_range_m, grid.y_range_m)):
+            inside &= (centre[:, axis] > lower) & (centre[:, axis] < upper)
+        return ObjectCounts(int(chosen.sum()), int(pointed.sum()), int(inside.sum()))
 
     def _row(self, token: str) -> int:
         try:

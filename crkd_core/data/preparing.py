@@ -14,7 +14,7 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
 - ``annotations.parquet``: boxes of the ten classes: ``token``, ``instance``, ``sample``, ``label``, ``box`` (gravity
   centre, w, l, h, yaw, vx, vy in the key frame's LiDAR frame; NaN velocity where undefined), ``translation``,
   ``rotation`` (w, x, y, z), ``velocity`` (all three in the global frame), ``visibility``, ``lidar_points``,
-  ``radar_points``, ``attribute``.
+  ``radar_points`` (-1 where nobody knows, see :mod:`crkd_core.nuscenes.point_counts`), ``attribute``.
 - ``bicycle_racks.parquet``: ``sample``, ``translation``, ``size`` (w, l, h), ``rotation``, in the global frame; the
   evaluation leaves out the cycles that stand in one.
 - ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
@@ -31,18 +31,25 @@ import torch
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.shards import ItemKey, write_shard
+from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.errors import StaleArtifactError
 from crkd_core.nuscenes.poses import inverses, rotations
 from crkd_core.nuscenes.radar import CODES, VALUES, compact_features, read_radar
 from crkd_core.nuscenes.sweeps import SampleFiles, global_from_sensor, lidar_from_sensor, repeat_oldest
 from crkd_core.nuscenes.tables import NuScenesTables
+from crkd_core.nuscenes.weather import is_night, is_rain
 
 SAMPLES, CAMERAS, ANNOTATIONS = "samples.parquet", "cameras.parquet", "annotations.parquet"
 LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
 BICYCLE_RACKS = "bicycle_racks.parquet"
 RADAR_FOLDER = "radar"
-FORMAT = 2
-"""Raised where the tables change: 2 has the bicycle racks."""
+FORMAT = 3
+"""Raised where the tables change: 2 has the bicycle racks; 3 tells unknown numbers of points from 0, has usable boxes
+only, and night and rain by whole words."""
+
+DEVKIT_DIFFERENCES = "devkit_differences"
+"""Fact of the artifact, see :func:`devkit_differences`."""
 
 _BOX_DECIMALS = 9
 
@@ -65,6 +72,32 @@ class RadarJob:
     files: NDArray[np.int64]
     lidar_from_radar: NDArray[np.float64]
     age_s: NDArray[np.float64]
+
+
+def check_format(artifact: Artifact) -> None:
+    """Refuse data that were prepared by an earlier version.
+
+    Raises:
+        StaleArtifactError: they may hold what is left out, or counted otherwise, by now.
+    """
+    older = artifact.manifest.settings.get("format", 1)
+    if older < FORMAT:
+        raise StaleArtifactError(
+            f"{artifact.label} was prepared in an older format ({older}, this version needs {FORMAT}); make it again "
+            f"with: {artifact.manifest.command} --force"
+        )
+
+
+def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+    """By split, how many boxes of what kind the nuScenes devkit, which reads the tables itself, treats otherwise."""
+    differs = tables.annotations.sample[~tables.annotations.devkit_agrees]
+    differences: dict[str, dict[str, int]] = {}
+    for kind, samples in (("unusable", tables.dropped_sample), ("without point counts or attributes", differs)):
+        for scene in tables.samples.scene[samples].tolist():
+            for split in splits.get(tables.scenes[scene].name, ()):
+                counts = differences.setdefault(split, {})
+                counts[kind] = counts.get(kind, 0) + 1
+    return differences
 
 
 def order_samples(tables: NuScenesTables) -> NDArray[np.int64]:
@@ -92,8 +125,8 @@ def sample_table(
             "next": [samples.following[row] for row in order],
             "description": [scene.description for scene in scenes],
             "location": [scene.location for scene in scenes],
-            "night": ["night" in scene.description.lower() for scene in scenes],
-            "rain": ["rain" in scene.description.lower() for scene in scenes],
+            "night": [is_night(scene.description) for scene in scenes],
+            "rain": [is_rain(scene.description) for scene in scenes],
             "global_from_lidar": _vectors(global_from_sensor(tables, lidar)),
             "global_from_ego": _vectors(tables.global_from_ego[tables.sensors.pose[lidar]]),
         }

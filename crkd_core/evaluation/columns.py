@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
+from crkd_core.errors import DatasetError, UsageError
 from crkd_core.evaluation.metrics import DEVKIT_CONFIG
 from crkd_core.nuscenes.classes import ATTRIBUTES
+from crkd_core.nuscenes.point_counts import total_points
 
 _TRUTH_COLUMNS = (
     "sample",
@@ -56,7 +57,7 @@ class BoxColumns:
         attribute: index into ``nuscenes.classes.ATTRIBUTES``, -1 for none.
         ego_distance: horizontal distance from the car (m).
         score: 0 to 1; -1 for annotations.
-        points: LiDAR and radar points inside; -1 for detections.
+        points: LiDAR and radar points inside; -1 where nobody knows, and for detections.
         visibility: 1 to 4 (0 to 40, 60, 80, 100% visible), 0 where not given and for detections.
     """
 
@@ -103,16 +104,12 @@ def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
     """The samples `tokens` of a prepared data set.
 
     Raises:
-        StaleArtifactError: the data were prepared before bicycle racks were kept.
+        StaleArtifactError: the data were prepared in an older format.
         DatasetError: a token is unknown.
         DamagedArtifactError: a table cannot be read.
     """
     artifact = prepared.artifact
-    if artifact.manifest.settings.get("format", 1) < preparing.FORMAT:
-        raise StaleArtifactError(
-            f"{artifact.label} was prepared in an older format, without the bicycle racks that the metrics need; make "
-            f"it again with: {artifact.manifest.command} --force"
-        )
+    preparing.check_format(artifact)
     racks = read_table(artifact, preparing.BICYCLE_RACKS)
     sample, kept = _samples_of(numbers_of(racks["sample"]), prepared.rows(tokens))
     return SplitSamples(
@@ -151,7 +148,7 @@ def read_truths(prepared: PreparedData, samples: SplitSamples) -> BoxColumns:
         attribute=attribute,
         ego_distance=_ego_distance(translation, samples.ego_xy[sample]),
         score=np.full(len(kept), -1.0),
-        points=numbers_of(table["lidar_points"]) + numbers_of(table["radar_points"]),
+        points=total_points(numbers_of(table["lidar_points"]), numbers_of(table["radar_points"])),
         visibility=numbers_of(table["visibility"]),
     )
 

@@ -1,4 +1,4 @@
-"""Which boxes the benchmark looks at: near enough, with a point inside, and not in a bicycle rack.
+"""Which boxes the benchmark looks at: near enough, not known to be without points, and not in a bicycle rack.
 
 Source: ``filter_eval_boxes`` of the nuScenes devkit.
 """

@@ -20,6 +20,7 @@ from crkd_core.evaluation.metrics import (
     TPErrors,
     detection_score,
 )
+from crkd_core.nuscenes.regular_files import refuse_special_file
 from crkd_core.progress import Progress, Task
 
 CONFIG_NAME = "detection_cvpr_2019"
@@ -44,6 +45,8 @@ def evaluate_official(dataroot: Path, version: str, split: str, submission_path:
     from nuscenes import NuScenes
     from nuscenes.eval.common.config import config_factory
 
+    for table in sorted((dataroot / version).glob("*.json")):
+        refuse_special_file(table, "the table")
     with progress.task("official metrics", total=3, unit="steps") as task:
         try:
             tables = NuScenes(version=version, dataroot=str(dataroot), verbose=False)

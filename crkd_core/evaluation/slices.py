@@ -87,7 +87,7 @@ class SplitScenes:
 
 @dataclass(frozen=True)
 class ObjectFacts:
-    """What is known of annotated objects beyond their boxes: tokens, and points on them by sensor."""
+    """What is known of annotated objects beyond their boxes: tokens, and points on them by sensor (-1: unknown)."""
 
     token: NDArray[np.object_]
     instance: NDArray[np.object_]
@@ -127,7 +127,7 @@ def read_object_facts(prepared: PreparedData, truths: BoxColumns) -> ObjectFacts
 def find_slices(scoring: Scoring, facts: ObjectFacts, scenes: SplitScenes) -> list[Slice]:
     """All slices of all kinds, empty ones too, in the order of :data:`KINDS`; the first is everything.
 
-    Objects whose speed or visibility is unknown are in no slice of that kind.
+    Objects whose speed, visibility or number of points is unknown are in no slice of that kind.
     """
     truths, detections = scoring.truths, scoring.detections
     everywhere = np.ones(len(detections), dtype=bool)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.errors import DatasetError
 from crkd_core.nuscenes.lidar import POINT_BYTES, explain_size
+from crkd_core.nuscenes.regular_files import kind_of_file
 from crkd_core.nuscenes.sweeps import RADAR_INDICES, SampleFiles
 from crkd_core.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 
@@ -91,6 +92,9 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
         entry = listings[folder].get(name)
         if entry is None:
             absent[row] = True
+        elif not entry.is_file():
+            absent[row], problem = _look_at(entry)
+            damaged += [f"{sensors.path[row]} ({problem})"] if problem else []
         elif sensors.channel[row] <= LIDAR_INDEX:
             size = entry.stat().st_size
             if size == 0:
@@ -101,6 +105,14 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; unpack them again.")
     return absent
+
+
+def _look_at(entry: os.DirEntry) -> tuple[bool, str | None]:
+    """Whether something that is no regular file is missing after all (a dangling link), and what else it is."""
+    try:
+        return False, f"{kind_of_file(entry.stat().st_mode)} and not a regular file"
+    except OSError:
+        return True, None
 
 
 def _first(lines: list[str]) -> str:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from crkd_core.errors import DatasetError, UsageError
+from crkd_core.nuscenes.regular_files import refuse_special_file
 
 TABLES = (
     "log",
@@ -59,6 +60,7 @@ def digest_tables(folder: Path) -> str:
     for name in TABLES:
         path = folder / f"{name}.json"
         checksum = hashlib.sha256()
+        refuse_special_file(path, "the table")
         try:
             with path.open("rb") as stream:
                 while block := stream.read(1 << 20):

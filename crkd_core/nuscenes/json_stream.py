@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from crkd_core.errors import DatasetError
+from crkd_core.nuscenes.regular_files import refuse_special_file
 
 _CHUNK_CHARACTERS = 1 << 22
 _LONGEST_RECORD = 1 << 20
@@ -14,14 +15,16 @@ _SEPARATOR = re.compile(r"[\s,]*")
 
 
 def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a table, which is one JSON list of objects.
+    """The records of a table, which is one JSON list of objects; a byte-order mark before it is skipped.
 
     Raises:
-        DatasetError: the file is missing, truncated, or not a JSON list of objects; names the file and the position.
+        DatasetError: the file is missing, no regular file, truncated, or not a JSON list of objects and nothing else;
+            names the file and the position.
     """
+    refuse_special_file(path, "the table")
     decode = json.JSONDecoder().raw_decode
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             buffer = stream.read(_CHUNK_CHARACTERS)
             start = len(buffer) - len(buffer.lstrip())
             if buffer[start : start + 1] != "[":
@@ -30,6 +33,7 @@ def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
             while True:
                 position = _SEPARATOR.match(buffer, position).end()  # type: ignore[union-attr]
                 if buffer.startswith("]", position):
+                    _check_end(path, stream, buffer[position + 1 :], offset + position + 1)
                     return
                 try:
                     record, position = decode(buffer, position)
@@ -39,6 +43,12 @@ def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
                         raise _broken(path, offset + position, buffer[position:]) from None
                     buffer, position, offset = buffer[position:] + more, 0, offset + position
                     continue
+                except (RecursionError, ValueError) as error:
+                    problem = (
+                        "nested too deeply" if isinstance(error, RecursionError) else "a number of too many digits"
+                    )
+                    begin = buffer[position : position + 20]
+                    raise _invalid(path, offset + position, "a plain record", begin, problem) from None
                 if not isinstance(record, dict):
                     raise _invalid(path, offset + position, "a record (a JSON object)", str(record)[:20])
                 yield record
@@ -57,6 +67,16 @@ def iterate_records(path: Path) -> Iterator[dict[str, Any]]:
         ) from None
 
 
+def _check_end(path: Path, stream: TextIO, rest: str, position: int) -> None:
+    """Refuse what follows the list: it would be left out without a word."""
+    while rest:
+        if rest.strip():
+            begin = len(rest) - len(rest.lstrip())
+            raise _invalid(path, position + begin, "nothing after the list", rest[begin : begin + 20])
+        position += len(rest)
+        rest = stream.read(_CHUNK_CHARACTERS)
+
+
 def _broken(path: Path, position: int, rest: str) -> DatasetError:
     if len(rest) < _LONGEST_RECORD:
         return DatasetError(
@@ -67,8 +87,8 @@ def _broken(path: Path, position: int, rest: str) -> DatasetError:
     return _invalid(path, position, "a whole record", rest[:30])
 
 
-def _invalid(path: Path, position: int, expected: str, found: str) -> DatasetError:
+def _invalid(path: Path, position: int, expected: str, found: str, problem: str = "") -> DatasetError:
     return DatasetError(
-        f"the table {path} is not valid at character {position}: expected {expected}, found {found!r}; "
-        "unpack the metadata archive again."
+        f"the table {path} is not valid at character {position}: expected {expected}, found {found!r}"
+        f"{problem and f' ({problem})'}; unpack the metadata archive again."
     )

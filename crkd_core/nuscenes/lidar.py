@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.errors import DatasetError
+from crkd_core.nuscenes.regular_files import refuse_special_file
 
 POINT_BYTES = 20
 
@@ -16,6 +17,7 @@ def read_lidar(path: Path) -> NDArray[np.float32]:
     Raises:
         DatasetError: the file is missing, or its size is not a whole number of points.
     """
+    refuse_special_file(path, "the LiDAR file")
     try:
         values = np.fromfile(path, dtype=np.uint8)
     except FileNotFoundError:

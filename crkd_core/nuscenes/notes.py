@@ -13,6 +13,7 @@ class TableNotes:
         ignored_categories: category name to number of its annotations, for categories that are not detected.
         similar_categories: ignored category that is not nuScenes' own to the nearest name that is.
         ignored_attributes: unknown attribute name to number of annotations that have it.
+        similar_attributes: ignored attribute to the nearest name of nuScenes.
         boxes_without_counts: boxes whose numbers of LiDAR and radar points are unknown, and which are therefore never
             left out for having no points.
         oddities: anything else worth a warning, one sentence each.
@@ -22,5 +23,6 @@ class TableNotes:
     ignored_categories: Mapping[str, int] = field(default_factory=dict)
     similar_categories: Mapping[str, str] = field(default_factory=dict)
     ignored_attributes: Mapping[str, int] = field(default_factory=dict)
+    similar_attributes: Mapping[str, str] = field(default_factory=dict)
     boxes_without_counts: int = 0
     oddities: tuple[str, ...] = ()

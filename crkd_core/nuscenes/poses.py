@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_SHORTEST_QUATERNION = 1e-6
+
 
 def rotations(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 3, 3) rotations of (N, 4) quaternions (w, x, y, z), normalised first."""
@@ -13,6 +15,13 @@ def rotations(quaternions: NDArray[np.float64]) -> NDArray[np.float64]:
         [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
     ]
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def are_rotations(quaternions: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) whether each of (N, 4) quaternions is finite and long enough to be normalised."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(quaternions, axis=1)
+    return np.isfinite(lengths) & (lengths > _SHORTEST_QUATERNION)
 
 
 def transforms(translations: NDArray[np.float64], quaternions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.errors import DatasetError
+from crkd_core.nuscenes.regular_files import refuse_special_file
 
 FEATURES = 45
 VALUES = 7
@@ -50,6 +51,7 @@ def read_radar(path: Path) -> NDArray:
     Raises:
         DatasetError: the file is missing, not a binary radar PCD, or shorter than its header says.
     """
+    refuse_special_file(path, "the radar file")
     try:
         data = path.read_bytes()
     except FileNotFoundError:

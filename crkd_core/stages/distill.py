@@ -19,7 +19,7 @@ from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.inputs import check_objects, open_prepared
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
@@ -66,6 +66,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         MissingArtifactError: prepared data, teacher targets or the run to start from are missing.
         StaleArtifactError: the targets were made with another teacher, grid or loss settings.
         UsageError: a loss does not exist, or the run is to start from itself.
+        DatasetError: there is no object to train on.
         ConfigError: a loss needs a sensor that student or teacher does not have, or maps of another width.
     """
     student = _plan_student(request, workspace, progress)
@@ -82,9 +83,11 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
             "the workspace has no plain student to start from, so the student starts from random weights; "
             f"the published recipe trains one first: crkd {STAGE} --losses none"
         )
+    tokens = prepared.tokens("train")
+    check_objects(prepared, tokens, config.data)
     dataset = SampleDataset(
         prepared,
-        prepared.tokens("train"),
+        tokens,
         config.data,
         modalities,
         bev=config.data.augment_student,

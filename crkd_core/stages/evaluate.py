@@ -13,6 +13,7 @@ from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig, NMSConfig
+from crkd_core.data import preparing
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.data.prepared import PreparedData
@@ -115,6 +116,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     split = resolve_split(request.split, prepared.version)
     if request.official:
         require_annotated(split)
+        require_alike(prepared, split)
     tokens = prepared.tokens(request.split)
     how: dict[str, Any] = {
         "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
@@ -255,6 +257,21 @@ def require_annotated(split: str) -> None:
     """
     if split == TEST_SPLIT:
         raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
+
+
+def require_alike(prepared: PreparedData, split: str) -> None:
+    """Refuse ``--official`` where the devkit treats annotations otherwise by design, so that it could not agree.
+
+    Raises:
+        UsageError: saying which boxes those are.
+    """
+    differences = prepared.artifact.manifest.facts.get(preparing.DEVKIT_DIFFERENCES, {}).get(split, {})
+    if differences:
+        boxes = " and ".join(f"{count} boxes {kind}" for kind, count in differences.items())
+        raise UsageError(
+            f"--official cannot agree on {split} of {prepared.version}: the nuScenes devkit treats {boxes} otherwise "
+            "(see the report of crkd prepare); leave out --official, or mend the tables."
+        )
 
 
 def _facts(model: Artifact, split: str, samples: int, metrics: Metrics | None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from crkd_core.stages.evaluate import (
     STAGE,
     EvaluateResult,
     compare_with_devkit,
+    require_alike,
     require_annotated,
     score,
 )
@@ -66,6 +67,7 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
     split = resolve_split(request.split, prepared.version)
     if request.official:
         require_annotated(split)
+        require_alike(prepared, split)
     name = results_name(request.file)
     label = f"{name}-{request.split}"
     with explain_unreadable(request.file):

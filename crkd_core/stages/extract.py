@@ -19,7 +19,7 @@ from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, Write
 from crkd_core.evaluation.scoring import score_detections
 from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
 from crkd_core.stages.extraction import Estimate, Extraction, ItemPlan, join_detections
-from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.inputs import check_objects, open_prepared
 from crkd_core.stages.runs import shared_writer
 from crkd_core.stages.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
@@ -126,6 +126,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
         StaleArtifactError: the teacher was trained on another grid than the configuration asks for, or targets of that
             name, finished or not, are another teacher's or have other settings.
         ConfigError: a loss compares maps of a sensor that the teacher does not have.
+        DatasetError: there is no object to learn from.
         WriteError: the targets will not fit on the disk.
     """
     began = time.monotonic()
@@ -140,6 +141,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     check_terms(config.distill, config.data.grid.build(), None, detector)
     modalities = detector.modalities
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
+    check_objects(prepared, prepared.tokens("train"), config.data)
     work = _Work(request, teacher, prepared)
     if request.plan:
         return work.expect(progress)

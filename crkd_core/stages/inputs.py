@@ -5,6 +5,7 @@ from pathlib import Path
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import DataConfig
+from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, DatasetError
 
@@ -29,16 +30,40 @@ def open_prepared(
 
     Raises:
         MissingArtifactError: nothing is prepared.
+        StaleArtifactError: it was prepared in an older format.
         ConfigError: a sensor that the detector needs was missing when the data were prepared, or fewer sweeps were
             prepared than the configuration uses.
         DatasetError: the folder of the sensor files is not there.
     """
     artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
+    preparing.check_format(artifact)
     prepared = PreparedData(artifact, nuscenes)
     check_fit(prepared, data, modalities)
     if set(modalities) - {"radar"}:
         check_dataroot(prepared)
     return prepared
+
+
+def check_objects(prepared: PreparedData, tokens: Sequence[str], data: DataConfig) -> None:
+    """Refuse to train on samples without a single object to learn from.
+
+    Raises:
+        DatasetError: saying what became of the annotated objects.
+    """
+    objects = prepared.count_objects(tokens, data.grid)
+    if objects.inside:
+        return
+    if not objects.annotated:
+        problem = "none is annotated; unpack the annotations of the training split, and prepare the data again"
+    elif not objects.with_points:
+        problem = f"none of {objects.annotated} annotated ones has a LiDAR or radar point; check num_lidar_pts"
+    else:
+        (left, right), (behind, ahead) = data.grid.x_range_m, data.grid.y_range_m
+        problem = (
+            f"{objects.with_points} are annotated, all of them outside of the grid (x {left:g} to {right:g} m, y "
+            f"{behind:g} to {ahead:g} m); set data.grid.x_range_m and data.grid.y_range_m, or check the boxes' frame"
+        )
+    raise DatasetError(f"the {len(tokens)} training samples of {prepared.artifact.label} have no object: {problem}.")
 
 
 def check_dataroot(prepared: PreparedData) -> None:

@@ -40,6 +40,7 @@ class PrepareRequest:
         lidar_sweeps: LiDAR sweeps a sample, the key frame included; one more is listed, so that random choice has
             something to choose from.
         name: of the artifact; the version where None.
+        allow_outside: read sensor files whose names in the tables lead out of the folder.
         processes: worker processes for the radar files.
         force: make it anew even where it exists; `resume`: continue an unfinished run.
     """
@@ -50,6 +51,7 @@ class PrepareRequest:
     radar_sweeps: int = 6
     lidar_sweeps: int = 10
     name: str | None = None
+    allow_outside: bool = False
     processes: int = 1
     force: bool = False
     resume: bool = True
@@ -84,7 +86,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     folder = request.nuscenes / version
     progress.message(f"reading the tables of {version} in {request.nuscenes}")
     digest = digest_tables(folder)
-    tables = read_tables(folder)
+    tables = read_tables(folder, request.allow_outside)
     splits = splits_of_scenes(version)
     _check_splits(tables, splits, folder)
     chosen = choose_files(tables, request.lidar_sweeps + _SPARE_LIDAR_SWEEPS, request.radar_sweeps)
@@ -177,6 +179,7 @@ def _write(
             "samples": len(order),
             "annotations": len(tables.annotations.token),
             "annotations_of_other_categories": tables.other_annotations,
+            preparing.DEVKIT_DIFFERENCES: preparing.devkit_differences(tables, splits),
             "radar_points": int(points.sum()),
             "missing": missing.lines(),
         }
@@ -234,6 +237,8 @@ def _command(request: PrepareRequest, version: str) -> str:
         parts += ["--lidar-sweeps", str(request.lidar_sweeps)]
     if request.allow_missing:
         parts += ["--allow-missing", ",".join(sorted(request.allow_missing))]
+    if request.allow_outside:
+        parts.append("--allow-outside")
     return shlex.join(parts)
 
 

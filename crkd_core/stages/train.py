@@ -11,7 +11,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
-from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.inputs import check_objects, open_prepared
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
@@ -52,6 +52,7 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         StaleArtifactError: the run to start from was a different detector.
         UsageError: the run is to start from itself.
         ConfigError: the configuration does not fit the prepared data.
+        DatasetError: there is no object to train on.
         TrainingError: the loss is no longer finite.
     """
     config, detector = request.config, request.config.teacher
@@ -59,6 +60,7 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}"
     )
     tokens, seed = prepared.tokens("train"), config.train.seed
+    check_objects(prepared, tokens, config.data)
     paste = config.data.paste_teacher
     pasting = ObjectPasting(prepared, tokens, config.data, seed) if paste.enabled else None
     dataset = SampleDataset(

@@ -1,5 +1,6 @@
 """Stage ``visualize``: pictures of samples with what one or several models detected in them."""
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ INDEX_NAME = "index.html"
 MAX_MODELS = 4
 _USUAL_ORDER = ("teacher", "plain", "control", "crkd")
 _RADAR_SWEEPS = 1
+_LONGEST_TOKEN = 100
 
 
 @dataclass(frozen=True)
@@ -318,7 +320,8 @@ def _write_index(
 
 
 def _file_name(index: int, token: str) -> str:
-    return f"{index:03d}-{token}.png"
+    # Ordinary tokens stay as they are; others may have slashes, or be longer than a file name.
+    return f"{index:03d}-{re.sub(r'[^A-Za-z0-9._-]', '-', token)[:_LONGEST_TOKEN]}.png"
 
 
 def _command(request: VisualizeRequest) -> str:
