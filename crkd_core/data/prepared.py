@@ -16,7 +16,7 @@ from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.data import preparing
-from crkd_core.errors import DatasetError
+from crkd_core.errors import DatasetError, StaleArtifactError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.nuscenes.splits import resolve_split
 
@@ -322,7 +322,13 @@ class PreparedData:
 
     @cached_property
     def _cameras(self) -> _Columns:
-        return _Columns(self.artifact, preparing.CAMERAS, self._samples.rows)
+        table = _Columns(self.artifact, preparing.CAMERAS, self._samples.rows)
+        if min(table["width"].min(initial=1), table["height"].min(initial=1)) < 1:
+            raise StaleArtifactError(
+                f"{self.artifact.label} has images without a size (an earlier crkd did not look into them); make it "
+                f"again with: {self.artifact.manifest.command} --force"
+            )
+        return table
 
     @cached_property
     def _lidar(self) -> _Columns:

@@ -1,4 +1,8 @@
-"""LiDAR sweeps: ``.pcd.bin`` files of float32 x, y, z (m, sensor frame), intensity (0 to 255) and ring index."""
+"""LiDAR sweeps: ``.pcd.bin`` files of float32 x, y, z (m, sensor frame), intensity (0 to 255) and ring index.
+
+Nothing in a file says how many columns it has. nuScenes has five; a data set with another number says so when it is
+prepared (``data.lidar.columns``): the first three are always x, y and z, a fourth the intensity, others are not used.
+"""
 
 from pathlib import Path
 
@@ -6,29 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.errors import DatasetError
+from crkd_core.nuscenes.files import read_sensor_file
 
-POINT_BYTES = 20
+NUSCENES_COLUMNS = 5
 
 
-def read_lidar(path: Path) -> NDArray[np.float32]:
-    """(P, 5) points of a sweep.
+def read_lidar(path: Path, columns: int = NUSCENES_COLUMNS) -> NDArray[np.float32]:
+    """(P, 5) points of a sweep: x, y, z, intensity and ring (0 for what the file does not have).
+
+    Points with a value that is not finite are dropped.
+
+    Args:
+        columns: float32 values a point in the file.
 
     Raises:
-        DatasetError: the file is missing, or its size is not a whole number of points.
+        DatasetError: the file is missing, its size is not a whole number of points, or its values show another number
+            of columns.
     """
-    try:
-        values = np.fromfile(path, dtype=np.uint8)
-    except FileNotFoundError:
-        raise DatasetError(
-            f"the LiDAR file {path} is missing; unpack the archive it belongs to, or prepare the data again."
-        ) from None
-    except OSError as error:
-        raise DatasetError(f"the LiDAR file {path} cannot be read: {error.strerror or error}.") from None
-    if len(values) % POINT_BYTES:
-        raise DatasetError(f"the LiDAR file {path} is damaged: {explain_size(len(values))}; unpack it again.")
-    return values.view("<f4").astype(np.float32, copy=False).reshape(-1, 5)
-
-
-def explain_size(size: int) -> str:
-    """What is wrong with a LiDAR file of this size."""
-    return f"expected a multiple of {POINT_BYTES} bytes (5 float32 a point), found {size}"
+    data = read_sensor_file(path, "LiDAR file")
+    return values

@@ -18,6 +18,7 @@ from crkd_core.data import preparing
 from crkd_core.errors import DatasetError, UsageError
 from crkd_core.nuscenes.availability import ALLOWABLE, Missing, find_missing
 from crkd_core.nuscenes.folder import digest_tables, find_version
+from crkd_core.nuscenes.images import measure_images, sizes_by_camera
 from crkd_core.nuscenes.splits import splits_of_scenes
 from crkd_core.nuscenes.sweeps import SampleFiles, choose_files
 from crkd_core.nuscenes.tables import NuScenesTables, read_tables
@@ -94,6 +95,8 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     missing.check(request.allow_missing, request.nuscenes)
     for line in missing.lines():
         progress.warning(f"missing, as allowed: {line}")
+    present = chosen.without(missing.absent)
+    measured = measure_images(request.nuscenes, tables, present, progress)
     settings = {
         "format": preparing.FORMAT,
         "version": version,
@@ -102,6 +105,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         "lidar_sweeps": request.lidar_sweeps,
         "missing": _missing_settings(missing),
         "classes": list(DETECTION_CLASSES),
+        **_measured_settings(tables, measured, present),
     }
     with workspace.write(
         STAGE,
@@ -114,7 +118,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         if writer.finished is not None:
             progress.message(f"{writer.finished.label} is up to date")
             return _result(writer.finished)
-        artifact = _write(request, writer, tables, chosen.without(missing.absent), splits, missing, progress)
+        artifact = _write(request, writer, measured, present, splits, missing, progress)
     return _result(artifact)
 
 
@@ -142,6 +146,12 @@ def _check_splits(tables: NuScenesTables, splits: dict[str, list[str]], folder: 
 def _missing_settings(missing: Missing) -> dict[str, Any]:
     # Files that appear later must make another data set, so they belong to what determined this one.
     return {"files": int(missing.absent.sum()), "sensors": missing.lines()}
+
+
+def _measured_settings(tables: NuScenesTables, measured: NuScenesTables, files: SampleFiles) -> dict[str, Any]:
+    """Image sizes that the tables do not tell: other images must make another data set."""
+    recorded, sizes = sizes_by_camera(tables, files), sizes_by_camera(measured, files)
+    return {} if recorded == sizes else {"image_sizes": sizes}
 
 
 def _write(
@@ -177,6 +187,7 @@ def _write(
             "annotations": len(tables.annotations.token),
             "annotations_of_other_categories": tables.other_annotations,
             "radar_points": int(points.sum()),
+            "image_sizes": sizes_by_camera(tables, files),
             "missing": missing.lines(),
         }
     )
