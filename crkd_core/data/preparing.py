@@ -41,6 +41,8 @@ SAMPLES, CAMERAS, ANNOTATIONS = "samples.parquet", "cameras.parquet", "annotatio
 LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
 BICYCLE_RACKS = "bicycle_racks.parquet"
 RADAR_FOLDER = "radar"
+LIDAR_COLUMNS = "lidar_columns"
+"""Setting of data whose LiDAR files have other columns than those of nuScenes."""
 FORMAT = 2
 """Raised where the tables change: 2 has the bicycle racks."""
 

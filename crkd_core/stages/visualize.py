@@ -230,7 +230,8 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     """One sample with its sensor data, ground truth and the detections of `models` above `score`."""
     scene = prepared.scene_of(token)
     values, _ = prepared.radar(token, _RADAR_SWEEPS)
-    points = read_lidar(prepared.dataroot / prepared.lidar_sweeps(token).paths[0])
+    sweeps = prepared.lidar_sweeps(token)
+    points = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)
     extent_m = max(artifact.evaluation.manifest.facts["extent_m"] for artifact in models)
     return SceneView(
         token=token,
