@@ -5,6 +5,7 @@ ego motion was taken out. One car drives ahead, one pedestrian has no points ins
 """
 
 import json
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,13 +70,41 @@ def landmark(timestamp_us: int) -> np.ndarray:
 
 def radar_bytes(points: np.ndarray, trailing: bytes = b"\0" * 17) -> bytes:
     """A radar PCD file as nuScenes has them, bytes after the points included."""
-    header = (
-        "# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\n"
-        f"FIELDS {_RADAR_FIELDS}\nSIZE 4 4 4 1 2 4 4 4 4 4 1 1 1 1 1 1 1 1\nTYPE F F F I I F F F F F I I I I I I I I\n"
-        f"COUNT {' '.join(['1'] * 18)}\nWIDTH {len(points)}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(points)}\n"
-        "DATA binary\n"
-    )
-    return header.encode() + points.astype(RADAR_DTYPE).tobytes() + trailing
+    return pcd_bytes(points.astype(RADAR_DTYPE)) + trailing
+
+
+def pcd_bytes(points: np.ndarray, kind: str = "binary", end: str = "\n") -> bytes:
+    """A structured array as a PCD file, with the fields, their types and their order.
+
+    Args:
+        kind: ``ascii``, ``binary`` or ``binary_compressed`` (of literal bytes only).
+        end: of the header's lines.
+    """
+    columns = [(name, points.dtype[name]) for name in points.dtype.names]
+    header = [
+        "# .PCD v0.7 - Point Cloud Data file format",
+        "VERSION 0.7",
+        "FIELDS " + " ".join("_" if name.startswith("_") else name for name, _ in columns),
+        "SIZE " + " ".join(str(dtype.base.itemsize) for _, dtype in columns),
+        "TYPE " + " ".join(dtype.base.kind.upper() for _, dtype in columns),
+        "COUNT " + " ".join(str(int(np.prod(dtype.shape))) for _, dtype in columns),
+        f"WIDTH {len(points)}",
+        "HEIGHT 1",
+        "VIEWPOINT 0 0 0 1 0 0 0",
+        f"POINTS {len(points)}",
+        f"DATA {kind}",
+    ]
+    if kind == "ascii":
+        numbers = [np.concatenate([np.ravel(value) for value in point]) for point in points]
+        body = "".join(" ".join(str(number) for number in row) + "\n" for row in numbers).encode()
+    elif kind == "binary":
+        body = points.tobytes()
+    else:
+        raw = b"".join(np.ascontiguousarray(points[name]).tobytes() for name, _ in columns if not name.startswith("_"))
+        runs = [raw[start : start + 32] for start in range(0, len(raw), 32)]
+        packed = b"".join(bytes([len(run) - 1]) + run for run in runs)
+        body = struct.pack("<II", len(packed), len(raw)) + packed
+    return "".join(line + end for line in header).encode() + body
 
 
 def write_folder(

@@ -63,6 +63,7 @@ def prepare(
         allow_missing=frozenset(part.strip() for part in (allow_missing or "").split(",") if part.strip()),
         radar_sweeps=radar_sweeps or data.radar.sweeps,
         lidar_sweeps=lidar_sweeps or data.lidar.sweeps,
+        lidar_columns=data.lidar.columns,
         name=name,
         allow_outside=allow_outside,
         processes=processes,

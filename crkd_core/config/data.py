@@ -1,12 +1,16 @@
 """Section ``data``: the BEV area, images, point clouds and augmentation that teacher and student share."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
 from crkd_core.geometry.grid import BEVGrid
+
+NUSCENES_COLUMNS, COLUMNS_RANGE = 5, (3, 16)
+"""float32 values a LiDAR point: in nuScenes, and the numbers that are read (x, y and z must be among them)."""
 
 
 class GridConfig(Section):
@@ -57,12 +61,24 @@ class LidarConfig(Section):
     """LiDAR points before voxelisation."""
 
     sweeps: PositiveInt = Field(10, description="sweeps a sample, the key frame included")
+    columns: int = Field(
+        NUSCENES_COLUMNS,
+        ge=COLUMNS_RANGE[0],
+        le=COLUMNS_RANGE[1],
+        description="float32 values a point in the files: x, y, z, intensity, then any; prepare records it",
+    )
     min_distance_m: float = Field(
         1.0, ge=0, description="points of earlier sweeps nearer than this in x and y are dropped (m)"
     )
     random_sweeps: bool = Field(
         True, description="draw the earlier sweeps at random while training (always the nearest at test time)"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_usual_columns(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # A property of the data set that runs of nuScenes itself need not name: their digests stay as they were.
+        values = serialise(self)
+        return values if self.columns != NUSCENES_COLUMNS else {k: v for k, v in values.items() if k != "columns"}
 
 
 class RadarConfig(Section):

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.regular_files import refuse_special_file
+from crkd_core.nuscenes.images import opened_image
 
 
 def read_image(path: Path, size_px: tuple[int, int] | None = None) -> Image.Image:
@@ -21,26 +21,25 @@ def read_image(path: Path, size_px: tuple[int, int] | None = None) -> Image.Imag
         size_px: the width and height its calibration is for.
 
     Raises:
-        DatasetError: the file is missing, cannot be decoded, or has another size.
+        DatasetError: the file is missing, cannot be decoded, has another size, or pixels that do not convert: an 8-bit
+            grey or palette image does, one that is transparent in places does not.
     """
-    refuse_special_file(path, "the image")
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = opened if opened.mode == "RGB" else opened.convert("RGB")
-    except FileNotFoundError:
+    with opened_image(path) as opened:
+        opened.load()
+        image = _to_rgb(opened, path)
+    if size_px is not None and image.size != tuple(size_px):
         raise DatasetError(
-            f"the image {path} is missing; unpack the archive it belongs to, or say with --nuscenes DIR "
-            "where the data set is now."
-        ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"the image {path} is damaged and cannot be decoded ({error}); unpack it again.") from None
-    if size_px is not None and min(size_px) > 0 and image.size != tuple(size_px):
-        raise DatasetError(
-            f"the image {path} has another size than sample_data.json says: expected {size_px[0]} x {size_px[1]} px, "
+            f"the image {path} has another size than was prepared: expected {size_px[0]} x {size_px[1]} px, "
             f"found {image.size[0]} x {image.size[1]}; its calibration would be wrong: unpack it again."
         )
     return image
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    if transparent and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+        raise DatasetError(f"the image {path} is transparent in places; expected every pixel to be opaque: convert it.")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def transform_image(

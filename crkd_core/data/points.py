@@ -37,7 +37,7 @@ def load_lidar(
     """
     parts = [np.zeros((0, 5), np.float32)]
     for index in chosen.tolist():
-        points = read_lidar(dataroot / sweeps.paths[index])
+        points = read_lidar(dataroot / sweeps.paths[index], sweeps.columns)
         if index > 0:
             points = drop_near(points, lidar.min_distance_m)
         points = place_sweep(points, augmented_from_lidar @ sweeps.lidar_from_sweep[index], float(sweeps.age_s[index]))

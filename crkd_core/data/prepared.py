@@ -15,9 +15,9 @@ from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.config.data import GridConfig
+from crkd_core.config.data import NUSCENES_COLUMNS, GridConfig
 from crkd_core.data import preparing
-from crkd_core.errors import DatasetError
+from crkd_core.errors import DatasetError, StaleArtifactError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.nuscenes.point_counts import may_have_points
 from crkd_core.nuscenes.splits import resolve_split
@@ -59,11 +59,13 @@ class LidarSweeps:
     Attributes:
         paths: relative to the data root.
         age_s: (S,); `lidar_from_sweep`: (S, 4, 4), identity for the key frame.
+        columns: float32 values a point in the files.
     """
 
     paths: tuple[str, ...]
     age_s: NDArray[np.float64]
     lidar_from_sweep: NDArray[np.float64]
+    columns: int = NUSCENES_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,11 @@ class PreparedData:
         return {"lidar": settings["lidar_sweeps"], "radar": settings["radar_sweeps"]}
 
     @property
+    def lidar_columns(self) -> int:
+        """Columns of the LiDAR files, see :func:`crkd_core.nuscenes.lidar.read_lidar`."""
+        return self.artifact.manifest.settings.get(preparing.LIDAR_COLUMNS, NUSCENES_COLUMNS)
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """The sensors there are data of; radar counts where any point was prepared."""
         radar = ("radar",) if self.artifact.manifest.facts["radar_points"] else ()
@@ -268,6 +275,7 @@ class PreparedData:
             paths=tuple(table.strings("path", rows)),
             age_s=table["age_s"][rows],
             lidar_from_sweep=table["lidar_from_sweep"][rows].reshape(-1, 4, 4),
+            columns=self.lidar_columns,
         )
 
     def radar(self, token: str, sweeps: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -347,7 +355,13 @@ class PreparedData:
 
     @cached_property
     def _cameras(self) -> _Columns:
-        return _Columns(self.artifact, preparing.CAMERAS, self._samples.rows)
+        table = _Columns(self.artifact, preparing.CAMERAS, self._samples.rows)
+        if min(table["width"].min(initial=1), table["height"].min(initial=1)) < 1:
+            raise StaleArtifactError(
+                f"{self.artifact.label} has images without a size (an earlier crkd did not look into them); make it "
+                f"again with: {self.artifact.manifest.command} --force"
+            )
+        return table
 
     @cached_property
     def _lidar(self) -> _Columns:

@@ -50,6 +50,8 @@ only, and night and rain by whole words."""
 
 DEVKIT_DIFFERENCES = "devkit_differences"
 """Fact of the artifact, see :func:`devkit_differences`."""
+LIDAR_COLUMNS = "lidar_columns"
+"""Setting of data whose LiDAR files have other columns than those of nuScenes."""
 
 _BOX_DECIMALS = 9
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.lidar import POINT_BYTES, explain_size
+from crkd_core.nuscenes.lidar import explain_size, refuse_other_columns
 from crkd_core.nuscenes.regular_files import kind_of_file
 from crkd_core.nuscenes.sweeps import RADAR_INDICES, SampleFiles
 from crkd_core.nuscenes.tables import LIDAR_INDEX, NuScenesTables
@@ -58,16 +59,21 @@ class Missing:
             )
 
 
-def find_missing(dataroot: Path, tables: NuScenesTables, files: SampleFiles) -> Missing:
+def find_missing(
+    dataroot: Path, tables: NuScenesTables, files: SampleFiles, lidar_columns: int = NUSCENES_COLUMNS
+) -> Missing:
     """Compare the files that samples need with what is on disk.
 
     Images must exist and not be empty; LiDAR files must hold whole points; radar files must exist (they are read, and
     checked, while preparing).
 
+    Args:
+        lidar_columns: float32 values a LiDAR point.
+
     Raises:
         DatasetError: a LiDAR file or image is damaged.
     """
-    absent = _absent_rows(dataroot, tables, files.rows())
+    absent = _absent_rows(dataroot, tables, files.rows(), lidar_columns)
     essential, radar, sweeps = [], [], []
     for index, channel in enumerate(CAMERA_CHANNELS):
         essential += _key_frame_lines(tables, channel, files.cameras[:, index], absent)
@@ -80,7 +86,9 @@ def find_missing(dataroot: Path, tables: NuScenesTables, files: SampleFiles) -> 
     return Missing(absent, essential, radar, sweeps)
 
 
-def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _absent_rows(
+    dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64], lidar_columns: int
+) -> NDArray[np.bool_]:
     sensors = tables.sensors
     absent = np.zeros(len(sensors.path), dtype=bool)
     listings: dict[str, dict[str, os.DirEntry]] = {}
@@ -99,8 +107,9 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
             size = entry.stat().st_size
             if size == 0:
                 damaged.append(f"{sensors.path[row]} (empty)")
-            elif sensors.channel[row] == LIDAR_INDEX and size % POINT_BYTES:
-                damaged.append(f"{sensors.path[row]} ({explain_size(size)})")
+            elif sensors.channel[row] == LIDAR_INDEX and (problem := explain_size(size, lidar_columns)):
+                refuse_other_columns(dataroot / sensors.path[row], lidar_columns)
+                damaged.append(f"{sensors.path[row]} ({problem})")
     if damaged:
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; unpack them again.")

@@ -1,4 +1,4 @@
-"""Radar sweeps: binary PCD files of 43-byte records, and the 45 features a radar point enters the network with.
+"""Radar sweeps: PCD files of 18 fields, and the 45 features a radar point enters the network with.
 
 Columns of the expanded features:
 
@@ -17,6 +17,15 @@ column name         meaning
 
 Stored compactly: ``values`` (P, 7) float32 are columns 0 to 6, ``codes`` (P, 4) uint8 are dyn_prop, ambig_state,
 invalid_state and pdh0. A code outside its range sets no column of its one-hot.
+
+What the velocities of a record mean (m/s, axes of the sensor). A radar measures how fast the distance to a point
+changes; the rest is filled in.
+
+- ``vx``, ``vy``: velocity relative to the moving sensor, in steps of 0.25. Its part along the line of sight is what was
+  measured. Across it, a standing point has what the sensor's own motion gives it: minus the sensor's velocity, and the
+  turning of the sensor times the distance. A moving point is given no ``vy``.
+- ``vx_comp``, ``vy_comp``: over ground, and only the part along the line of sight: the sensor's own velocity is added
+  to ``vx``, ``vy``, and the sum projected on the direction to the point.
 """
 
 from pathlib import Path
@@ -25,7 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.regular_files import refuse_special_file
+from crkd_core.nuscenes.files import read_sensor_file
+from crkd_core.nuscenes.pcd import PcdError, read_header, read_points
 
 FEATURES = 45
 VALUES = 7
@@ -37,58 +47,97 @@ _RECORD = np.dtype(
         ("x_rms", "i1"), ("y_rms", "i1"), ("invalid_state", "i1"), ("pdh0", "i1"), ("vx_rms", "i1"), ("vy_rms", "i1"),
     ]
 )  # fmt: skip
-RECORD_BYTES = _RECORD.itemsize
+_FIELDS: tuple[str, ...] = _RECORD.names or ()
+_NAMES = frozenset(_FIELDS)
+_MEASURED = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
+_BLOCKS = np.dtype(
+    {"names": ["position", "rest"], "formats": ["(3,)<f4", "(5,)<f4"], "offsets": [0, 15], "itemsize": 43}
+)
+_CODED = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")
+_LEAST, _MOST = 1e-30, 1000.0
 _ONE_HOTS = ((7, 8), (15, 5), (20, 18))
 _PDH0_START, _PDH0_COLUMNS = 38, 7
-_MARKER = b"DATA binary"
 
 
 def read_radar(path: Path) -> NDArray:
-    """The records of one radar file as a structured array with the 18 fields of the format, unfiltered.
+    """The records of one radar file as a structured array with the 18 fields of the format, otherwise unfiltered.
 
-    Exactly WIDTH records are read (real files have bytes after them); records with a NaN are dropped.
+    Fields may come in any order, among others, and as any type (measured values are given as float32, codes as int8,
+    the other fields as the file has them). A record with a value that is not finite is dropped.
 
     Raises:
-        DatasetError: the file is missing, not a binary radar PCD, or shorter than its header says.
+        DatasetError: the file is missing, not a PCD file, contradicts its header, lacks a field, or holds values that
+            no radar measures.
     """
-    refuse_special_file(path, "the radar file")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise DatasetError(f"the radar file {path} is missing; unpack the archive it belongs to.") from None
-    except OSError as error:
-        raise DatasetError(f"the radar file {path} cannot be read: {error.strerror or error}.") from None
-    return parse_radar(data, path)
+    return parse_radar(read_sensor_file(path, "radar file"), path)
 
 
 def parse_radar(data: bytes, path: Path | str) -> NDArray:
     """The records of a radar file's bytes; `path` is for messages. See :func:`read_radar`."""
-    marker = data.find(_MARKER)
-    body = data.find(b"\n", marker) + 1 if marker >= 0 else 0
-    if body == 0:
-        raise DatasetError(
-            f"the radar file {path} is damaged: expected a PCD header that ends in a line 'DATA binary', found none in "
-            f"{len(data)} bytes; unpack it again."
+    try:
+        header = read_header(data)
+        if not header.single >= _NAMES:
+            lacking = [name for name in _FIELDS if name not in header.single]
+            raise PcdError(
+                f"it has other fields than nuScenes radar: it lacks {', '.join(lacking)} (with a COUNT of 1)",
+                f"write it with the fields {' '.join(_FIELDS)}",
+            )
+        records = read_points(data, header, _FIELDS)
+        if records.dtype == _RECORD:
+            values = _measured_values(records)
+            if not _are_measurable(np.abs(values)).all():
+                finite = np.isfinite(values).all(axis=1)
+                records = records[finite]
+                _check_measured(values[finite])
+            return records
+        return _converted(records)
+    except PcdError as error:
+        raise DatasetError(f"the radar file {path} is damaged: {error.problem}; {error.remedy}.") from None
+
+
+def _measured_values(records: NDArray) -> NDArray[np.float32]:
+    blocks = records.view(_BLOCKS)
+    return np.concatenate([blocks["position"], blocks["rest"]], axis=1)
+
+
+def _converted(records: NDArray) -> NDArray:
+    """Finite records of other types as :func:`read_radar` gives them."""
+    finite = np.ones(len(records), dtype=bool)
+    for name in _FIELDS:
+        if records.dtype[name].kind == "f":
+            finite &= np.isfinite(records[name])
+    records = records[finite]
+    _check_measured(np.stack([records[name].astype(np.float64) for name in _MEASURED], axis=1))
+    for name in _CODED:
+        # What is stored has a byte for a code: all that lies beyond would turn into another code.
+        wrong = (records[name] != np.round(records[name])) | (records[name] < -128) | (records[name] > 255)
+        if wrong.any():
+            value = records[name][wrong][0]
+            raise PcdError(f"its {name} is {value:g}; expected whole numbers from -128 to 255", _CONVERT)
+    kept = set(_MEASURED) | set(_CODED)
+    converted = np.empty(len(records), [(n, (_RECORD if n in kept else records.dtype)[n]) for n in _FIELDS])
+    for name in _FIELDS:
+        values = records[name]
+        converted[name] = values.astype(np.int64).astype(np.int8) if name in _CODED else values
+    return converted
+
+
+_CONVERT = "convert it again, in metres, dBsm and m/s"
+
+
+def _check_measured(values: NDArray[np.floating]) -> None:
+    """Refuse (P, 8) values of `_MEASURED` of which some cannot have been measured: a sign of another layout."""
+    wrong = ~_are_measurable(np.abs(values))
+    if wrong.any():
+        point, column = np.argwhere(wrong)[0]
+        raise PcdError(
+            f"its {_MEASURED[column]} is {values[point, column]:.3g}; expected 0 or sizes from {_LEAST:g} to {_MOST:g}",
+            _CONVERT,
         )
-    header = dict(line.split(b" ", 1) for line in data[:body].split(b"\n") if b" " in line)
-    fields = tuple(header.get(b"FIELDS", b"").decode("ascii", "replace").split())
-    if fields != _RECORD.names:
-        raise DatasetError(
-            f"the radar file {path} has other fields than nuScenes radar: expected {' '.join(_RECORD.names or ())}, "
-            f"found {' '.join(fields) or 'none'}."
-        )
-    width = int(header[b"WIDTH"]) if header.get(b"WIDTH", b"").strip().isdigit() else -1
-    expected = width * RECORD_BYTES
-    if width < 0 or len(data) - body < expected:
-        raise DatasetError(
-            f"the radar file {path} is truncated: expected {max(expected, 0)} bytes of points ({width} points of "
-            f"{RECORD_BYTES} bytes), found {len(data) - body}; unpack it again."
-        )
-    records = np.frombuffer(data, dtype=_RECORD, count=width, offset=body)
-    broken = np.zeros(width, dtype=bool)
-    for name in ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp"):
-        broken |= np.isnan(records[name])
-    return records[~broken] if broken.any() else records
+
+
+def _are_measurable(sizes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return (sizes <= _MOST) & ((sizes >= _LEAST) | (sizes == 0))
 
 
 def compact_features(
@@ -115,7 +164,7 @@ def compact_features(
     values[:, 3] = records["rcs"]
     values[:, 4:6] = velocity
     values[:, 6] = age_s
-    codes = np.stack([records[name] for name in ("dyn_prop", "ambig_state", "invalid_state", "pdh0")], axis=1)
+    codes = np.stack([records[name] for name in _CODED], axis=1)
     return values, codes.view(np.uint8)
 
 

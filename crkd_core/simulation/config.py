@@ -37,7 +37,7 @@ WORLD_SIZES: dict[str, dict[str, str | int]] = {
 """Named sizes of a world, as settings that differ from the defaults: nuScenes' own sensors, or those of the presets
 ``tiny`` and ``small`` in many short scenes."""
 
-SIMULATOR_REVISION = 2
+SIMULATOR_REVISION = 3
 """Raised whenever the same configuration starts to give other bytes."""
 
 

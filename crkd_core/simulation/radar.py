@@ -1,7 +1,8 @@
 """The five radars: few, noisy detections with radial velocities, clutter, ghosts and misses.
 
-A detection's velocity has only a radial part, along the line of sight, as a real radar measures it: vx, vy as seen from
-the moving sensor, vx_comp, vy_comp with the sensor's own motion taken out.
+A detection's velocity has only one measured part, along the line of sight. The fields are those of the real sensor (see
+:mod:`crkd_core.nuscenes.radar`): vx, vy are relative to the moving and turning sensor and not radial, vx_comp, vy_comp
+are radial, with the sensor's own motion taken out.
 """
 
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class SensorMotion:
     yaw: float
     vx: float
     vy: float
+    yaw_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -265,13 +267,11 @@ def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> 
     x, y = np.round(distance * np.cos(azimuth) / 0.2) * 0.2, np.round(distance * np.sin(azimuth) / 0.2) * 0.2
     reach = np.maximum(np.hypot(x, y), 1e-3)
     ux, uy = x / reach, y / reach
-    true_angle = echoes.azimuth + sensor.yaw
-    own = sensor.vx * np.cos(true_angle) + sensor.vy * np.sin(true_angle)
     points = np.zeros(n, dtype=POINT_TYPE)
     points["x"], points["y"] = x, y
     points["rcs"] = np.clip(np.round(echoes.rcs * 2) / 2, -64, 63)
-    raw = echoes.radial - own
-    points["vx"], points["vy"] = np.round(raw * ux / 0.25) * 0.25, np.round(raw * uy / 0.25) * 0.25
+    for name, relative in zip(("vx", "vy"), _relative_velocity(echoes, sensor, x, y), strict=True):
+        points[name] = np.round(relative / 0.25) * 0.25
     points["vx_comp"], points["vy_comp"] = echoes.radial * ux, echoes.radial * uy
     points["id"] = np.cumsum(rng.integers(1, 3, n)) - 1
     points["is_quality_valid"] = 1
@@ -286,6 +286,24 @@ def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> 
     points["vx_rms"] = 16 + np.round(3 * edge).astype(int)
     points["vy_rms"] = 3 + np.round(6 * edge).astype(int)
     return points
+
+
+def _relative_velocity(echoes: _Echoes, sensor: SensorMotion, x: Array, y: Array) -> tuple[Array, Array]:
+    """Velocity against the moving sensor, in its axes, of points at (x, y).
+
+    Along the line of sight it is what was measured. The rest is filled in as on real frames: what stands has the
+    motion of the ground as the turning sensor sees it, what moves has no lateral velocity.
+    """
+    c, s = np.cos(sensor.yaw), np.sin(sensor.yaw)
+    own_x, own_y = c * sensor.vx + s * sensor.vy, c * sensor.vy - s * sensor.vx
+    reach = np.maximum(np.hypot(x, y), 1e-3)
+    ux, uy = x / reach, y / reach
+    along = (echoes.radial - own_x * ux - own_y * uy) / np.maximum(ux, 0.2)
+    moving = np.abs(echoes.radial) >= MOVING_MPS
+    return (
+        np.where(moving, along, echoes.radial * ux - own_x + sensor.yaw_rate * y),
+        np.where(moving, 0.0, echoes.radial * uy - own_y - sensor.yaw_rate * x),
+    )
 
 
 def _dynamic_property(radial: Array, doubt: Array) -> NDArray[np.int64]:

@@ -225,6 +225,7 @@ def _sensor_motion(world_from_sensor: Array, world_from_ego: Array, ego: Kinemat
         yaw=math.atan2(world_from_sensor[1, 0], world_from_sensor[0, 0]),
         vx=float(ego.vx[0]) - rate * float(arm[1]),
         vy=float(ego.vy[0]) + rate * float(arm[0]),
+        yaw_rate=rate,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.config.data import DataConfig
+from crkd_core.config.data import NUSCENES_COLUMNS, DataConfig
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, DatasetError
@@ -92,6 +92,12 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
             f"the configuration needs {', '.join(modalities)}, and {label} has {', '.join(available)} "
             f"only; choose other "
             "modalities, or prepare a data set that has them."
+        )
+    columns = data.lidar.columns
+    if columns not in (NUSCENES_COLUMNS, prepared.lidar_columns):
+        raise ConfigError(
+            f"data.lidar.columns is {columns} and {label} was prepared with {prepared.lidar_columns}; leave it out, or "
+            f"run: crkd prepare --nuscenes {prepared.dataroot} --set data.lidar.columns={columns} --force"
         )
     for modality, wanted in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
         found = prepared.sweeps[modality] if modality in modalities else wanted

@@ -14,10 +14,13 @@ from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.data import preparing
 from crkd_core.errors import DatasetError, UsageError
 from crkd_core.nuscenes.availability import ALLOWABLE, Missing, find_missing
 from crkd_core.nuscenes.folder import digest_tables, find_version
+from crkd_core.nuscenes.images import measure_images, sizes_by_camera
+from crkd_core.nuscenes.lidar import look_at_lidar
 from crkd_core.nuscenes.splits import splits_of_scenes
 from crkd_core.nuscenes.sweeps import SampleFiles, choose_files
 from crkd_core.nuscenes.tables import NuScenesTables, read_tables
@@ -39,6 +42,7 @@ class PrepareRequest:
         radar_sweeps: sweeps of each radar a sample, the key frame included.
         lidar_sweeps: LiDAR sweeps a sample, the key frame included; one more is listed, so that random choice has
             something to choose from.
+        lidar_columns: float32 values a LiDAR point in the files.
         name: of the artifact; the version where None.
         allow_outside: read sensor files whose names in the tables lead out of the folder.
         processes: worker processes for the radar files.
@@ -50,6 +54,7 @@ class PrepareRequest:
     allow_missing: frozenset[str] = frozenset()
     radar_sweeps: int = 6
     lidar_sweeps: int = 10
+    lidar_columns: int = NUSCENES_COLUMNS
     name: str | None = None
     allow_outside: bool = False
     processes: int = 1
@@ -92,10 +97,13 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     chosen = choose_files(tables, request.lidar_sweeps + _SPARE_LIDAR_SWEEPS, request.radar_sweeps)
     if request.lidar_sweeps == 1:
         chosen = SampleFiles(chosen.cameras, chosen.lidar[:, :1], chosen.radar)
-    missing = find_missing(request.nuscenes, tables, chosen)
+    missing = find_missing(request.nuscenes, tables, chosen, request.lidar_columns)
     missing.check(request.allow_missing, request.nuscenes)
     for line in missing.lines():
         progress.warning(f"missing, as allowed: {line}")
+    present = chosen.without(missing.absent)
+    measured = measure_images(request.nuscenes, tables, present, progress)
+    look_at_lidar(_some_lidar_files(request.nuscenes, tables, present), request.lidar_columns, progress)
     settings = {
         "format": preparing.FORMAT,
         "version": version,
@@ -104,6 +112,8 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         "lidar_sweeps": request.lidar_sweeps,
         "missing": _missing_settings(missing),
         "classes": list(DETECTION_CLASSES),
+        **_measured_settings(tables, measured, present),
+        **({preparing.LIDAR_COLUMNS: request.lidar_columns} if request.lidar_columns != NUSCENES_COLUMNS else {}),
     }
     with workspace.write(
         STAGE,
@@ -117,7 +127,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         if writer.finished is not None:
             progress.message(f"{writer.finished.label} is up to date")
             return _result(writer.finished)
-        artifact = _write(request, writer, tables, chosen.without(missing.absent), splits, missing, progress)
+        artifact = _write(request, writer, measured, present, splits, missing, progress)
     return _result(artifact)
 
 
@@ -145,6 +155,19 @@ def _check_splits(tables: NuScenesTables, splits: dict[str, list[str]], folder: 
 def _missing_settings(missing: Missing) -> dict[str, Any]:
     # Files that appear later must make another data set, so they belong to what determined this one.
     return {"files": int(missing.absent.sum()), "sensors": missing.lines()}
+
+
+def _some_lidar_files(dataroot: Path, tables: NuScenesTables, files: SampleFiles) -> list[Path]:
+    """One LiDAR key frame of every scene: enough to see what kind of files a data set has."""
+    samples = np.flatnonzero(files.lidar[:, 0] >= 0)
+    first = samples[np.unique(tables.samples.scene[samples], return_index=True)[1]]
+    return [dataroot / tables.sensors.path[row] for row in files.lidar[first, 0].tolist()]
+
+
+def _measured_settings(tables: NuScenesTables, measured: NuScenesTables, files: SampleFiles) -> dict[str, Any]:
+    """Image sizes that the tables do not tell: other images must make another data set."""
+    recorded, sizes = sizes_by_camera(tables, files), sizes_by_camera(measured, files)
+    return {} if recorded == sizes else {"image_sizes": sizes}
 
 
 def _write(
@@ -181,6 +204,7 @@ def _write(
             "annotations_of_other_categories": tables.other_annotations,
             preparing.DEVKIT_DIFFERENCES: preparing.devkit_differences(tables, splits),
             "radar_points": int(points.sum()),
+            "image_sizes": sizes_by_camera(tables, files),
             "missing": missing.lines(),
         }
     )
@@ -235,6 +259,8 @@ def _command(request: PrepareRequest, version: str) -> str:
         parts += ["--radar-sweeps", str(request.radar_sweeps)]
     if request.lidar_sweeps != PrepareRequest.lidar_sweeps:
         parts += ["--lidar-sweeps", str(request.lidar_sweeps)]
+    if request.lidar_columns != PrepareRequest.lidar_columns:
+        parts += ["--set", f"data.lidar.columns={request.lidar_columns}"]
     if request.allow_missing:
         parts += ["--allow-missing", ",".join(sorted(request.allow_missing))]
     if request.allow_outside:

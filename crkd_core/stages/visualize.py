@@ -240,7 +240,8 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     """One sample with its sensor data, ground truth and the detections of `models` above `score`."""
     scene = prepared.scene_of(token)
     values, _ = prepared.radar(token, _RADAR_SWEEPS)
-    points = read_lidar(prepared.dataroot / prepared.lidar_sweeps(token).paths[0])
+    sweeps = prepared.lidar_sweeps(token)
+    points = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)
     extent_m = max(artifact.evaluation.manifest.facts["extent_m"] for artifact in models)
     return SceneView(
         token=token,
@@ -269,7 +270,7 @@ def _cameras(token: str, prepared: PreparedData) -> tuple[CameraView, ...]:
     return tuple(
         CameraView(
             channel=channel,
-            image=np.asarray(read_image(prepared.dataroot / path)),
+            image=np.asarray(read_image(prepared.dataroot / path, tuple(cameras.size_px[index].tolist()))),
             intrinsics=cameras.intrinsics[index],
             lidar_from_camera=cameras.lidar_from_camera[index],
         )

@@ -33,9 +33,44 @@ def test_missing_images_and_other_sizes_are_named(tmp_path):
         read_image(write_jpeg(tmp_path / "camera.jpg"), (1600, 900))
 
 
-def test_grey_images_become_rgb(tmp_path):
-    Image.new("L", (8, 8), 100).save(tmp_path / "grey.jpg")
-    assert read_image(tmp_path / "grey.jpg").mode == "RGB"
+@pytest.mark.parametrize(
+    ("mode", "colour", "rgb"),
+    [
+        ("L", 100, (100, 100, 100)),
+        ("RGB", (1, 2, 3), (1, 2, 3)),
+        ("RGBA", (1, 2, 3, 255), (1, 2, 3)),
+        ("LA", (7, 255), (7, 7, 7)),
+        ("P", 0, (0, 0, 0)),
+    ],
+)
+def test_pixels_that_convert_become_rgb(tmp_path, mode, colour, rgb):
+    Image.new(mode, (8, 8), colour).save(tmp_path / "image.png")
+    image = read_image(tmp_path / "image.png", (8, 8))
+    assert image.mode == "RGB"
+    assert image.getpixel((3, 3)) == rgb
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "options", "said"),
+    [
+        ("I;16", 3000, {}, "16-bit grey"),
+        ("1", 1, {}, "1-bit"),
+        ("RGBA", (1, 2, 3, 254), {}, "transparent"),
+        ("LA", (1, 0), {}, "transparent"),
+        ("P", 0, {"transparency": 0}, "transparent"),
+        ("RGB", (1, 2, 3), {"transparency": (1, 2, 3)}, "transparent"),
+    ],
+)
+def test_pixels_that_do_not_convert_are_named(tmp_path, mode, colour, options, said):
+    Image.new(mode, (8, 8), colour).save(tmp_path / "image.png", **options)
+    with pytest.raises(DatasetError, match=rf"image\.png is .*{said}"):
+        read_image(tmp_path / "image.png")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_tags_are_no_orientation(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read_image(tmp_path / "image.jpg").size == (8, 8)
 
 
 def test_normalisation_takes_off_the_mean_and_divides_by_the_deviation():
