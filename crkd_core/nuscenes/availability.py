@@ -1,20 +1,22 @@
 """Checking that the sensor files the tables speak of are on disk, before hours of work depend on them."""
 
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.errors import DatasetError
 from crkd_core.nuscenes.lidar import POINT_BYTES, explain_size
 from crkd_core.nuscenes.sweeps import RADAR_INDICES, SampleFiles
 from crkd_core.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 
-ALLOWABLE = ("radar", "sweeps")
-"""What may be missing when the user says so: radars as a whole, and sweeps between key frames."""
+ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
+"""What may be missing when the user says so: whole key frames, the LiDAR or radars as a whole, and sweeps between key
+frames."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,27 @@ class Missing:
     """What is not there.
 
     Attributes:
-        absent: per row of ``sample_data``: the file is missing.
-        essential, radar, sweeps: one line per sensor for what cannot be done without, for radar key frames, and for
-            sweeps.
+        absent: per row of ``sample_data``: the file is missing (or of a LiDAR that is missing as a whole).
+        incomplete: per sample: an image or the LiDAR file is missing, or has no record. Not for the LiDAR where it is
+            missing as a whole.
+        without_lidar: the LiDAR file of every key frame is missing.
+        essential: one line per sensor for what every sample needs; likewise `lidar`, `radar` (key frames) and
+            `sweeps`, the last two for the complete samples only.
+        lacking: sample row to the channels it lacks, for incomplete samples.
     """
 
     absent: NDArray[np.bool_]
+    incomplete: NDArray[np.bool_]
+    without_lidar: bool = False
     essential: list[str] = field(default_factory=list)
+    lidar: list[str] = field(default_factory=list)
     radar: list[str] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
+    lacking: dict[int, list[str]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Everything that is missing."""
-        return [*self.essential, *self.radar, *self.sweeps]
+        return [*self.essential, *self.lidar, *self.radar, *self.sweeps]
 
     def check(self, allowed: frozenset[str], dataroot: Path) -> None:
         """Refuse what is missing and was not allowed to be.
@@ -42,41 +52,69 @@ class Missing:
         Raises:
             DatasetError: listing what is missing and how to go on.
         """
-        if self.essential:
+        by_kind = dict(zip(ALLOWABLE, (self.essential, self.lidar, self.radar, self.sweeps), strict=True))
+        needed = [name for name, lines in by_kind.items() if lines]
+        refused = [name for name in needed if name not in allowed]
+        if not refused and not self.incomplete.all():
+            return
+        lines = "; ".join(_first(by_kind[name]) for name in refused or needed)
+        if self.incomplete.all():
             raise DatasetError(
-                f"{dataroot} lacks files that every sample needs: {_first(self.essential)}. "
-                "Unpack the missing archives, or point to a complete folder."
+                f"{dataroot} lacks files of every key frame: {lines}. Unpack the missing archives, or point to the "
+                "folder that has samples/ and sweeps/."
             )
-        refused = {"radar": self.radar, "sweeps": self.sweeps}
-        needed = [name for name, lines in refused.items() if lines and name not in allowed]
-        if needed:
-            lines = "; ".join(_first(refused[name]) for name in needed)
-            raise DatasetError(
-                f"{dataroot} is incomplete: {lines}. Unpack the missing archives, or go on without "
-                f"them with --allow-missing {','.join(name for name in ALLOWABLE if refused[name])}."
-            )
+        left_out = ""
+        if "samples" in refused:
+            left_out = f" (leaves out {int(self.incomplete.sum())} of {len(self.incomplete)} key frames)"
+        raise DatasetError(
+            f"{dataroot} is incomplete: {lines}. Unpack the missing archives, or go on without them with "
+            f"--allow-missing {','.join(needed)}{left_out}."
+        )
 
 
 def find_missing(dataroot: Path, tables: NuScenesTables, files: SampleFiles) -> Missing:
     """Compare the files that samples need with what is on disk.
 
     Images must exist and not be empty; LiDAR files must hold whole points; radar files must exist (they are read, and
-    checked, while preparing).
+    checked, while preparing). A link to nothing is a missing file.
 
     Raises:
-        DatasetError: a LiDAR file or image is damaged.
+        DatasetError: a LiDAR file or image is damaged or must not be read, or the tables have no LiDAR key frame at
+            all.
     """
+    if (files.lidar_key < 0).all():
+        raise DatasetError(
+            f"sample_data.json of {dataroot} has no key frame of {LIDAR_CHANNEL}, whose pose is the frame that boxes "
+            "are predicted in; expected its records, even where its files are missing."
+        )
     absent = _absent_rows(dataroot, tables, files.rows())
-    essential, radar, sweeps = [], [], []
-    for index, channel in enumerate(CAMERA_CHANNELS):
-        essential += _key_frame_lines(tables, channel, files.cameras[:, index], absent)
-    essential += _key_frame_lines(tables, "LIDAR_TOP", files.lidar[:, 0], absent)
+    key_files = {LIDAR_CHANNEL: files.lidar_key} | dict(zip(CAMERA_CHANNELS, files.cameras.T, strict=True))
+    without_lidar = bool(absent[files.lidar_key[files.lidar_key >= 0]].all())
+    lidar = _file_lines(tables, LIDAR_CHANNEL, files.lidar_key, absent) if without_lidar else []
+    incomplete = np.zeros(len(files.lidar_key), dtype=bool)
+    essential, lacking = [], dict[int, list[str]]()
+    for channel in (*CAMERA_CHANNELS, LIDAR_CHANNEL):
+        rows = key_files[channel]
+        gone = rows < 0
+        essential += _record_lines(channel, rows)
+        if not (channel == LIDAR_CHANNEL and without_lidar):
+            gone |= absent[rows]
+            essential += _file_lines(tables, channel, rows, absent)
+        incomplete |= gone
+        for sample in np.flatnonzero(gone).tolist():
+            lacking.setdefault(sample, []).append(channel)
+    if without_lidar:
+        # Sweeps that are there are of no use without the key frames between them.
+        absent |= tables.sensors.channel == LIDAR_INDEX
+    radar, sweeps, kept = [], [], ~incomplete
     for index, channel in enumerate(RADAR_CHANNELS):
-        radar += _key_frame_lines(tables, channel, files.radar[:, index, 0], absent)
-    for channel, index in (("LIDAR_TOP", LIDAR_INDEX), *zip(RADAR_CHANNELS, RADAR_INDICES, strict=True)):
-        wanted = files.lidar if index == LIDAR_INDEX else files.radar[:, RADAR_INDICES.index(index)]
-        sweeps += _sweep_lines(tables, channel, index, wanted, absent)
-    return Missing(absent, essential, radar, sweeps)
+        rows = files.radar[kept, index, 0]
+        radar += _record_lines(channel, rows) + _file_lines(tables, channel, rows, absent)
+    for channel, index in ((LIDAR_CHANNEL, LIDAR_INDEX), *zip(RADAR_CHANNELS, RADAR_INDICES, strict=True)):
+        if not (index == LIDAR_INDEX and without_lidar):
+            chosen = files.lidar if index == LIDAR_INDEX else files.radar[:, RADAR_INDICES.index(index)]
+            sweeps += _sweep_lines(tables, channel, index, chosen[kept], absent)
+    return Missing(absent, incomplete, without_lidar, essential, lidar, radar, sweeps, lacking)
 
 
 def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -89,11 +127,15 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
         if folder not in listings:
             listings[folder] = _list(dataroot / folder)
         entry = listings[folder].get(name)
-        if entry is None:
+        if entry is None or not _is_file(entry):
             absent[row] = True
         elif sensors.channel[row] <= LIDAR_INDEX:
-            size = entry.stat().st_size
-            if size == 0:
+            status = entry.stat()
+            size = status.st_size
+            # Asking whether a file may be read costs a call of its own; what all may read needs none.
+            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK):
+                damaged.append(f"{sensors.path[row]} (no permission to read it)")
+            elif size == 0:
                 damaged.append(f"{sensors.path[row]} (empty)")
             elif sensors.channel[row] == LIDAR_INDEX and size % POINT_BYTES:
                 damaged.append(f"{sensors.path[row]} ({explain_size(size)})")
@@ -101,6 +143,14 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; unpack them again.")
     return absent
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    """False for a folder and for a link that leads nowhere."""
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle
+        return False
 
 
 def _first(lines: list[str]) -> str:
@@ -118,18 +168,17 @@ def _list(folder: Path) -> dict[str, os.DirEntry]:
         raise DatasetError(f"the folder {folder} cannot be read: {error.strerror or error}.") from None
 
 
-def _key_frame_lines(
-    tables: NuScenesTables, channel: str, rows: NDArray[np.int64], absent: NDArray[np.bool_]
-) -> list[str]:
-    lines = []
+def _record_lines(channel: str, rows: NDArray[np.int64]) -> list[str]:
     unlisted = int((rows < 0).sum())
-    if unlisted:
-        lines.append(f"{channel}: {unlisted} of {len(rows)} key frames have no record in sample_data.json")
+    return [f"{channel}: {unlisted} of {len(rows)} key frames have no record in sample_data.json"] if unlisted else []
+
+
+def _file_lines(tables: NuScenesTables, channel: str, rows: NDArray[np.int64], absent: NDArray[np.bool_]) -> list[str]:
     listed = rows[rows >= 0]
     gone = listed[absent[listed]]
-    if len(gone):
-        lines.append(f"{channel}: {len(gone)} of {len(rows)} key-frame files (such as {tables.sensors.path[gone[0]]})")
-    return lines
+    if not len(gone):
+        return []
+    return [f"{channel}: {len(gone)} of {len(rows)} key-frame files (such as {tables.sensors.path[gone[0]]})"]
 
 
 def _sweep_lines(

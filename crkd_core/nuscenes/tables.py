@@ -8,7 +8,7 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANN
 from crkd_core.errors import DatasetError
 from crkd_core.nuscenes.classes import BICYCLE_RACK, detection_label
 from crkd_core.nuscenes.json_stream import iterate_records
+from crkd_core.nuscenes.notes import TableNotes
 from crkd_core.nuscenes.poses import transforms
 from crkd_core.nuscenes.velocity import box_velocities
 
@@ -113,6 +114,7 @@ class NuScenesTables:
         ego_from_sensor, intrinsics: (K, 4, 4) and (K, 3, 3; zero for other sensors than cameras) of calibrated sensors.
         global_from_ego: (R, 4, 4) of the kept ego poses.
         other_annotations: how many annotations are of categories that are not detected.
+        notes: what was left out, or is odd.
     """
 
     scenes: list[SceneRecord]
@@ -124,6 +126,7 @@ class NuScenesTables:
     annotations: AnnotationColumns
     racks: RackColumns
     other_annotations: int
+    notes: TableNotes = field(default_factory=TableNotes)
 
 
 def read_tables(folder: Path) -> NuScenesTables:
