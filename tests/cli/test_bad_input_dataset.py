@@ -122,7 +122,7 @@ def test_scenes_of_no_split(refused, world):
 
 def test_what_may_be_missing_is_spelt_wrong(refused, chain):
     arguments = ("prepare", "--nuscenes", chain.nuscenes, "--allow-missing", "radars")
-    refused(2, ("--allow-missing", "radar and sweeps", "found radars"), *arguments)
+    refused(2, ("--allow-missing", "samples, lidar, radar, sweeps", "found radars"), *arguments)
 
 
 @pytest.mark.parametrize(
