@@ -225,6 +225,18 @@ class PreparedData:
             )
         return tokens
 
+    def left_out_tokens(self, split: str) -> list[str]:
+        """Samples of a split that were left out for want of their files.
+
+        Raises:
+            DamagedArtifactError: their table cannot be read.
+        """
+        if preparing.LEFT_OUT not in self.artifact.manifest.files:
+            return []
+        table, parts = read_table(self.artifact, preparing.LEFT_OUT), set(self._parts(split))
+        rows = zip(table["token"].to_pylist(), table["splits"].to_pylist(), strict=True)
+        return [token for token, splits in rows if not parts.isdisjoint(splits)]
+
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int64]:
         """Rows of samples in ``samples.parquet``, to which the other tables refer.
 

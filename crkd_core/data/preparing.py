@@ -17,6 +17,8 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
   ``radar_points``, ``attribute``.
 - ``bicycle_racks.parquet``: ``sample``, ``translation``, ``size`` (w, l, h), ``rotation``, in the global frame; the
   evaluation leaves out the cycles that stand in one.
+- ``left_out_samples.parquet``, only where key frames were left out for want of files: ``token``, ``scene_name``,
+  ``splits``, ``lacks`` (the channels whose files are missing).
 - ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
   points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.nuscenes.radar`).
 """
@@ -40,6 +42,7 @@ from crkd_core.nuscenes.tables import NuScenesTables
 SAMPLES, CAMERAS, ANNOTATIONS = "samples.parquet", "cameras.parquet", "annotations.parquet"
 LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
 BICYCLE_RACKS = "bicycle_racks.parquet"
+LEFT_OUT = "left_out_samples.parquet"
 RADAR_FOLDER = "radar"
 FORMAT = 2
 """Raised where the tables change: 2 has the bicycle racks."""
@@ -197,6 +200,23 @@ def rack_table(tables: NuScenesTables, order: NDArray[np.int64]) -> pa.Table:
             "translation": _vectors(racks.translation[rows]),
             "size": _vectors(racks.size_wlh[rows]),
             "rotation": _vectors(racks.rotation[rows]),
+        }
+    )
+
+
+def left_out_table(
+    tables: NuScenesTables, lacking: Mapping[int, list[str]], splits: Mapping[str, Sequence[str]]
+) -> pa.Table:
+    """``left_out_samples.parquet``; `lacking` has the channels that are missing by row of the sample."""
+    rows = [row for row in order_samples(tables).tolist() if row in lacking]
+    scenes = [tables.scenes[tables.samples.scene[row]].name for row in rows]
+    of_samples = [list(splits.get(scene, ())) for scene in scenes]
+    return pa.table(
+        {
+            "token": [tables.samples.tokens[row] for row in rows],
+            "scene_name": scenes,
+            "splits": pa.array(of_samples, pa.list_(pa.string())),
+            "lacks": pa.array([lacking[row] for row in rows], pa.list_(pa.string())),
         }
     )
 

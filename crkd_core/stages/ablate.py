@@ -21,7 +21,7 @@ from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import ExtractRequest, extract_teacher, target_settings
-from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.stages.inputs import TRAIN, PreparedSource, find_prepared
 from crkd_core.stages.teacher_input import settings_problem
 from crkd_core.training.distributed import ProcessGroup, process_group
 
@@ -191,7 +191,8 @@ class _Ablation:
         """The latest teacher targets that fit a variant, extracted first where there are none."""
         request, find = self._request, partial(self._workspace.find, needed_for=f"crkd {STAGE}")
         teacher = find("train-teacher", request.teacher, make="crkd train-teacher")
-        prepared = find(PREPARE_STAGE, request.prepared, make="crkd prepare --nuscenes DIR")
+        source = PreparedSource(TRAIN, teacher.manifest.inputs.get("prepared"))
+        prepared = find_prepared(self._workspace, request.prepared, f"crkd {STAGE}", source)
         wanted = {"teacher": teacher.reference(), "prepared": prepared.reference()}
         for artifact in reversed(self._workspace.artifacts(EXTRACT_STAGE)):
             fits = artifact.manifest.inputs == wanted and settings_problem(config, artifact) is None

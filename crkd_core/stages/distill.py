@@ -50,12 +50,12 @@ class DistillRequest:
     targets: str | None = None
     init: str = "auto"
     name: str | None = None
-    split: str = "train"
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
     force: bool = False
     resume: bool = True
+    split: str = "train"
 
 
 def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:

@@ -47,7 +47,6 @@ class ExtractRequest:
     config: Config
     teacher: str | None = None
     name: str = "targets"
-    split: str = "train"
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
@@ -55,6 +54,7 @@ class ExtractRequest:
     verify: int = 0
     force: bool = False
     resume: bool = True
+    split: str = "train"
 
 
 @dataclass(frozen=True)

@@ -56,14 +56,24 @@ def open_prepared(
             prepared than the configuration uses.
         DatasetError: the folder of the sensor files is not there, or no prepared data have the split.
     """
-    if name is None and source is not None:
-        name = _choose(workspace, source, modalities, needed_for)
-    artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
-    prepared = PreparedData(artifact, nuscenes)
+    prepared = PreparedData(find_prepared(workspace, name, needed_for, source, modalities), nuscenes)
     check_fit(prepared, data, modalities)
     if set(modalities) - {"radar"}:
         check_dataroot(prepared)
     return prepared
+
+
+def find_prepared(
+    workspace: Workspace,
+    name: str | None,
+    needed_for: str,
+    source: PreparedSource | None = None,
+    modalities: Sequence[str] = (),
+) -> Artifact:
+    """The artifact of :func:`open_prepared`, which has the same arguments and errors but for its files."""
+    if name is None and source is not None:
+        name = _choose(workspace, source, modalities, needed_for)
+    return workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
 
 
 def prepared_with(workspace: Workspace, split: str, modalities: Sequence[str] = ()) -> list[Artifact]:

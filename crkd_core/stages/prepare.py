@@ -26,8 +26,6 @@ from crkd_core.stages.workers import workers
 
 STAGE = "prepare"
 WITHOUT_LIDAR = "-without-lidar"
-LEFT_OUT = "left_out_samples.parquet"
-"""Key frames that lack files and were allowed to: ``token``, ``scene_name``, ``splits``, ``lacks`` (channels)."""
 _Done = TypeVar("_Done")
 
 
@@ -191,7 +189,9 @@ def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, prog
     written = _tables(survey, order, points)
     report = build_report(survey, written, points)
     if not survey.kept.all():
-        written[LEFT_OUT] = _left_out_table(survey)
+        written[preparing.LEFT_OUT] = preparing.left_out_table(
+            source.tables, survey.missing.lacking, source.splits.of_scene
+        )
     for name, table in written.items():
         write_table(writer.path / name, table)
     facts = {
@@ -206,24 +206,10 @@ def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, prog
         "lidar": not survey.missing.without_lidar,
         "missing": survey.missing.lines(),
         "left_out_per_split": report.samples.left_out_per_split,
+        "own_splits": list(source.splits.own),
         "report": report.to_json(),
     }
     return writer.finish(facts=facts)
-
-
-def _left_out_table(survey: Survey) -> pa.Table:
-    tables, lacking = survey.source.tables, survey.missing.lacking
-    rows = [row for row in preparing.order_samples(tables).tolist() if row in lacking]
-    scenes = [tables.scenes[tables.samples.scene[row]].name for row in rows]
-    splits = [list(survey.source.splits.of_scene.get(scene, ())) for scene in scenes]
-    return pa.table(
-        {
-            "token": [tables.samples.tokens[row] for row in rows],
-            "scene_name": scenes,
-            "splits": pa.array(splits, pa.list_(pa.string())),
-            "lacks": pa.array([lacking[row] for row in rows], pa.list_(pa.string())),
-        }
-    )
 
 
 def _scenes(survey: Survey, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -36,12 +36,12 @@ class TrainTeacherRequest:
     config: Config
     name: str = "teacher"
     init: str = "none"
-    split: str = "train"
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
     force: bool = False
     resume: bool = True
+    split: str = "train"
 
 
 def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
