@@ -146,7 +146,7 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
         {
             "sample": sample.astype(np.int32),
             "index": index.astype(np.int32),
-            "path": [sensors.path[row] for row in rows],
+            "path": pa.array([sensors.path[row] for row in rows], pa.string()),
             "age_s": (sensors.timestamp_us[key] - sensors.timestamp_us[rows]) * 1e-6,
             "lidar_from_sweep": _vectors(lidar_from_sensor(tables, key, rows)),
         }

@@ -10,6 +10,8 @@ from crkd_core.errors import DatasetError, UsageError
 
 SPLITS_NAME = "splits.json"
 """File of a version folder with splits of one's own, as nuscenes-devkit 1.2 reads it."""
+TRAIN = "train"
+"""The split that is trained on unless another one is asked for."""
 TRAINVAL = "trainval"
 """Train and val together, for a model that goes to the test server."""
 

@@ -12,6 +12,7 @@ from crkd_core.config.loading import with_overrides
 from crkd_core.config.schema import Config
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.metrics import Metrics
+from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.stages.ablate_rows import COMPARISONS, Row, Variant, canonical, published_backbone
 from crkd_core.stages.ablate_table import ScoredRow, score_row, write_tables
@@ -21,7 +22,7 @@ from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import ExtractRequest, extract_teacher, target_settings
-from crkd_core.stages.inputs import TRAIN, PreparedSource, find_prepared
+from crkd_core.stages.inputs import PreparedSource, find_prepared
 from crkd_core.stages.teacher_input import settings_problem
 from crkd_core.training.distributed import ProcessGroup, process_group
 

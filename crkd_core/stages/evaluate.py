@@ -118,7 +118,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     device = choose_device(request.device)
     model = find_model(workspace, request.model, f"crkd {STAGE}")
     detector = read_detector_config(model)
-    prepared = _open_prepared(request, model, detector, workspace)
+    prepared = _open_prepared(request, model, detector, workspace, progress)
     split = prepared.official_split(request.split)
     if request.official:
         require_annotated(prepared, split)
@@ -158,7 +158,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
 
 
 def _open_prepared(
-    request: EvaluateRequest, model: Artifact, detector: DetectorConfig, workspace: Workspace
+    request: EvaluateRequest, model: Artifact, detector: DetectorConfig, workspace: Workspace, progress: Progress
 ) -> PreparedData:
     source = PreparedSource(request.split, model.manifest.inputs.get("prepared"), progress)
     data = read_run_config(model).data

@@ -11,11 +11,10 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, DatasetError
+from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress
 
 STAGE = "prepare"
-TRAIN = "train"
-"""The split that is trained on unless another one is asked for."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from crkd_core.progress import Progress
 from crkd_core.stages.workers import workers
 
 STAGE = "prepare"
-WITHOUT_LIDAR = "-without-lidar"
+WITHOUT_LIDAR = "-no-lidar"
 _Done = TypeVar("_Done")
 
 

@@ -1,6 +1,7 @@
 """What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
 
 import json
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from crkd_core.artifacts.manifest import MANIFEST_NAME, Manifest, read_manifest
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.errors import ArtifactError, DamagedArtifactError
+from crkd_core.stages.advice import DataAdvice
 
 State = Literal["finished", "unfinished", "running", "stale", "damaged"]
 
@@ -192,9 +194,13 @@ def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
     if running:
         return None, f"{running[-1].label} is being made right now"
     before: ArtifactStatus | None = None
+    prepared = [found for found in artifacts if found.stage == "prepare" and found.state == "finished"]
+    advice = DataAdvice([found.facts for found in prepared if "samples_per_split" in found.facts])
     for stage, command in CHAIN.items():
         runs = [artifact for artifact in artifacts if artifact.stage == stage]
-        if stage == "distill":
+        if not advice.teachable and stage in ("train-teacher", "extract-teacher") and not runs:
+            continue
+        if stage == "distill" and (advice.teachable or before is None or before.stage != "prepare"):
             runs = [run for run in runs if run.state == "unfinished" or _is_taught(run)]
         if stage in ("evaluate", "visualize") and before is not None:
             runs = [run for run in runs if run.state != "finished" or _was_made_from(run, before)]
@@ -205,7 +211,11 @@ def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
                 return waiting[-1].command, f"{waiting[-1].label} was stopped; this continues it"
             if stage == "evaluate" and before is not None and before != _last(artifacts, "distill"):
                 command += f" --model {before.name}"
-            return command, _WHY[stage]
+            if stage == "visualize" and before is not None and not _is_usual(before):
+                command += f" --split {shlex.quote(before.facts['split'])}"
+            trained_on = before.facts.get("split") if before is not None else None
+            command, reason = advice.command(stage, command, trained_on)
+            return command, reason or _WHY[stage]
         if done[-1].state != "finished":
             return f"{done[-1].command} --force", f"{done[-1].label} is {done[-1].state}: {done[-1].reason}"
         before = done[-1]
@@ -220,6 +230,10 @@ _WHY = {
     "evaluate": "the latest taught student is not evaluated yet",
     "visualize": "there are no pictures of the latest evaluation yet",
 }
+
+
+def _is_usual(evaluation: ArtifactStatus) -> bool:
+    return evaluation.facts.get("split", "val") in ("val", "mini_val")
 
 
 def _last(artifacts: tuple[ArtifactStatus, ...], stage: str) -> ArtifactStatus | None:

@@ -13,9 +13,10 @@ from crkd_core.config.schema import Config
 from crkd_core.data.augmentation import MIRRORINGS
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
+from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import target_settings
-from crkd_core.stages.inputs import TRAIN, split_slug
+from crkd_core.stages.inputs import split_slug
 from crkd_core.training.run_config import read_detector_config
 from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
 from crkd_core.training.trained import load_trained
