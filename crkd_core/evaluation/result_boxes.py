@@ -81,7 +81,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_number_or_nan(value: Any) -> bool:
-    return _is_number(value) or (isinstance(value, float) and np.isnan(value))
+    return _is_number(value) or (type(value) is float and value != value)
 
 
 def _shown(value: Any) -> str:

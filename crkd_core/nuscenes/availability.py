@@ -57,12 +57,12 @@ class Missing:
         refused = [name for name in needed if name not in allowed]
         if not refused and not self.incomplete.all():
             return
-        lines = "; ".join(_first(by_kind[name]) for name in refused or needed)
         if self.incomplete.all():
             raise DatasetError(
-                f"{dataroot} lacks files of every key frame: {lines}. Unpack the missing archives, or point to the "
-                "folder that has samples/ and sweeps/."
+                f"{dataroot} lacks files of every key frame: {_first(self.lines(), 2)}. Unpack the missing archives, "
+                "or point to a complete folder."
             )
+        lines = "; ".join(_first(by_kind[name]) for name in refused)
         left_out = ""
         if "samples" in refused:
             left_out = f" (leaves out {int(self.incomplete.sum())} of {len(self.incomplete)} key frames)"
@@ -153,9 +153,9 @@ def _is_file(entry: os.DirEntry) -> bool:
         return False
 
 
-def _first(lines: list[str]) -> str:
-    more = f"; and {len(lines) - 3} more sensors" if len(lines) > 3 else ""
-    return "; ".join(lines[:3]) + more
+def _first(lines: list[str], shown: int = 3) -> str:
+    more = f"; and {len(lines) - shown} more sensors" if len(lines) > shown else ""
+    return "; ".join(lines[:shown]) + more
 
 
 def _list(folder: Path) -> dict[str, os.DirEntry]:

@@ -271,7 +271,7 @@ def _checked(request: AblateRequest) -> AblateRequest:
         raise UsageError(
             f"expected different seeds from 0, such as 0,1,2, found {','.join(map(str, request.seeds)) or 'none'}."
         )
-    if "test" in request.split:
+    if request.split == "test":
         raise UsageError(f"the annotations of {request.split} are not public, so there is nothing to compare; use val.")
     return request
 

@@ -90,7 +90,8 @@ class EvaluateResult:
     def samples(self) -> tuple[int, int]:
         """Number of samples that were evaluated, and that the split has."""
         facts = self.artifact.manifest.facts
-        return facts["samples"], facts.get("samples_of_split", facts["samples"])
+        scored = facts.get("samples", 0)
+        return scored, facts.get("samples_of_split", scored)
 
     @property
     def submission(self) -> Path:

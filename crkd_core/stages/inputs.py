@@ -10,7 +10,7 @@ from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import ConfigError, DatasetError
+from crkd_core.errors import ConfigError, DatasetError, UsageError
 from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress
 
@@ -53,7 +53,8 @@ def open_prepared(
         MissingArtifactError: nothing is prepared.
         ConfigError: a sensor that the detector needs was missing when the data were prepared, or fewer sweeps were
             prepared than the configuration uses.
-        DatasetError: the folder of the sensor files is not there, or no prepared data have the split.
+        DatasetError: the folder of the sensor files is not there.
+        UsageError: none of several prepared data have the split.
     """
     prepared = PreparedData(find_prepared(workspace, name, needed_for, source, modalities), nuscenes)
     check_fit(prepared, data, modalities)
@@ -89,7 +90,7 @@ def _choose(workspace: Workspace, source: PreparedSource, modalities: Sequence[s
     fitting = prepared_with(workspace, source.split, modalities) or prepared_with(workspace, source.split)
     if not fitting:
         splits = "; ".join(f"{found.name} has {', '.join(PreparedData(found).splits) or 'none'}" for found in there)
-        raise DatasetError(
+        raise UsageError(
             f"{needed_for} needs the split {source.split}, which no prepared data have ({splits}); choose another "
             "--split, or prepare data that have it with: crkd prepare --nuscenes DIR"
         )
