@@ -124,7 +124,13 @@ LoaderOption = Annotated[
 ]
 PreparedOption = Annotated[
     str | None,
-    typer.Option("--prepared", help="Name of the prepared data set; the latest.", autocompletion=complete_prepared),
+    typer.Option(
+        "--prepared", help="Name of the prepared data set; the latest with the split.", autocompletion=complete_prepared
+    ),
+]
+TrainSplitOption = Annotated[
+    str,
+    typer.Option("--split", help="Samples to train on: train, trainval (train and val), or a split of splits.json."),
 ]
 NuscenesOption = Annotated[
     Path | None,

@@ -42,12 +42,30 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    split: Annotated[str, typer.Option("--split", help="Samples to score: train, val or test.")] = "val",
+    subset: Annotated[
+        bool, typer.Option("--subset", help="With --results: the files have only some samples; score these.")
+    ] = False,
+    split: Annotated[
+        str, typer.Option("--split", help="Samples to score: train, val, trainval, test, or a split of splits.json.")
+    ] = "val",
     prepared: options.PreparedOption = None,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version", help="With --results and --nuscenes: table folder to score with.", show_default=False
+        ),
+    ] = None,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
     overrides: options.SetOption = None,
-    nuscenes: options.NuscenesOption = None,
+    nuscenes: Annotated[
+        Path | None,
+        typer.Option(
+            "--nuscenes",
+            help="Folder of the sensor files, if it has moved since crkd prepare; with --results, the tables there are "
+            "enough.",
+        ),
+    ] = None,
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
     device: options.DeviceOption = "auto",
@@ -94,7 +112,7 @@ def evaluate(
             )
         from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
 
-        asked = [ResultsRequest(file, split, nuscenes, prepared, official, force) for file in results]
+        asked = [ResultsRequest(file, split, nuscenes, prepared, official, force, version, subset) for file in results]
         _print(
             [evaluate_results(request, store, session.progress()) for request in asked],
             split,
@@ -103,6 +121,8 @@ def evaluate(
             shown,
         )
         return
+    if subset or version is not None:
+        raise UsageError(f"{'--subset' if subset else '--version'} goes with --results FILE only.")
     names: list[str | None] = [*_all_models(store)] if every else [*model] if model else [None]
     from crkd_core.stages.configuration import resolve_nms
     from crkd_core.stages.evaluate import EvaluateRequest
@@ -219,14 +239,24 @@ def print_scores(results: "list[EvaluateResult]", names: list[str] | None = None
     if len(results) == 1 and results[0].metrics is not None:
         _print_classes(results[0].metrics)
     console.print_facts((title, result.artifact.path) for title, result in zip(titles, results))
+    console.print_lines(*(line for title, result in zip(titles, results) for line in _parts(title, result)))
     compared = [result.official_difference for result in results if result.official_difference is not None]
     if compared:
         console.print_lines(f"The nuScenes devkit agrees: the largest difference is {max(compared):.1e}.")
 
 
+def _parts(title: str, result: "EvaluateResult") -> list[str]:
+    """What is to be said of scores that are not on a whole split."""
+    scored, of_split = result.samples
+    if scored == of_split:
+        return []
+    return [f"{title} was scored on {scored:,} of {of_split:,} samples of {result.split}, not on all."]
+
+
 def _print_submissions(results: "list[EvaluateResult]") -> None:
     console.print_lines(f"The annotations of {results[0].split} are not public; submit these files to be scored:")
     console.print_facts((result.model, result.submission) for result in results)
+    console.print_lines(*(line for result in results for line in _parts(result.model, result)))
 
 
 def _print_classes(metrics: "Metrics") -> None:
@@ -244,6 +274,8 @@ def _to_json(result: "EvaluateResult") -> dict:
     return {
         "model": result.model,
         "artifact": str(result.artifact.path),
+        "samples": result.samples[0],
+        "samples_of_split": result.samples[1],
         "metrics": result.metrics.to_json(strict=True) if result.metrics is not None else None,
         "official_difference": result.official_difference,
     }

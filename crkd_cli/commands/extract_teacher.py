@@ -20,6 +20,7 @@ def extract_teacher(
     verify: Annotated[
         int, typer.Option("--verify", min=0, metavar="N", help="Afterwards compute N random items again and compare.")
     ] = 0,
+    split: options.TrainSplitOption = "train",
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -51,6 +52,7 @@ def extract_teacher(
         config=resolved,
         teacher=teacher,
         name=name,
+        split=split,
         prepared=prepared,
         nuscenes=nuscenes,
         device=device,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from crkd_cli import console, options
+from crkd_cli.data_report import print_warnings, report_facts
 from crkd_cli.session import session_of
 
 
@@ -24,8 +25,9 @@ def prepare(
         str | None,
         typer.Option(
             "--allow-missing",
-            metavar="radar,sweeps",
-            help="Go on although files of radar or of sweeps are missing.",
+            metavar="samples,lidar,radar,sweeps",
+            help="Go on although files are missing: samples leaves out key frames that lack an image or LiDAR file, "
+            "lidar does without any LiDAR, radar and sweeps without these.",
             show_default=False,
         ),
     ] = None,
@@ -46,6 +48,9 @@ def prepare(
     config: options.ConfigOption = None,
     overrides: options.SetOption = None,
     processes: options.WorkersOption = 1,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Only report what is there and what is wrong with it; write nothing.")
+    ] = False,
     force: options.ForceOption = False,
     resume: options.ResumeOption = True,
     quiet: options.QuietOption = False,
@@ -53,7 +58,7 @@ def prepare(
 ) -> None:
     """Check a nuScenes data set and write its tables and aggregated radar points."""
     from crkd_core.config.loading import load_config
-    from crkd_core.stages.prepare import PrepareRequest, prepare
+    from crkd_core.stages.prepare import PrepareRequest, check, prepare
 
     data = load_config(preset, config, overrides or ()).data
     session = session_of(context)
@@ -70,14 +75,34 @@ def prepare(
         force=force,
         resume=resume,
     )
+    if check_only:
+        checked = check(request, session.progress())
+        samples = checked.report.samples.per_split
+        console.print_facts(
+            [
+                ("checked", f"{nuscenes} (nothing is written)"),
+                ("version", checked.version),
+                ("samples", _counts(samples)),
+                ("annotations", checked.report.boxes.total),
+                *report_facts(checked.report),
+            ]
+        )
+        print_warnings(checked.report)
+        return
     result = prepare(request, session.workspace(workspace), session.progress())
-    samples = ", ".join(f"{count} {split}" for split, count in result.samples_per_split.items())
+    report = result.report
     console.print_facts(
         [
             ("prepared", result.artifact.path),
             ("version", result.version),
-            ("samples", samples),
+            ("samples", _counts(result.samples_per_split)),
             ("annotations", result.annotations),
-            *(("missing", line) for line in result.missing),
+            *(report_facts(report) if report else [("missing", line) for line in result.missing]),
         ]
     )
+    if report:
+        print_warnings(report)
+
+
+def _counts(samples_per_split: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in samples_per_split.items())

@@ -17,10 +17,10 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS, GridConfig
 from crkd_core.data import preparing
-from crkd_core.errors import DatasetError, StaleArtifactError
+from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.nuscenes.point_counts import may_have_points
-from crkd_core.nuscenes.splits import resolve_split
+from crkd_core.nuscenes.splits import parts_of_split, resolve_split
 
 
 @dataclass(frozen=True)
@@ -188,13 +188,37 @@ class PreparedData:
     @property
     def modalities(self) -> tuple[str, ...]:
         """The sensors there are data of; radar counts where any point was prepared."""
-        radar = ("radar",) if self.artifact.manifest.facts["radar_points"] else ()
-        return ("camera", "lidar", *radar)
+        facts = self.artifact.manifest.facts
+        there = {"camera": True, "lidar": facts.get("lidar", True), "radar": facts["radar_points"]}
+        return tuple(name for name, is_there in there.items() if is_there)
 
     @property
     def splits(self) -> dict[str, int]:
         """Official split name to number of samples."""
         return dict(self.artifact.manifest.facts["samples_per_split"])
+
+    def official_split(self, split: str) -> str:
+        """The name a split has in these data, see :func:`crkd_core.nuscenes.splits.resolve_split`.
+
+        Raises:
+            UsageError: the version has no such split.
+        """
+        return resolve_split(split, self.version, self.splits)
+
+    def has_split(self, split: str) -> bool:
+        """Whether there is any sample of a split."""
+        try:
+            return any(part in self.splits for part in self._parts(split))
+        except UsageError:
+            return False
+
+    def split_size(self, split: str) -> int:
+        """Samples of a split in the nuScenes tables, those included that were left out for want of their files."""
+        left_out = self.artifact.manifest.facts.get("left_out_per_split", {})
+        return sum(self.splits.get(part, 0) + left_out.get(part, 0) for part in self._parts(split))
+
+    def _parts(self, split: str) -> tuple[str, ...]:
+        return parts_of_split(self.official_split(split), self.splits)
 
     def tokens(self, split: str) -> list[str]:
         """Sample tokens of a split in the order of scenes and time; ``val`` means ``mini_val`` in a mini version.
@@ -203,21 +227,33 @@ class PreparedData:
             UsageError: the version has no such split.
             DatasetError: the split is empty.
         """
-        official = resolve_split(split, self.version)
+        parts = set(self._parts(split))
         tokens = [
             token
             for token, splits in zip(
                 self._samples["token"].to_pylist(), self._samples["splits"].to_pylist(), strict=True
             )
-            if official in splits
+            if not parts.isdisjoint(splits)
         ]
         if not tokens:
             present = ", ".join(f"{name} ({count} samples)" for name, count in self.splits.items()) or "no split"
             raise DatasetError(
-                f"{self.artifact.label} has no sample of the split {official!r} of {self.version}; it has {present}. "
-                "Unpack the scenes of that split and prepare again, or choose another split."
+                f"{self.artifact.label} has no sample of the split {self.official_split(split)!r} of {self.version}; "
+                f"it has {present}. Unpack the scenes of that split and prepare again, or choose another split."
             )
         return tokens
+
+    def left_out_tokens(self, split: str) -> list[str]:
+        """Samples of a split that were left out for want of their files.
+
+        Raises:
+            DamagedArtifactError: their table cannot be read.
+        """
+        if preparing.LEFT_OUT not in self.artifact.manifest.files:
+            return []
+        table, parts = read_table(self.artifact, preparing.LEFT_OUT), set(self._parts(split))
+        rows = zip(table["token"].to_pylist(), table["splits"].to_pylist(), strict=True)
+        return [token for token, splits in rows if not parts.isdisjoint(splits)]
 
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int64]:
         """Rows of samples in ``samples.parquet``, to which the other tables refer.

@@ -17,6 +17,8 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
   ``radar_points`` (-1 where nobody knows, see :mod:`crkd_core.nuscenes.point_counts`), ``attribute``.
 - ``bicycle_racks.parquet``: ``sample``, ``translation``, ``size`` (w, l, h), ``rotation``, in the global frame; the
   evaluation leaves out the cycles that stand in one.
+- ``left_out_samples.parquet``, only where key frames were left out for want of files: ``token``, ``scene_name``,
+  ``splits``, ``lacks`` (the channels whose files are missing).
 - ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
   points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.nuscenes.radar`).
 """
@@ -43,6 +45,7 @@ from crkd_core.nuscenes.weather import is_night, is_rain
 SAMPLES, CAMERAS, ANNOTATIONS = "samples.parquet", "cameras.parquet", "annotations.parquet"
 LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
 BICYCLE_RACKS = "bicycle_racks.parquet"
+LEFT_OUT = "left_out_samples.parquet"
 RADAR_FOLDER = "radar"
 FORMAT = 3
 """Raised where the tables change: 2 has the bicycle racks; 3 tells unknown numbers of points from 0, has usable boxes
@@ -102,19 +105,24 @@ def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str
     return differences
 
 
-def order_samples(tables: NuScenesTables) -> NDArray[np.int64]:
-    """Rows of the samples by scene name, then time: the order of a prepared data set."""
+def order_samples(tables: NuScenesTables, kept: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Rows of the samples by scene name, then time: the order of a prepared data set.
+
+    Args:
+        kept: (S,) samples that the data set is to have; None for all.
+    """
     names = np.array([scene.name for scene in tables.scenes])
     rank = np.empty(len(names), dtype=np.int64)
     rank[np.argsort(names, kind="stable")] = np.arange(len(names))
-    return np.lexsort((tables.samples.timestamp_us, rank[tables.samples.scene]))
+    order = np.lexsort((tables.samples.timestamp_us, rank[tables.samples.scene]))
+    return order if kept is None else order[kept[order]]
 
 
 def sample_table(
     tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64], splits: Mapping[str, Sequence[str]]
 ) -> pa.Table:
     """``samples.parquet``."""
-    samples, lidar = tables.samples, files.lidar[order, 0]
+    samples, lidar = tables.samples, files.lidar_key[order]
     scenes = [tables.scenes[scene] for scene in samples.scene[order]]
     return pa.table(
         {
@@ -149,7 +157,7 @@ def evaluation_tables(
 def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``cameras.parquet``."""
     sensors, rows = tables.sensors, files.cameras[order].ravel()
-    lidar = np.repeat(files.lidar[order, 0], len(CAMERA_CHANNELS))
+    lidar = np.repeat(files.lidar_key[order], len(CAMERA_CHANNELS))
     return pa.table(
         {
             "sample": np.repeat(np.arange(len(order), dtype=np.int32), len(CAMERA_CHANNELS)),
@@ -168,12 +176,12 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
     """``lidar_sweeps.parquet``; a sample at the start of a scene has fewer rows (nothing is repeated)."""
     sensors, chosen = tables.sensors, files.lidar[order]
     sample, index = np.nonzero(chosen >= 0)
-    rows, key = chosen[sample, index], chosen[sample, 0]
+    rows, key = chosen[sample, index], files.lidar_key[order][sample]
     return pa.table(
         {
             "sample": sample.astype(np.int32),
             "index": index.astype(np.int32),
-            "path": [sensors.path[row] for row in rows],
+            "path": pa.array([sensors.path[row] for row in rows], pa.string()),
             "age_s": (sensors.timestamp_us[key] - sensors.timestamp_us[rows]) * 1e-6,
             "lidar_from_sweep": _vectors(lidar_from_sensor(tables, key, rows)),
         }
@@ -183,10 +191,10 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
 def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``annotations.parquet``, grouped by sample."""
     annotations = tables.annotations
-    place = _places(order)
-    rows = np.argsort(place[annotations.sample], kind="stable")
+    place = _places(order, len(tables.samples.tokens))
+    rows = _grouped(place[annotations.sample])
     sample = annotations.sample[rows]
-    lidar_from_global = inverses(global_from_sensor(tables, files.lidar[sample, 0]))
+    lidar_from_global = inverses(global_from_sensor(tables, files.lidar_key[sample]))
     rotation = lidar_from_global[:, :3, :3]
     centre = np.einsum("nij,nj->ni", rotation, annotations.translation[rows]) + lidar_from_global[:, :3, 3]
     heading = np.einsum("nij,nj->ni", rotation, rotations(annotations.rotation[rows])[:, :, 0])
@@ -219,14 +227,31 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
 def rack_table(tables: NuScenesTables, order: NDArray[np.int64]) -> pa.Table:
     """``bicycle_racks.parquet``, grouped by sample."""
     racks = tables.racks
-    sample = _places(order)[racks.sample]
-    rows = np.argsort(sample, kind="stable")
+    sample = _places(order, len(tables.samples.tokens))[racks.sample]
+    rows = _grouped(sample)
     return pa.table(
         {
             "sample": sample[rows].astype(np.int32),
             "translation": _vectors(racks.translation[rows]),
             "size": _vectors(racks.size_wlh[rows]),
             "rotation": _vectors(racks.rotation[rows]),
+        }
+    )
+
+
+def left_out_table(
+    tables: NuScenesTables, lacking: Mapping[int, list[str]], splits: Mapping[str, Sequence[str]]
+) -> pa.Table:
+    """``left_out_samples.parquet``; `lacking` has the channels that are missing by row of the sample."""
+    rows = [row for row in order_samples(tables).tolist() if row in lacking]
+    scenes = [tables.scenes[tables.samples.scene[row]].name for row in rows]
+    of_samples = [list(splits.get(scene, ())) for scene in scenes]
+    return pa.table(
+        {
+            "token": [tables.samples.tokens[row] for row in rows],
+            "scene_name": scenes,
+            "splits": pa.array(of_samples, pa.list_(pa.string())),
+            "lacks": pa.array([lacking[row] for row in rows], pa.list_(pa.string())),
         }
     )
 
@@ -262,7 +287,7 @@ def radar_job(
     age_s = np.zeros(chosen.shape)
     sample, channel, _ = np.nonzero(present)
     rows, newest = chosen[present], chosen[sample, channel, 0]
-    matrices[present] = lidar_from_sensor(tables, files.lidar[samples[sample], 0], rows)
+    matrices[present] = lidar_from_sensor(tables, files.lidar_key[samples[sample]], rows)
     age_s[present] = (tables.sensors.timestamp_us[newest] - tables.sensors.timestamp_us[rows]) * 1e-6
     return RadarJob(
         shard=shard,
@@ -302,11 +327,28 @@ def write_radar_shard(job: RadarJob) -> int:
     return len(items)
 
 
-def _places(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Row of every sample in the prepared tables."""
-    place = np.empty(len(order), dtype=np.int64)
+def count_radar_points(job: RadarJob) -> NDArray[np.int32]:
+    """(S, 5, R) points of every sweep of one scene, without aggregating or writing them.
+
+    Raises:
+        DatasetError: a radar file is missing or damaged.
+    """
+    # One more for -1, no file.
+    points = np.array([*(len(read_radar(path)) for path in job.paths), 0], dtype=np.int32)
+    return points[job.files]
+
+
+def _places(order: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
+    """Row of each of so many samples in the prepared tables; -1 for those that are left out."""
+    place = np.full(samples, -1, dtype=np.int64)
     place[order] = np.arange(len(order))
     return place
+
+
+def _grouped(sample: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Records in the order of their samples, those of left-out samples (-1) dropped."""
+    rows = np.argsort(sample, kind="stable")
+    return rows[sample[rows] >= 0]
 
 
 def _vectors(values: NDArray[np.float64]) -> pa.FixedSizeListArray:

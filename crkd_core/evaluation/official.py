@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,11 +24,20 @@ from crkd_core.nuscenes.regular_files import refuse_special_file
 from crkd_core.progress import Progress, Task
 
 CONFIG_NAME = "detection_cvpr_2019"
+_CUSTOM = " (samples)"
+"""Ends the name of what is no official split, so that the devkit cannot take it for one."""
 TOLERANCE = 1e-9
 """Absolute difference from the devkit's numbers that is not tolerated."""
 
 
-def evaluate_official(dataroot: Path, version: str, split: str, submission_path: Path, progress: Progress) -> Metrics:
+def evaluate_official(
+    dataroot: Path,
+    version: str,
+    split: str,
+    submission_path: Path,
+    progress: Progress,
+    tokens: Sequence[str] | None = None,
+) -> Metrics:
     """Score a submission file with the devkit's ``DetectionEval`` and the configuration ``detection_cvpr_2019``.
 
     Args:
@@ -36,6 +45,8 @@ def evaluate_official(dataroot: Path, version: str, split: str, submission_path:
         version: name of its table folder, such as ``v1.0-mini``.
         split: official split name, such as ``mini_val``; must belong to the version.
         submission_path: detections in the nuScenes result format, with every sample of the split.
+        tokens: the samples to score, for what is no official split or only a part of one: the devkit then takes the way
+            of its custom splits, with these samples for those that it would look up.
 
     Raises:
         DatasetError: the devkit cannot open the data set, or it has no annotations to compare with.
@@ -58,16 +69,20 @@ def evaluate_official(dataroot: Path, version: str, split: str, submission_path:
         task.advance(step="tables")
         if not tables.sample_annotation:
             raise DatasetError(f"{version} in {dataroot} has no annotations, so nothing can be scored on it.")
-        return _score(tables, config_factory(CONFIG_NAME), split, submission_path, task)
+        return _score(tables, config_factory(CONFIG_NAME), split, submission_path, tokens, task)
 
 
-def _score(tables: Any, config: Any, split: str, submission_path: Path, task: Task) -> Metrics:
+def _score(
+    tables: Any, config: Any, split: str, submission_path: Path, tokens: Sequence[str] | None, task: Task
+) -> Metrics:
     from nuscenes.eval.detection.evaluate import DetectionEval
 
     if not _has_boxes(submission_path):
-        _check_split(tables.version, split)
+        if tokens is None:
+            _check_split(tables.version, split)
         return metrics_without_detections()
-    with tempfile.TemporaryDirectory(prefix="crkd-official-") as scratch, _quiet_loaders():
+    with tempfile.TemporaryDirectory(prefix="crkd-official-") as scratch, _quiet_loaders(), _samples(tokens):
+        split = split if tokens is None else f"{split}{_CUSTOM}"
         try:
             official = DetectionEval(tables, config, str(submission_path), split, scratch, verbose=False)
             task.advance(step="boxes")
@@ -169,6 +184,23 @@ def _check_split(version: str, split: str) -> None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0].removeprefix("Error: ") if text else type(error).__name__
+
+
+@contextmanager
+def _samples(tokens: Sequence[str] | None) -> Iterator[None]:
+    """Have the devkit take these samples for those of any custom split."""
+    if tokens is None:
+        yield
+        return
+    from nuscenes.eval.detection import evaluate
+
+    if not hasattr(evaluate, "get_samples_of_custom_split"):
+        raise UsageError(
+            "this nuscenes-devkit scores whole official splits only; install one that knows others: "
+            "pip install 'nuscenes-devkit>=1.2'"
+        )
+    with patch.object(evaluate, "get_samples_of_custom_split", lambda **_: list(tokens)):
+        yield
 
 
 @contextmanager

@@ -36,7 +36,10 @@ def box_columns(token: str, boxes: list[Any]) -> tuple[NDArray[np.float64], NDAr
         return None
     with np.errstate(over="ignore"):
         norm = np.square(numbers[:, 6:10]).sum(axis=1)
-    usable = np.isfinite(numbers).all() and (numbers[:, 3:6] > 0).all() and (numbers[:, 12] >= 0).all()
+    known = np.isfinite(numbers)
+    # Who does not predict velocities may say NaN; the metrics leave such a box out of the velocity error.
+    known[:, 10:12] |= np.isnan(numbers[:, 10:12])
+    usable = known.all() and (numbers[:, 3:6] > 0).all() and (numbers[:, 12] >= 0).all()
     return (numbers, labels, attributes) if usable and ((norm > 0) & np.isfinite(norm)).all() else None
 
 
@@ -50,8 +53,10 @@ def box_problem(token: str, box: Any) -> str | None:
     if box["sample_token"] != token:
         return f"has the sample_token {_shown(box['sample_token'])}; expected that of the list it is in"
     for name, count in _LENGTHS.items():
-        if not isinstance(box[name], list) or len(box[name]) != count or not all(map(_is_number, box[name])):
-            return f"has the {name} {_shown(box[name])}; expected {count} finite numbers"
+        is_valid = _is_number_or_nan if name == "velocity" else _is_number
+        if not isinstance(box[name], list) or len(box[name]) != count or not all(map(is_valid, box[name])):
+            unless = " (NaN where unknown)" if name == "velocity" else ""
+            return f"has the {name} {_shown(box[name])}; expected {count} finite numbers{unless}"
     if not _is_number(box["detection_score"]) or box["detection_score"] < 0:
         # The benchmark's curves are undefined below 0.
         return f"has the detection_score {_shown(box['detection_score'])}; expected a finite number from 0 to 1"
@@ -73,6 +78,10 @@ def _is_number(value: Any) -> bool:
         return bool(np.isfinite(float(value)))
     except OverflowError:
         return False
+
+
+def _is_number_or_nan(value: Any) -> bool:
+    return _is_number(value) or (type(value) is float and value != value)
 
 
 def _shown(value: Any) -> str:

@@ -49,15 +49,21 @@ class Results:
     modalities: tuple[str, ...]
 
 
-def read_results(path: Path, prepared: PreparedData, split: str, progress: Progress) -> Results:
+def read_results(path: Path, prepared: PreparedData, split: str, progress: Progress, subset: bool = False) -> Results:
     """Read and check a result file of a split.
+
+    Samples that were left out of the prepared data for want of their files are passed over.
+
+    Args:
+        subset: the file may lack samples of the split.
 
     Raises:
         UsageError: it cannot be read, is not JSON in the format of a nuScenes submission, does not have exactly the
-            samples of the split, or holds a box that the benchmark would refuse or that is not finite.
+            samples of the split (some of them, with `subset`), or holds a box that the benchmark would refuse or that
+            is not finite.
         DatasetError: the split is empty.
     """
-    reader = _Reader(path, prepared, split)
+    reader = _Reader(path, prepared, split, subset)
     with progress.task(f"reading {path.name}", total=len(reader.missing), unit="samples") as task:
         for token, boxes in reader.samples(_read_text(path)):
             reader.add(token, boxes)
@@ -94,9 +100,10 @@ def _read_text(path: Path) -> str:
 class _Reader:
     """Collects the columns of a file whose samples are given in turn."""
 
-    def __init__(self, path: Path, prepared: PreparedData, split: str) -> None:
-        self.path, self.prepared, self.split = path, prepared, split
+    def __init__(self, path: Path, prepared: PreparedData, split: str, subset: bool) -> None:
+        self.path, self.prepared, self.split, self.subset = path, prepared, split, subset
         self.missing = dict.fromkeys(prepared.tokens(split))
+        self.left_out = set(prepared.left_out_tokens(split))
         self.total = len(self.missing)
         self.tokens: list[str] = []
         self.modalities: tuple[str, ...] = ()
@@ -139,6 +146,9 @@ class _Reader:
 
     def add(self, token: str, boxes: Any) -> None:
         """Check the boxes of one sample and keep them as numbers, the best first."""
+        if token in self.left_out:
+            self.left_out.remove(token)
+            return
         if token not in self.missing:
             raise self.stranger(token)
         del self.missing[token]
@@ -169,10 +179,13 @@ class _Reader:
 
     def finish(self) -> Results:
         """The table, if no sample is missing."""
-        if self.missing:
+        if self.subset and not self.tokens:
+            raise self.wrong(f"it has none of the {self.total} samples of {self.split}")
+        if self.missing and not self.subset:
             raise self.wrong(
                 f"it lacks {len(self.missing)} of the {self.total} samples of {self.split}, such as "
-                f"{next(iter(self.missing))}; every sample needs a list, an empty one where nothing was detected"
+                f"{next(iter(self.missing))}; every sample needs a list, an empty one where nothing was detected "
+                "(or score the samples it has with --subset)"
             )
         numbers = self._take("numbers", np.zeros((0, 13)))
         label = self._take("label", np.zeros(0, dtype=np.int8))

@@ -1,13 +1,14 @@
 """Checking that the sensor files the tables speak of are on disk, before hours of work depend on them."""
 
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.errors import DatasetError
 from crkd_core.nuscenes.lidar import explain_size, refuse_other_columns
@@ -15,8 +16,9 @@ from crkd_core.nuscenes.regular_files import kind_of_file
 from crkd_core.nuscenes.sweeps import RADAR_INDICES, SampleFiles
 from crkd_core.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 
-ALLOWABLE = ("radar", "sweeps")
-"""What may be missing when the user says so: radars as a whole, and sweeps between key frames."""
+ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
+"""What may be missing when the user says so: whole key frames, the LiDAR or radars as a whole, and sweeps between key
+frames."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,27 @@ class Missing:
     """What is not there.
 
     Attributes:
-        absent: per row of ``sample_data``: the file is missing.
-        essential, radar, sweeps: one line per sensor for what cannot be done without, for radar key frames, and for
-            sweeps.
+        absent: per row of ``sample_data``: the file is missing (or of a LiDAR that is missing as a whole).
+        incomplete: per sample: an image or the LiDAR file is missing, or has no record. Not for the LiDAR where it is
+            missing as a whole.
+        without_lidar: the LiDAR file of every key frame is missing.
+        essential: one line per sensor for what every sample needs; likewise `lidar`, `radar` (key frames) and
+            `sweeps`, the last two for the complete samples only.
+        lacking: sample row to the channels it lacks, for incomplete samples.
     """
 
     absent: NDArray[np.bool_]
+    incomplete: NDArray[np.bool_]
+    without_lidar: bool = False
     essential: list[str] = field(default_factory=list)
+    lidar: list[str] = field(default_factory=list)
     radar: list[str] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
+    lacking: dict[int, list[str]] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Everything that is missing."""
-        return [*self.essential, *self.radar, *self.sweeps]
+        return [*self.essential, *self.lidar, *self.radar, *self.sweeps]
 
     def check(self, allowed: frozenset[str], dataroot: Path) -> None:
         """Refuse what is missing and was not allowed to be.
@@ -44,19 +54,24 @@ class Missing:
         Raises:
             DatasetError: listing what is missing and how to go on.
         """
-        if self.essential:
+        by_kind = dict(zip(ALLOWABLE, (self.essential, self.lidar, self.radar, self.sweeps), strict=True))
+        needed = [name for name, lines in by_kind.items() if lines]
+        refused = [name for name in needed if name not in allowed]
+        if not refused and not self.incomplete.all():
+            return
+        if self.incomplete.all():
             raise DatasetError(
-                f"{dataroot} lacks files that every sample needs: {_first(self.essential)}. "
-                "Unpack the missing archives, or point to a complete folder."
+                f"{dataroot} lacks files of every key frame: {_first(self.lines(), 2)}. Unpack the missing archives, "
+                "or point to a complete folder."
             )
-        refused = {"radar": self.radar, "sweeps": self.sweeps}
-        needed = [name for name, lines in refused.items() if lines and name not in allowed]
-        if needed:
-            lines = "; ".join(_first(refused[name]) for name in needed)
-            raise DatasetError(
-                f"{dataroot} is incomplete: {lines}. Unpack the missing archives, or go on without "
-                f"them with --allow-missing {','.join(name for name in ALLOWABLE if refused[name])}."
-            )
+        lines = "; ".join(_first(by_kind[name]) for name in refused)
+        left_out = ""
+        if "samples" in refused:
+            left_out = f" (leaves out {int(self.incomplete.sum())} of {len(self.incomplete)} key frames)"
+        raise DatasetError(
+            f"{dataroot} is incomplete: {lines}. Unpack the missing archives, or go on without them with "
+            f"--allow-missing {','.join(needed)}{left_out}."
+        )
 
 
 def find_missing(
@@ -65,25 +80,48 @@ def find_missing(
     """Compare the files that samples need with what is on disk.
 
     Images must exist and not be empty; LiDAR files must hold whole points; radar files must exist (they are read, and
-    checked, while preparing).
+    checked, while preparing). A link to nothing is a missing file.
 
     Args:
         lidar_columns: float32 values a LiDAR point.
 
     Raises:
-        DatasetError: a LiDAR file or image is damaged.
+        DatasetError: a LiDAR file or image is damaged or must not be read, or the tables have no LiDAR key frame at
+            all.
     """
+    if (files.lidar_key < 0).all():
+        raise DatasetError(
+            f"sample_data.json of {dataroot} has no key frame of {LIDAR_CHANNEL}, whose pose is the frame that boxes "
+            "are predicted in; expected its records, even where its files are missing."
+        )
     absent = _absent_rows(dataroot, tables, files.rows(), lidar_columns)
-    essential, radar, sweeps = [], [], []
-    for index, channel in enumerate(CAMERA_CHANNELS):
-        essential += _key_frame_lines(tables, channel, files.cameras[:, index], absent)
-    essential += _key_frame_lines(tables, "LIDAR_TOP", files.lidar[:, 0], absent)
+    key_files = {LIDAR_CHANNEL: files.lidar_key} | dict(zip(CAMERA_CHANNELS, files.cameras.T, strict=True))
+    without_lidar = bool(absent[files.lidar_key[files.lidar_key >= 0]].all())
+    lidar = _file_lines(tables, LIDAR_CHANNEL, files.lidar_key, absent) if without_lidar else []
+    incomplete = np.zeros(len(files.lidar_key), dtype=bool)
+    essential, lacking = [], dict[int, list[str]]()
+    for channel in (*CAMERA_CHANNELS, LIDAR_CHANNEL):
+        rows = key_files[channel]
+        gone = rows < 0
+        essential += _record_lines(channel, rows)
+        if not (channel == LIDAR_CHANNEL and without_lidar):
+            gone |= absent[rows]
+            essential += _file_lines(tables, channel, rows, absent)
+        incomplete |= gone
+        for sample in np.flatnonzero(gone).tolist():
+            lacking.setdefault(sample, []).append(channel)
+    if without_lidar:
+        # Sweeps that are there are of no use without the key frames between them.
+        absent |= tables.sensors.channel == LIDAR_INDEX
+    radar, sweeps, kept = [], [], ~incomplete
     for index, channel in enumerate(RADAR_CHANNELS):
-        radar += _key_frame_lines(tables, channel, files.radar[:, index, 0], absent)
-    for channel, index in (("LIDAR_TOP", LIDAR_INDEX), *zip(RADAR_CHANNELS, RADAR_INDICES, strict=True)):
-        wanted = files.lidar if index == LIDAR_INDEX else files.radar[:, RADAR_INDICES.index(index)]
-        sweeps += _sweep_lines(tables, channel, index, wanted, absent)
-    return Missing(absent, essential, radar, sweeps)
+        rows = files.radar[kept, index, 0]
+        radar += _record_lines(channel, rows) + _file_lines(tables, channel, rows, absent)
+    for channel, index in ((LIDAR_CHANNEL, LIDAR_INDEX), *zip(RADAR_CHANNELS, RADAR_INDICES, strict=True)):
+        if not (index == LIDAR_INDEX and without_lidar):
+            chosen = files.lidar if index == LIDAR_INDEX else files.radar[:, RADAR_INDICES.index(index)]
+            sweeps += _sweep_lines(tables, channel, index, chosen[kept], absent)
+    return Missing(absent, incomplete, without_lidar, essential, lidar, radar, sweeps, lacking)
 
 
 def _absent_rows(
@@ -100,12 +138,16 @@ def _absent_rows(
         entry = listings[folder].get(name)
         if entry is None:
             absent[row] = True
-        elif not entry.is_file():
+        elif not _is_file(entry):
             absent[row], problem = _look_at(entry)
             damaged += [f"{sensors.path[row]} ({problem})"] if problem else []
         elif sensors.channel[row] <= LIDAR_INDEX:
-            size = entry.stat().st_size
-            if size == 0:
+            status = entry.stat()
+            size = status.st_size
+            # Asking whether a file may be read costs a call of its own; what all may read needs none.
+            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK):
+                damaged.append(f"{sensors.path[row]} (no permission to read it)")
+            elif size == 0:
                 damaged.append(f"{sensors.path[row]} (empty)")
             elif sensors.channel[row] == LIDAR_INDEX and (problem := explain_size(size, lidar_columns)):
                 refuse_other_columns(dataroot / sensors.path[row], lidar_columns)
@@ -124,9 +166,17 @@ def _look_at(entry: os.DirEntry) -> tuple[bool, str | None]:
         return True, None
 
 
-def _first(lines: list[str]) -> str:
-    more = f"; and {len(lines) - 3} more sensors" if len(lines) > 3 else ""
-    return "; ".join(lines[:3]) + more
+def _is_file(entry: os.DirEntry) -> bool:
+    """False for a folder, a pipe, a device, and a link that leads nowhere."""
+    try:
+        return entry.is_file()
+    except OSError:  # links in a circle
+        return False
+
+
+def _first(lines: list[str], shown: int = 3) -> str:
+    more = f"; and {len(lines) - shown} more sensors" if len(lines) > shown else ""
+    return "; ".join(lines[:shown]) + more
 
 
 def _list(folder: Path) -> dict[str, os.DirEntry]:
@@ -139,18 +189,17 @@ def _list(folder: Path) -> dict[str, os.DirEntry]:
         raise DatasetError(f"the folder {folder} cannot be read: {error.strerror or error}.") from None
 
 
-def _key_frame_lines(
-    tables: NuScenesTables, channel: str, rows: NDArray[np.int64], absent: NDArray[np.bool_]
-) -> list[str]:
-    lines = []
+def _record_lines(channel: str, rows: NDArray[np.int64]) -> list[str]:
     unlisted = int((rows < 0).sum())
-    if unlisted:
-        lines.append(f"{channel}: {unlisted} of {len(rows)} key frames have no record in sample_data.json")
+    return [f"{channel}: {unlisted} of {len(rows)} key frames have no record in sample_data.json"] if unlisted else []
+
+
+def _file_lines(tables: NuScenesTables, channel: str, rows: NDArray[np.int64], absent: NDArray[np.bool_]) -> list[str]:
     listed = rows[rows >= 0]
     gone = listed[absent[listed]]
-    if len(gone):
-        lines.append(f"{channel}: {len(gone)} of {len(rows)} key-frame files (such as {tables.sensors.path[gone[0]]})")
-    return lines
+    if not len(gone):
+        return []
+    return [f"{channel}: {len(gone)} of {len(rows)} key-frame files (such as {tables.sensors.path[gone[0]]})"]
 
 
 def _sweep_lines(

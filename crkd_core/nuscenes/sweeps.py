@@ -23,11 +23,13 @@ class SampleFiles:
         cameras: (S, 6) in the order of ``CAMERA_CHANNELS``.
         lidar: (S, L), the key frame first, then earlier sweeps, newest first.
         radar: (S, 5, R), likewise for every radar.
+        lidar_key: (S,) the LiDAR key frame, whose pose is the model's frame, whether or not its file is there.
     """
 
     cameras: NDArray[np.int64]
     lidar: NDArray[np.int64]
     radar: NDArray[np.int64]
+    lidar_key: NDArray[np.int64]
 
     def rows(self) -> NDArray[np.int64]:
         """Every row that is used, once, in ascending order."""
@@ -35,7 +37,10 @@ class SampleFiles:
         return used[used >= 0]
 
     def without(self, absent: NDArray[np.bool_]) -> "SampleFiles":
-        """The files that are there: rows marked in `absent` are left out and later sweeps move up."""
+        """The files that are there: rows marked in `absent` are left out and later sweeps move up.
+
+        :attr:`lidar_key` stays: its pose is known without the file.
+        """
         return replace(
             self,
             cameras=_drop(self.cameras, absent, compact=False),
@@ -56,7 +61,7 @@ def choose_files(tables: NuScenesTables, lidar_sweeps: int, radar_sweeps: int) -
     scenes = tables.samples.scene[sensors.sample]
     lidar = _earlier(tables, scenes, LIDAR_INDEX, keys[:, LIDAR_INDEX], lidar_sweeps)
     radar = [_earlier(tables, scenes, index, keys[:, index], radar_sweeps) for index in RADAR_INDICES]
-    return SampleFiles(keys[:, : len(CAMERA_CHANNELS)], lidar, np.stack(radar, axis=1))
+    return SampleFiles(keys[:, : len(CAMERA_CHANNELS)], lidar, np.stack(radar, axis=1), keys[:, LIDAR_INDEX])
 
 
 def global_from_sensor(tables: NuScenesTables, rows: NDArray[np.int64]) -> NDArray[np.float64]:

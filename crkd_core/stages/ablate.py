@@ -12,6 +12,7 @@ from crkd_core.config.loading import with_overrides
 from crkd_core.config.schema import Config
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.metrics import Metrics
+from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.stages.ablate_rows import COMPARISONS, Row, Variant, canonical, published_backbone
 from crkd_core.stages.ablate_table import ScoredRow, score_row, write_tables
@@ -21,7 +22,7 @@ from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import ExtractRequest, extract_teacher, target_settings
-from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.stages.inputs import PreparedSource, find_prepared
 from crkd_core.stages.teacher_input import settings_problem
 from crkd_core.training.distributed import ProcessGroup, process_group
 
@@ -191,7 +192,8 @@ class _Ablation:
         """The latest teacher targets that fit a variant, extracted first where there are none."""
         request, find = self._request, partial(self._workspace.find, needed_for=f"crkd {STAGE}")
         teacher = find("train-teacher", request.teacher, make="crkd train-teacher")
-        prepared = find(PREPARE_STAGE, request.prepared, make="crkd prepare --nuscenes DIR")
+        source = PreparedSource(TRAIN, teacher.manifest.inputs.get("prepared"))
+        prepared = find_prepared(self._workspace, request.prepared, f"crkd {STAGE}", source)
         wanted = {"teacher": teacher.reference(), "prepared": prepared.reference()}
         for artifact in reversed(self._workspace.artifacts(EXTRACT_STAGE)):
             fits = artifact.manifest.inputs == wanted and settings_problem(config, artifact) is None
@@ -269,7 +271,7 @@ def _checked(request: AblateRequest) -> AblateRequest:
         raise UsageError(
             f"expected different seeds from 0, such as 0,1,2, found {','.join(map(str, request.seeds)) or 'none'}."
         )
-    if "test" in request.split:
+    if request.split == "test":
         raise UsageError(f"the annotations of {request.split} are not public, so there is nothing to compare; use val.")
     return request
 

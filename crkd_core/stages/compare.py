@@ -1,5 +1,6 @@
 """Stage ``compare``: two evaluations of one split, with paired differences and what only the first one finds."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from crkd_core.progress import Progress
 from crkd_core.stages.breakdown import break_down, find_parts
 from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
-from crkd_core.stages.evaluated import load_evaluated
+from crkd_core.stages.evaluated import TOKENS_NAME, load_evaluated
+from crkd_core.stages.inputs import split_slug
 
 STAGE = "compare"
 _LONGEST_NAME = 40
@@ -72,8 +74,8 @@ def compare(request: CompareRequest, workspace: Workspace, progress: Progress) -
     first, second = (_evaluation(name, request, workspace, progress) for name in (request.first, request.second))
     _require_same_data(first, second)
     names = first.manifest.facts["model"], second.manifest.facts["model"]
-    label = "-".join([*(name[:_LONGEST_NAME] for name in names), request.split])
-    command = f"crkd {STAGE} {request.first} {request.second} --split {request.split}"
+    label = "-".join([*(name[:_LONGEST_NAME] for name in names), split_slug(request.split)])
+    command = f"crkd {STAGE} {request.first} {request.second} --split {shlex.quote(request.split)}"
     with workspace.write(
         STAGE,
         label,
@@ -137,7 +139,7 @@ def _evaluation(name: str, request: CompareRequest, workspace: Workspace, progre
     """The finished evaluation that `name` means; made where it is not there or stale."""
     stage, _, run = name.rpartition("/")
     there = workspace.names(EVALUATE_STAGE)
-    for label in (f"{run}-{request.split}", run):
+    for label in (f"{run}-{split_slug(request.split)}", run):
         found = workspace.get(EVALUATE_STAGE, label) if label in there else None
         if found is None:
             continue
@@ -166,10 +168,17 @@ def _evaluation(name: str, request: CompareRequest, workspace: Workspace, progre
 def _require_same_data(first: Artifact, second: Artifact) -> None:
     prepared = [artifact.manifest.inputs["prepared"] for artifact in (first, second)]
     splits = [artifact.manifest.facts["split"] for artifact in (first, second)]
+    samples = [artifact.manifest.files.get(TOKENS_NAME) for artifact in (first, second)]
     if first.name == second.name:
         raise UsageError(f"{first.label} cannot be compared with itself; name two models or evaluations.")
     if prepared[0].digest != prepared[1].digest or splits[0] != splits[1]:
         raise UsageError(
             f"{first.label} is of {splits[0]} of {prepared[0].name} and {second.label} of {splits[1]} of "
             f"{prepared[1].name}; only evaluations of the same samples can be compared."
+        )
+    if samples[0] != samples[1]:
+        raise UsageError(
+            f"{first.label} is of {first.manifest.facts['samples']} samples of {splits[0]} and {second.label} of "
+            f"{second.manifest.facts['samples']}, not the same ones; only evaluations of the same samples can be "
+            "compared."
         )

@@ -19,7 +19,7 @@ from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.stages.inputs import check_objects, open_prepared
+from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, split_option, split_settings
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
@@ -41,6 +41,7 @@ class DistillRequest:
             there is one (and random weights for the plain student itself).
         name: name of the run; None for ``plain`` (no losses, random weights), ``control`` (no losses, from another
             run), ``crkd`` (all losses) or ``crkd-<losses>``.
+        split: samples to train on; ``trainval`` for train and val together.
     """
 
     config: Config
@@ -54,6 +55,7 @@ class DistillRequest:
     device: str = "auto"
     force: bool = False
     resume: bool = True
+    split: str = "train"
 
 
 def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
@@ -71,11 +73,16 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     """
     student = _plan_student(request, workspace, progress)
     config, losses = student.config, student.losses
-    teacher = TeacherInput(request.teacher, request.targets, config, workspace) if losses else None
+    teacher = TeacherInput(request.teacher, request.targets, config, workspace, request.split) if losses else None
     modalities = student.detector.modalities if teacher is None else teacher.with_own(student.detector.modalities)
-    prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
+    made_from = teacher.artifact.manifest.inputs.get("prepared") if teacher is not None else None
+    source = PreparedSource(request.split, made_from, progress)
+    prepared = open_prepared(
+        workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}", source
+    )
+    tokens = prepared.tokens(request.split)
     if teacher is not None:
-        teacher.check_fits(prepared)
+        teacher.check_fits(prepared, tokens, request.split)
         check_terms(config.distill, config.data.grid.build(), student.detector, teacher.detector_config)
         warn_of_poor_teacher(teacher.artifact, progress)
     if losses and student.start is None:
@@ -95,9 +102,9 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         targets=teacher.shards if teacher is not None else None,
         mirror_targets=teacher is not None and teacher.flips,
     )
-    made_from = {"prepared": prepared.artifact, "start": student.start, "backbone": student.backbone}
+    inputs = {"prepared": prepared.artifact, "start": student.start, "backbone": student.backbone}
     if teacher is not None:
-        made_from[teacher.input_role] = teacher.artifact
+        inputs[teacher.input_role] = teacher.artifact
     spec = RunSpec(
         stage=STAGE,
         name=student.name,
@@ -106,8 +113,9 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         config=config,
         detector=student.detector,
         run=student.run,
-        inputs={role: artifact.reference() for role, artifact in made_from.items() if artifact is not None},
+        inputs={role: artifact.reference() for role, artifact in inputs.items() if artifact is not None},
         options={
+            **split_settings(prepared, request.split),
             "distill": config.distill.model_dump(mode="json") if losses else None,
             "teacher": request.teacher if losses else None,
         },
@@ -218,4 +226,4 @@ def _command(request: DistillRequest, losses: tuple[str, ...], name: str) -> str
         parts.append(f"--init {request.init}")
     if request.teacher != "cache":
         parts.append(f"--teacher {request.teacher}")
-    return " ".join(parts)
+    return " ".join(parts) + split_option(request.split)

@@ -1,5 +1,6 @@
 """Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the nuScenes metrics."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,11 @@ from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.metrics import Metrics
 from crkd_core.evaluation.official import evaluate_official, require_equal
 from crkd_core.evaluation.scoring import score_detections
-from crkd_core.nuscenes.splits import resolve_split
+from crkd_core.nuscenes.splits import splits_of_version
 from crkd_core.progress import Progress
 from crkd_core.stages.breakdown import sensor_inputs, write_analysis
 from crkd_core.stages.evaluated import METRICS_NAME, OWN_KEY, read_metrics
-from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.inputs import PreparedSource, open_prepared, split_slug
 from crkd_core.stages.models import find_model
 from crkd_core.training.distributed import choose_device
 from crkd_core.training.run_config import read_detector_config, read_run_config
@@ -87,6 +88,13 @@ class EvaluateResult:
     results_file: Path | None = None
 
     @property
+    def samples(self) -> tuple[int, int]:
+        """Number of samples that were evaluated, and that the split has."""
+        facts = self.artifact.manifest.facts
+        scored = facts.get("samples", 0)
+        return scored, facts.get("samples_of_split", scored)
+
+    @property
     def submission(self) -> Path:
         """The nuScenes result file of these detections."""
         return self.results_file or self.artifact.file(SUBMISSION_NAME)
@@ -112,14 +120,15 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     device = choose_device(request.device)
     model = find_model(workspace, request.model, f"crkd {STAGE}")
     detector = read_detector_config(model)
-    prepared = _open_prepared(request, model, detector, workspace)
-    split = resolve_split(request.split, prepared.version)
+    prepared = _open_prepared(request, model, detector, workspace, progress)
+    split = prepared.official_split(request.split)
     if request.official:
-        require_annotated(split)
+        require_annotated(prepared, split)
         require_alike(prepared, split)
     tokens = prepared.tokens(request.split)
+    _warn_of_seen_samples(model, prepared, tokens, split, progress)
     how: dict[str, Any] = {
-        "command": f"crkd {STAGE} --model {model.name} --split {request.split}",
+        "command": f"crkd {STAGE} --model {model.name} --split {shlex.quote(request.split)}",
         "settings": {
             "split": split,
             "precision": "fp32",
@@ -129,13 +138,15 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
         "force": request.force,
         "replace": True,
     }
-    with workspace.write(STAGE, f"{model.name}-{request.split}", **how) as writer:
+
+    def compare(submission: Path, metrics: Metrics | None) -> float | None:
+        return compare_with_devkit(submission, prepared, split, tokens, metrics, progress) if request.official else None
+
+    with workspace.write(STAGE, f"{model.name}-{split_slug(request.split)}", **how) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
-            difference = compare_with_devkit(
-                request.official, writer.finished.file(SUBMISSION_NAME), prepared, split, metrics, progress
-            )
+            difference = compare(writer.finished.file(SUBMISSION_NAME), metrics)
             return EvaluateResult(writer.finished, model.name, split, metrics, True, difference)
         table = _detections_of_stopped_run(writer)
         if table is None:
@@ -145,21 +156,34 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
             table = found.table
         inputs = sensor_inputs(prepared, tokens, read_run_config(model).data, detector.modalities)
         metrics = score(writer.path, prepared, split, tokens, table, progress, inputs)
-        submission = writer.path / SUBMISSION_NAME
-        difference = compare_with_devkit(request.official, submission, prepared, split, metrics, progress)
-        artifact = writer.finish(_facts(model, split, len(tokens), metrics))
+        difference = compare(writer.path / SUBMISSION_NAME, metrics)
+        artifact = writer.finish(_facts(model, split, tokens, prepared, metrics))
     return EvaluateResult(artifact, model.name, split, metrics, False, difference)
 
 
 def _open_prepared(
-    request: EvaluateRequest, model: Artifact, detector: DetectorConfig, workspace: Workspace
+    request: EvaluateRequest, model: Artifact, detector: DetectorConfig, workspace: Workspace, progress: Progress
 ) -> PreparedData:
-    name = request.prepared
-    trained_on = model.manifest.inputs.get("prepared")
-    if name is None and trained_on is not None:
-        name = trained_on.name if trained_on.name in workspace.names(trained_on.stage) else None
+    source = PreparedSource(request.split, model.manifest.inputs.get("prepared"), progress)
     data = read_run_config(model).data
-    return open_prepared(workspace, name, request.nuscenes, data, detector.modalities, f"crkd {STAGE}")
+    return open_prepared(
+        workspace, request.prepared, request.nuscenes, data, detector.modalities, f"crkd {STAGE}", source
+    )
+
+
+def _warn_of_seen_samples(
+    model: Artifact, prepared: PreparedData, tokens: Sequence[str], split: str, progress: Progress
+) -> None:
+    """Say it if a model is scored on what it was trained on, unless that was asked for by the name of the split."""
+    trained_on = model.manifest.settings.get("split")
+    if trained_on is None or trained_on == split or not prepared.has_split(trained_on):
+        return
+    seen = len(set(tokens) & set(prepared.tokens(trained_on)))
+    if seen:
+        progress.warning(
+            f"{model.label} was trained on {trained_on}, with {seen} of the {len(tokens)} samples of {split} among "
+            "its training samples: its scores there say nothing about new data"
+        )
 
 
 def _detect_all(
@@ -225,37 +249,56 @@ def score(
         UsageError: the detections are not what the benchmark accepts.
         DatasetError: nothing is annotated in the samples.
     """
-    if split == TEST_SPLIT:
+    if not is_annotated(prepared, split):
         progress.message("the test split has no public annotations, so there are no metrics.")
         write_json(folder / METRICS_NAME, None)
         return None
     scoring = score_detections(prepared, tokens, table)
-    own = {"evaluated": scoring.counts()} | write_analysis(folder, scoring, prepared, table, inputs, progress)
+    own = samples_facts(prepared, split, tokens) | {"evaluated": scoring.counts()}
+    own |= write_analysis(folder, scoring, prepared, table, inputs, progress)
     write_json(folder / METRICS_NAME, scoring.metrics.to_json() | {OWN_KEY: own})
     return scoring.metrics
 
 
 def compare_with_devkit(
-    asked: bool, submission: Path, prepared: PreparedData, split: str, metrics: Metrics | None, progress: Progress
+    submission: Path,
+    prepared: PreparedData,
+    split: str,
+    tokens: Sequence[str],
+    metrics: Metrics | None,
+    progress: Progress,
 ) -> float | None:
-    """Largest absolute difference between `metrics` and the devkit's on a submission file; None where not asked.
+    """Largest absolute difference between `metrics` and the devkit's on the samples `tokens` of a submission file.
+
+    Returns:
+        None where there are no metrics.
 
     Raises:
         MetricsDifferError: there is a difference.
         DatasetError: the devkit cannot open the data set.
     """
-    if not asked or metrics is None:
+    if metrics is None:
         return None
-    return require_equal(metrics, evaluate_official(prepared.dataroot, prepared.version, split, submission, progress))
+    # What the devkit has no list of, or only a longer one, it is told sample by sample.
+    own = prepared.artifact.manifest.facts.get("own_splits", ())
+    is_known = split in (splits_of_version(prepared.version) or ()) and split not in own
+    asked = None if is_known and len(tokens) == prepared.split_size(split) else tokens
+    official = evaluate_official(prepared.dataroot, prepared.version, split, submission, progress, asked)
+    return require_equal(metrics, official)
 
 
-def require_annotated(split: str) -> None:
+def is_annotated(prepared: PreparedData, split: str) -> bool:
+    """False for the official test split, unless somebody annotated it."""
+    return split != TEST_SPLIT or prepared.artifact.manifest.facts["annotations"] > 0
+
+
+def require_annotated(prepared: PreparedData, split: str) -> None:
     """Refuse ``--official`` where there is nothing to compare.
 
     Raises:
         UsageError: the annotations of the split are not public.
     """
-    if split == TEST_SPLIT:
+    if not is_annotated(prepared, split):
         raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
 
 
@@ -274,14 +317,23 @@ def require_alike(prepared: PreparedData, split: str) -> None:
         )
 
 
-def _facts(model: Artifact, split: str, samples: int, metrics: Metrics | None) -> dict[str, Any]:
+def samples_facts(prepared: PreparedData, split: str, tokens: Sequence[str]) -> dict[str, int]:
+    """What an evaluation says of its samples where they are not all of the split."""
+    of_split = prepared.split_size(split)
+    return {"samples": len(tokens), "samples_of_split": of_split} if len(tokens) < of_split else {}
+
+
+def _facts(
+    model: Artifact, split: str, tokens: Sequence[str], prepared: PreparedData, metrics: Metrics | None
+) -> dict[str, Any]:
     grid = read_run_config(model).data.grid
     facts: dict[str, Any] = {
         "model": model.name,
         "role": model.manifest.settings.get("role"),
         "modalities": model.manifest.settings["detector"]["modalities"],
         "split": split,
-        "samples": samples,
+        "samples": len(tokens),
+        **samples_facts(prepared, split, tokens),
         "extent_m": max(abs(edge) for edge in (*grid.x_range_m, *grid.y_range_m)),
     }
     return facts if metrics is None else facts | {"mean_ap": metrics.mean_ap, "nds": metrics.nds}

@@ -2,19 +2,22 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from crkd_core.artifacts.manifest import Manifest, record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import UsageError
+from crkd_core.errors import MissingArtifactError, UsageError
 from crkd_core.evaluation.detections import TABLE_NAME
 from crkd_core.evaluation.metrics import CLASS_RANGE_M, Metrics
 from crkd_core.evaluation.results_file import Results, explain_unreadable, read_results
-from crkd_core.nuscenes.splits import resolve_split
+from crkd_core.nuscenes.folder import digest_tables
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import (
     STAGE,
@@ -22,11 +25,15 @@ from crkd_core.stages.evaluate import (
     compare_with_devkit,
     require_alike,
     require_annotated,
+    samples_facts,
     score,
 )
-from crkd_core.stages.evaluated import read_metrics
+from crkd_core.stages.evaluated import TOKENS_NAME, evaluated_tokens, read_metrics
+from crkd_core.stages.evaluation_tables import find_tables, open_tables
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.stages.inputs import PreparedSource, find_prepared, prepared_with, split_slug
 
+_SUBSET = "subset"
 _LONGEST_NAME = 80
 _SHOWN_BEYOND_RANGE_M = 4.0
 
@@ -37,10 +44,12 @@ class ResultsRequest:
 
     Attributes:
         file: detections in the nuScenes result format, every sample of the split.
-        split: train, val or test, or an official split name such as ``mini_val``.
-        nuscenes: where the data set is now, if it moved since it was prepared; only `official` reads it.
-        prepared: name of the prepared data; None for the latest.
+        split: train, val or test, both of the first as ``trainval``, or a split name such as ``mini_val``.
+        nuscenes: folder of the data set: its tables are read where nothing fitting is prepared, and by `official`.
+        version: of the tables there; None for the only one that can have the split.
+        prepared: name of the prepared data; None for the latest that have the split.
         official: run the nuScenes devkit too, on the file and the data set's own tables, and compare.
+        subset: the file has only some samples of the split, and is scored on these.
     """
 
     file: Path
@@ -49,6 +58,8 @@ class ResultsRequest:
     prepared: str | None = None
     official: bool = False
     force: bool = False
+    version: str | None = None
+    subset: bool = False
 
 
 def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Progress) -> EvaluateResult:
@@ -56,42 +67,89 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
 
     Raises:
         UsageError: the file is not what the benchmark accepts, or the version has no such split.
-        MissingArtifactError: nothing is prepared.
-        DatasetError: the split is empty, or the devkit cannot open the data set.
+        MissingArtifactError: nothing is prepared, and no folder of tables is named.
+        DatasetError: the split is empty, the tables are damaged, or the devkit cannot open the data set.
         MetricsDifferError: the devkit's metrics are others.
     """
-    artifact = workspace.find(
-        PREPARE_STAGE, request.prepared, needed_for=f"crkd {STAGE} --results", make="crkd prepare --nuscenes DIR"
-    )
-    prepared = PreparedData(artifact, request.nuscenes)
-    split = resolve_split(request.split, prepared.version)
-    if request.official:
-        require_annotated(split)
-        require_alike(prepared, split)
-    name = results_name(request.file)
-    label = f"{name}-{request.split}"
     with explain_unreadable(request.file):
         sha256 = record_file(request.file).sha256
-    settings = {"split": split, "results": {"file": request.file.name, "sha256": sha256}}
-    inputs = {"prepared": artifact.reference()}
+    prepared = _open_data(request, workspace, progress)
+    split = prepared.official_split(request.split)
+    if request.official:
+        require_annotated(prepared, split)
+        require_alike(prepared, split)
+    name = results_name(request.file)
+    label = "-".join([name, split_slug(request.split), *([_SUBSET] if request.subset else [])])
+    settings: dict[str, Any] = {"split": split, "results": {"file": request.file.name, "sha256": sha256}}
+    if request.subset:
+        settings[_SUBSET] = True
+    inputs = {"prepared": prepared.artifact.reference()}
     existing = _existing(workspace, label, request.file)
     is_known = existing is not None and (existing.settings, existing.inputs) == (settings, inputs)
+
+    def read() -> Results:
+        return read_results(request.file, prepared, split, progress, request.subset)
+
     # Read before anything is written: a file that is refused leaves no trace.
-    found = None if is_known and not request.force else read_results(request.file, prepared, split, progress)
-    command = shlex.join(["crkd", STAGE, "--results", str(request.file), "--split", request.split])
-    how: dict[str, Any] = {"command": command, "settings": settings, "inputs": inputs, "force": request.force}
+    found = None if is_known and not request.force else read()
+    how: dict[str, Any] = {"command": _command(request), "settings": settings, "inputs": inputs, "force": request.force}
+
+    def compare(tokens: Sequence[str], metrics: Metrics | None) -> float | None:
+        if not request.official:
+            return None
+        return compare_with_devkit(request.file, prepared, split, tokens, metrics, progress)
+
     with workspace.write(STAGE, label, **how, replace=True) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
-            difference = compare_with_devkit(request.official, request.file, prepared, split, metrics, progress)
+            difference = compare(evaluated_tokens(writer.finished, prepared), metrics)
             return EvaluateResult(writer.finished, name, split, metrics, True, difference, request.file)
-        found = found or read_results(request.file, prepared, split, progress)
+        found = found or read()
         write_table(writer.path / TABLE_NAME, found.table)
+        if request.subset:
+            scored = set(found.tokens)
+            tokens = [token for token in prepared.tokens(split) if token in scored]
+            write_table(writer.path / TOKENS_NAME, pa.table({"sample_token": tokens}))
         metrics = score(writer.path, prepared, split, found.tokens, found.table, progress)
-        difference = compare_with_devkit(request.official, request.file, prepared, split, metrics, progress)
-        finished = writer.finish(_facts(name, split, found, metrics))
+        difference = compare(found.tokens, metrics)
+        facts = _facts(name, found, metrics) | {"split": split, **samples_facts(prepared, split, found.tokens)}
+        finished = writer.finish(facts)
     return EvaluateResult(finished, name, split, metrics, False, difference, request.file)
+
+
+def _open_data(request: ResultsRequest, workspace: Workspace, progress: Progress) -> PreparedData:
+    """Prepared data that have the split, or the tables of the named folder where these are others."""
+    needed_for = f"crkd {STAGE} --results"
+    if request.nuscenes is None and not workspace.artifacts(PREPARE_STAGE):
+        raise MissingArtifactError(
+            f"{needed_for} needs the tables of a data set, and {workspace.root} has none prepared; name its folder "
+            "with --nuscenes DIR, or prepare it with: crkd prepare --nuscenes DIR"
+        )
+    if request.nuscenes is None or request.prepared is not None:
+        source = PreparedSource(request.split, progress=progress)
+        artifact = find_prepared(workspace, request.prepared, needed_for, source)
+        return PreparedData(artifact, request.nuscenes)
+    version = find_tables(request.nuscenes, request.version, request.split)
+    fitting = [PreparedData(found, request.nuscenes) for found in prepared_with(workspace, request.split)]
+    fitting = [data for data in fitting if data.version == version and not data.left_out_tokens(request.split)]
+    if fitting:
+        digest = digest_tables(request.nuscenes / version)
+        for data in reversed(fitting):
+            settings = data.artifact.manifest.settings
+            if settings["tables_sha256"] == digest and "splits" not in settings:
+                found = workspace.find(PREPARE_STAGE, data.artifact.name, needed_for=needed_for, make="crkd prepare")
+                return PreparedData(found, request.nuscenes)
+    return open_tables(workspace, request.nuscenes, version, request.file, progress)
+
+
+def _command(request: ResultsRequest) -> str:
+    parts = ["crkd", STAGE, "--results", str(request.file), "--split", request.split]
+    if request.nuscenes is not None and request.prepared is None:
+        parts += ["--nuscenes", str(request.nuscenes)]
+    if request.version is not None:
+        parts += ["--version", request.version]
+    return shlex.join([*parts, *(["--subset"] if request.subset else [])])
 
 
 def results_name(file: Path) -> str:
@@ -112,12 +170,11 @@ def _existing(workspace: Workspace, name: str, file: Path) -> Manifest | None:
     return found
 
 
-def _facts(name: str, split: str, found: Results, metrics: Metrics | None) -> dict[str, Any]:
+def _facts(name: str, found: Results, metrics: Metrics | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "model": name,
         "role": None,
         "modalities": list(found.modalities),
-        "split": split,
         "samples": len(found.tokens),
         "extent_m": max(CLASS_RANGE_M.values()) + _SHOWN_BEYOND_RANGE_M,
     }

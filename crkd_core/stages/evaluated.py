@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import UsageError
@@ -14,6 +15,8 @@ from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
 METRICS_NAME = "metrics.json"
 """In the layout of the devkit's ``metrics_summary.json``; what it does not have is under :data:`OWN_KEY`."""
 OWN_KEY = "crkd"
+TOKENS_NAME = "samples.parquet"
+"""The evaluated samples (``sample_token``), where they are a part of the split."""
 
 
 def read_metrics(evaluation: Artifact) -> Metrics | None:
@@ -53,9 +56,22 @@ def load_evaluated(evaluation: Artifact, workspace: Workspace) -> tuple[Scoring,
         raise UsageError(f"{evaluation.label} has no scores: the annotations of {facts['split']} are not public.")
     reference = evaluation.manifest.inputs["prepared"]
     make = f"crkd prepare --nuscenes DIR --name {reference.name}"
-    prepared = PreparedData(workspace.find(PREPARE_STAGE, reference.name, needed_for=evaluation.label, make=make))
-    tokens = prepared.tokens(facts["split"])
+    if reference.stage != PREPARE_STAGE:
+        make = f"{evaluation.manifest.command} --force"
+    prepared = PreparedData(workspace.find(reference.stage, reference.name, needed_for=evaluation.label, make=make))
+    tokens = evaluated_tokens(evaluation, prepared)
     return score_detections(prepared, tokens, read_detections(evaluation).table), prepared
+
+
+def evaluated_tokens(evaluation: Artifact, prepared: PreparedData) -> list[str]:
+    """The samples that were evaluated: those of the split, or the part of it that a results file was said to hold.
+
+    Raises:
+        DamagedArtifactError: their list cannot be read.
+    """
+    if TOKENS_NAME in evaluation.manifest.files:
+        return read_table(evaluation, TOKENS_NAME)["sample_token"].to_pylist()
+    return prepared.tokens(evaluation.manifest.facts["split"])
 
 
 def _read(evaluation: Artifact) -> Any:

@@ -19,7 +19,7 @@ from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, Write
 from crkd_core.evaluation.scoring import score_detections
 from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
 from crkd_core.stages.extraction import Estimate, Extraction, ItemPlan, join_detections
-from crkd_core.stages.inputs import check_objects, open_prepared
+from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, split_option, split_settings
 from crkd_core.stages.runs import shared_writer
 from crkd_core.stages.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
@@ -39,6 +39,7 @@ class ExtractRequest:
         config: the resolved configuration; ``distill`` says what is kept, ``data`` which views.
         teacher: name of the teacher's run; None for the latest.
         name: name of the targets.
+        split: samples to extract targets of; ``trainval`` for train and val together.
         plan: only measure a few samples and report; nothing is written.
         verify: afterwards, compute this many random items again and compare them with what is stored.
     """
@@ -53,6 +54,7 @@ class ExtractRequest:
     verify: int = 0
     force: bool = False
     resume: bool = True
+    split: str = "train"
 
 
 @dataclass(frozen=True)
@@ -139,17 +141,19 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     _check_teacher(teacher, config)
     detector = read_detector_config(teacher)
     check_terms(config.distill, config.data.grid.build(), None, detector)
-    modalities = detector.modalities
-    prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
-    check_objects(prepared, prepared.tokens("train"), config.data)
+    source = PreparedSource(request.split, teacher.manifest.inputs.get("prepared"), progress)
+    prepared = open_prepared(
+        workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}", source
+    )
+    check_objects(prepared, prepared.tokens(request.split), config.data)
     work = _Work(request, teacher, prepared)
     if request.plan:
         return work.expect(progress)
     with process_group(request.device) as processes:
         progress = progress if processes.is_first else SilentProgress()
         how = {
-            "command": f"crkd {STAGE} --name {request.name}",
-            "settings": target_settings(config),
+            "command": f"crkd {STAGE} --name {request.name}" + split_option(request.split),
+            "settings": target_settings(config) | split_settings(prepared, request.split),
             "inputs": {"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
             "force": request.force,
             "resume": request.resume,
@@ -206,7 +210,7 @@ class _Work:
         self._request = request
         self._artifact = teacher
         self._prepared = prepared
-        self._plan = ItemPlan(prepared.tokens("train"), request.config)
+        self._plan = ItemPlan(prepared.tokens(request.split), request.config)
         self._loaded: Extraction | None = None
 
     def _extraction(self, device: torch.device) -> Extraction:
@@ -265,7 +269,10 @@ class _Work:
         except DatasetError as error:
             progress.warning(f"the teacher cannot be scored: {error}")
         size = sum((writer.path / shard).stat().st_size for shard in shards)
-        facts = {"items": items, "views": self._plan.views, "bytes": size, "shards": len(shards), **scores}
+        # Targets fit whatever was prepared from these tables, whichever of its files are at hand.
+        of_tables = {"tables_sha256": self._prepared.artifact.manifest.settings["tables_sha256"]}
+        counts = {"items": items, "views": self._plan.views, "bytes": size, "shards": len(shards)}
+        facts = {**counts, **scores, **of_tables}
         artifact = writer.finish(facts, scratch=parts)
         warn_of_poor_teacher(artifact, progress)
         return artifact

@@ -1,15 +1,36 @@
 """Finding prepared data for a stage, and checking that a configuration fits it."""
 
+import re
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.manifest import InputRef
+from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import NUSCENES_COLUMNS, DataConfig
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import ConfigError, DatasetError
+from crkd_core.errors import ConfigError, DatasetError, UsageError
+from crkd_core.nuscenes.splits import TRAIN
+from crkd_core.progress import Progress
 
 STAGE = "prepare"
+
+
+@dataclass(frozen=True)
+class PreparedSource:
+    """What decides between several prepared data sets of a workspace.
+
+    Attributes:
+        split: which they must have.
+        made_from: what a model or targets were made from: preferred where it has the split.
+        progress: told where the choice is between equals.
+    """
+
+    split: str
+    made_from: InputRef | None = None
+    progress: Progress | None = None
 
 
 def open_prepared(
@@ -19,11 +40,12 @@ def open_prepared(
     data: DataConfig,
     modalities: Sequence[str],
     needed_for: str,
+    source: PreparedSource | None = None,
 ) -> PreparedData:
     """The prepared data that a stage works on.
 
     Args:
-        name: name of the prepared data; None for the latest.
+        name: name of the prepared data; None for the latest that suits `source`.
         nuscenes: where the data set is now, if it moved since it was prepared.
         modalities: sensors that the stage needs.
         needed_for: the command, for messages.
@@ -34,10 +56,9 @@ def open_prepared(
         ConfigError: a sensor that the detector needs was missing when the data were prepared, or fewer sweeps were
             prepared than the configuration uses.
         DatasetError: the folder of the sensor files is not there.
+        UsageError: none of several prepared data have the split.
     """
-    artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
-    preparing.check_format(artifact)
-    prepared = PreparedData(artifact, nuscenes)
+    prepared = PreparedData(find_prepared(workspace, name, needed_for, source, modalities), nuscenes)
     check_fit(prepared, data, modalities)
     if set(modalities) - {"radar"}:
         check_dataroot(prepared)
@@ -66,6 +87,49 @@ def check_objects(prepared: PreparedData, tokens: Sequence[str], data: DataConfi
     raise DatasetError(f"the {len(tokens)} training samples of {prepared.artifact.label} have no object: {problem}.")
 
 
+def find_prepared(
+    workspace: Workspace,
+    name: str | None,
+    needed_for: str,
+    source: PreparedSource | None = None,
+    modalities: Sequence[str] = (),
+) -> Artifact:
+    """The artifact of :func:`open_prepared`, which has the same arguments and errors but for its files."""
+    if name is None and source is not None:
+        name = _choose(workspace, source, modalities, needed_for)
+    artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
+    preparing.check_format(artifact)
+    return artifact
+
+
+def prepared_with(workspace: Workspace, split: str, modalities: Sequence[str] = ()) -> list[Artifact]:
+    """All prepared data that have a split and the sensors, oldest first."""
+    prepared = [PreparedData(artifact) for artifact in workspace.artifacts(STAGE)]
+    return [p.artifact for p in prepared if p.has_split(split) and set(modalities) <= set(p.modalities)]
+
+
+def _choose(workspace: Workspace, source: PreparedSource, modalities: Sequence[str], needed_for: str) -> str | None:
+    """Name of the prepared data to take; None for the only ones there are, which then say what they lack."""
+    there = workspace.artifacts(STAGE)
+    if len(there) < 2:
+        return None
+    fitting = prepared_with(workspace, source.split, modalities) or prepared_with(workspace, source.split)
+    if not fitting:
+        splits = "; ".join(f"{found.name} has {', '.join(PreparedData(found).splits) or 'none'}" for found in there)
+        raise UsageError(
+            f"{needed_for} needs the split {source.split}, which no prepared data have ({splits}); choose another "
+            "--split, or prepare data that have it with: crkd prepare --nuscenes DIR"
+        )
+    if source.made_from is not None and source.made_from.name in {found.name for found in fitting}:
+        return source.made_from.name
+    if len(fitting) > 1 and source.progress is not None:
+        others = ", ".join(found.name for found in fitting[:-1])
+        source.progress.message(
+            f"using {fitting[-1].label}, the latest that has {source.split} (so has {others}: choose with --prepared)"
+        )
+    return fitting[-1].name
+
+
 def check_dataroot(prepared: PreparedData) -> None:
     """Refuse to begin where the sensor files are gone.
 
@@ -90,8 +154,7 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
     if absent:
         raise ConfigError(
             f"the configuration needs {', '.join(modalities)}, and {label} has {', '.join(available)} "
-            f"only; choose other "
-            "modalities, or prepare a data set that has them."
+            "only; choose other modalities, or prepare a data set that has them."
         )
     columns = data.lidar.columns
     if columns not in (NUSCENES_COLUMNS, prepared.lidar_columns):
@@ -107,3 +170,19 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
                 f"it to at most "
                 f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
             )
+
+
+def split_settings(prepared: PreparedData, split: str) -> dict[str, str]:
+    """What a training run's settings say of the split it was trained on: nothing where that is ``train``."""
+    official = prepared.official_split(split)
+    return {} if split == TRAIN or official == f"mini_{TRAIN}" else {"split": official}
+
+
+def split_option(split: str) -> str:
+    """The option of a command that names the split to train on, with a space before it; nothing for ``train``."""
+    return "" if split == TRAIN else f" --split {shlex.quote(split)}"
+
+
+def split_slug(split: str) -> str:
+    """A split's name as part of a run's: splits of one's own may be called anything."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", split).strip("-") or "split"

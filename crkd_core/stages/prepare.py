@@ -1,34 +1,33 @@
 """Stage ``prepare``: a nuScenes folder becomes compact tables and radar tensors that every later stage reads."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.manifest import digest_of
 from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.data import preparing
-from crkd_core.errors import DatasetError, UsageError
-from crkd_core.nuscenes.availability import ALLOWABLE, Missing, find_missing
-from crkd_core.nuscenes.folder import digest_tables, find_version
-from crkd_core.nuscenes.images import measure_images, sizes_by_camera
-from crkd_core.nuscenes.lidar import look_at_lidar
-from crkd_core.nuscenes.splits import splits_of_scenes
-from crkd_core.nuscenes.sweeps import SampleFiles, choose_files
-from crkd_core.nuscenes.tables import NuScenesTables, read_tables
+from crkd_core.data.report import DataReport, build_report
+from crkd_core.errors import UsageError
+from crkd_core.nuscenes.availability import ALLOWABLE
+from crkd_core.nuscenes.survey import Survey, read_version, survey_files
 from crkd_core.progress import Progress
 from crkd_core.stages.workers import workers
 
 STAGE = "prepare"
-_SPARE_LIDAR_SWEEPS = 1
+WITHOUT_LIDAR = "-no-lidar"
+_Done = TypeVar("_Done")
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,15 @@ class PrepareRequest:
     Attributes:
         nuscenes: folder with ``v1.0-*/``, ``samples/`` and ``sweeps/``.
         version: None where only one is there.
-        allow_missing: of ``radar`` and ``sweeps``, what may be missing.
+        allow_missing: what may be missing: ``samples`` leaves out key frames that lack an image or LiDAR file,
+            ``lidar`` does without any LiDAR file, ``radar`` and ``sweeps`` without theirs.
         radar_sweeps: sweeps of each radar a sample, the key frame included.
         lidar_sweeps: LiDAR sweeps a sample, the key frame included; one more is listed, so that random choice has
             something to choose from.
-        lidar_columns: float32 values a LiDAR point in the files.
-        name: of the artifact; the version where None.
+        name: of the artifact; the version where None (with :data:`WITHOUT_LIDAR` where there is no LiDAR, so that it
+            does not take the place of the complete data).
         allow_outside: read sensor files whose names in the tables lead out of the folder.
+        lidar_columns: float32 values a LiDAR point.
         processes: worker processes for the radar files.
         force: make it anew even where it exists; `resume`: continue an unfinished run.
     """
@@ -54,9 +55,9 @@ class PrepareRequest:
     allow_missing: frozenset[str] = frozenset()
     radar_sweeps: int = 6
     lidar_sweeps: int = 10
-    lidar_columns: int = NUSCENES_COLUMNS
     name: str | None = None
     allow_outside: bool = False
+    lidar_columns: int = NUSCENES_COLUMNS
     processes: int = 1
     force: bool = False
     resume: bool = True
@@ -67,9 +68,10 @@ class PrepareResult:
     """What was prepared.
 
     Attributes:
-        samples_per_split: official split name to number of samples.
+        samples_per_split: split name to number of samples.
         annotations: boxes of the ten classes.
         missing: one line for every sensor with missing files that were allowed to be missing.
+        report: what there is, and what to look at; None where an earlier version of crkd prepared the data.
     """
 
     artifact: Artifact
@@ -77,6 +79,15 @@ class PrepareResult:
     samples_per_split: dict[str, int]
     annotations: int
     missing: list[str] = field(default_factory=list)
+    report: DataReport | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What would be prepared."""
+
+    version: str
+    report: DataReport
 
 
 def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -> PrepareResult:
@@ -86,40 +97,14 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         UsageError: an option makes no sense.
         DatasetError: the folder is not a usable nuScenes folder, or files are missing or damaged.
     """
-    _check_request(request)
-    version = find_version(request.nuscenes, request.version)
-    folder = request.nuscenes / version
-    progress.message(f"reading the tables of {version} in {request.nuscenes}")
-    digest = digest_tables(folder)
-    tables = read_tables(folder, request.allow_outside)
-    splits = splits_of_scenes(version)
-    _check_splits(tables, splits, folder)
-    chosen = choose_files(tables, request.lidar_sweeps + _SPARE_LIDAR_SWEEPS, request.radar_sweeps)
-    if request.lidar_sweeps == 1:
-        chosen = SampleFiles(chosen.cameras, chosen.lidar[:, :1], chosen.radar)
-    missing = find_missing(request.nuscenes, tables, chosen, request.lidar_columns)
-    missing.check(request.allow_missing, request.nuscenes)
-    for line in missing.lines():
-        progress.warning(f"missing, as allowed: {line}")
-    present = chosen.without(missing.absent)
-    measured = measure_images(request.nuscenes, tables, present, progress)
-    look_at_lidar(_some_lidar_files(request.nuscenes, tables, present), request.lidar_columns, progress)
-    settings = {
-        "format": preparing.FORMAT,
-        "version": version,
-        "tables_sha256": digest,
-        "radar_sweeps": request.radar_sweeps,
-        "lidar_sweeps": request.lidar_sweeps,
-        "missing": _missing_settings(missing),
-        "classes": list(DETECTION_CLASSES),
-        **_measured_settings(tables, measured, present),
-        **({preparing.LIDAR_COLUMNS: request.lidar_columns} if request.lidar_columns != NUSCENES_COLUMNS else {}),
-    }
+    survey = _survey(request, progress)
+    version = survey.source.version
+    default_name = version + (WITHOUT_LIDAR if survey.missing.without_lidar else "")
     with workspace.write(
         STAGE,
-        request.name or version,
-        command=_command(request, version),
-        settings=settings,
+        request.name or default_name,
+        command=_command(request, default_name),
+        settings=_settings(request, survey),
         force=request.force,
         resume=request.resume,
     ) as writer:
@@ -127,14 +112,52 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         if writer.finished is not None:
             progress.message(f"{writer.finished.label} is up to date")
             return _result(writer.finished)
-        artifact = _write(request, writer, measured, present, splits, missing, progress)
+        artifact = _write(request, writer, survey, progress)
     return _result(artifact)
+
+
+def check(request: PrepareRequest, progress: Progress) -> CheckResult:
+    """Everything that :func:`prepare` looks at, the points of all radar files included; writes nothing.
+
+    Raises:
+        UsageError, DatasetError: as :func:`prepare`.
+    """
+    survey = _survey(request, progress)
+    order = preparing.order_samples(survey.source.tables, survey.kept)
+    parts = _scenes(survey, order)
+    points: dict[int, NDArray[np.int32]] = {}
+
+    def job(number: int) -> preparing.RadarJob:
+        return preparing.radar_job(survey.source.tables, survey.files, parts[number], request.nuscenes, Path())
+
+    with progress.task("radar", total=len(order), unit="samples") as task:
+
+        def add(number: int, counted: NDArray[np.int32]) -> None:
+            points[number] = counted
+            task.advance(len(counted))
+
+        _for_each(range(len(parts)), job, preparing.count_radar_points, add, request.processes)
+    counts = np.concatenate([points[number] for number in range(len(parts))])
+    return CheckResult(survey.source.version, build_report(survey, _tables(survey, order, counts), counts))
+
+
+def _survey(request: PrepareRequest, progress: Progress) -> Survey:
+    _check_request(request)
+    source = read_version(request.nuscenes, request.version, progress, request.allow_outside)
+    return survey_files(
+        source,
+        request.lidar_sweeps,
+        request.radar_sweeps,
+        request.allow_missing,
+        request.lidar_columns,
+        progress,
+    )
 
 
 def _check_request(request: PrepareRequest) -> None:
     unknown = sorted(request.allow_missing - set(ALLOWABLE))
     if unknown:
-        raise UsageError(f"--allow-missing knows {' and '.join(ALLOWABLE)}, found {', '.join(unknown)}.")
+        raise UsageError(f"--allow-missing knows {', '.join(ALLOWABLE)}, found {', '.join(unknown)}.")
     for option, value in (("--radar-sweeps", request.radar_sweeps), ("--lidar-sweeps", request.lidar_sweeps)):
         if value < 1:
             raise UsageError(f"{option} counts the key frame and must be at least 1, found {value}.")
@@ -142,103 +165,113 @@ def _check_request(request: PrepareRequest) -> None:
         raise UsageError(f"--processes must be at least 1, found {request.processes}.")
 
 
-def _check_splits(tables: NuScenesTables, splits: dict[str, list[str]], folder: Path) -> None:
-    if not any(scene.name in splits for scene in tables.scenes) or not tables.samples.tokens:
-        names = ", ".join(scene.name for scene in tables.scenes[:5]) or "no scene at all"
-        raise DatasetError(
-            f"{folder} has no sample in any official split of this version: expected scenes of the lists in "
-            f"nuscenes.utils.splits, found {names}; check that the version's name ends in trainval, "
-            "mini or test as its scenes do."
-        )
-
-
-def _missing_settings(missing: Missing) -> dict[str, Any]:
+def _settings(request: PrepareRequest, survey: Survey) -> dict[str, Any]:
+    source, missing = survey.source, survey.missing
     # Files that appear later must make another data set, so they belong to what determined this one.
-    return {"files": int(missing.absent.sum()), "sensors": missing.lines()}
+    settings: dict[str, Any] = {
+        "format": preparing.FORMAT,
+        "version": source.version,
+        "tables_sha256": source.digest,
+        "radar_sweeps": request.radar_sweeps,
+        "lidar_sweeps": request.lidar_sweeps,
+        "missing": {"files": int(missing.absent.sum()), "sensors": missing.lines()},
+        "classes": list(DETECTION_CLASSES),
+    }
+    if source.splits.own:
+        settings["splits"] = {name: list(scenes) for name, scenes in source.splits.own.items()}
+    if not survey.kept.all():
+        tokens = source.tables.samples.tokens
+        settings["left_out_sha256"] = digest_of([tokens[row] for row in np.flatnonzero(~survey.kept)])
+    if not survey.sizes_are_recorded:
+        settings["image_sizes"] = survey.image_sizes
+    if request.lidar_columns != NUSCENES_COLUMNS:
+        settings[preparing.LIDAR_COLUMNS] = request.lidar_columns
+    return settings
 
 
-def _some_lidar_files(dataroot: Path, tables: NuScenesTables, files: SampleFiles) -> list[Path]:
-    """One LiDAR key frame of every scene: enough to see what kind of files a data set has."""
-    samples = np.flatnonzero(files.lidar[:, 0] >= 0)
-    first = samples[np.unique(tables.samples.scene[samples], return_index=True)[1]]
-    return [dataroot / tables.sensors.path[row] for row in files.lidar[first, 0].tolist()]
-
-
-def _measured_settings(tables: NuScenesTables, measured: NuScenesTables, files: SampleFiles) -> dict[str, Any]:
-    """Image sizes that the tables do not tell: other images must make another data set."""
-    recorded, sizes = sizes_by_camera(tables, files), sizes_by_camera(measured, files)
-    return {} if recorded == sizes else {"image_sizes": sizes}
-
-
-def _write(
-    request: PrepareRequest,
-    writer: ArtifactWriter,
-    tables: NuScenesTables,
-    files: SampleFiles,
-    splits: dict[str, list[str]],
-    missing: Missing,
-    progress: Progress,
-) -> Artifact:
-    order = preparing.order_samples(tables)
-    points = _write_radar(request, writer, tables, files, order, progress)
-    written = {
-        **preparing.evaluation_tables(tables, files, order, splits),
+def _tables(survey: Survey, order: NDArray[np.int64], points: NDArray[np.int32]) -> dict[str, pa.Table]:
+    tables, files = survey.source.tables, survey.files
+    return {
+        **preparing.evaluation_tables(tables, files, order, survey.source.splits.of_scene),
         preparing.CAMERAS: preparing.camera_table(tables, files, order),
         preparing.LIDAR_SWEEPS: preparing.lidar_table(tables, files, order),
         preparing.RADAR_SWEEPS: preparing.radar_table(tables, files, order, points),
     }
+
+
+def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, progress: Progress) -> Artifact:
+    source = survey.source
+    order = preparing.order_samples(source.tables, survey.kept)
+    points = _write_radar(request, writer, survey, order, progress)
+    written = _tables(survey, order, points)
+    report = build_report(survey, written, points)
+    if not survey.kept.all():
+        written[preparing.LEFT_OUT] = preparing.left_out_table(
+            source.tables, survey.missing.lacking, source.splits.of_scene
+        )
     for name, table in written.items():
         write_table(writer.path / name, table)
-    per_split: dict[str, int] = {}
-    for scene in tables.samples.scene:
-        for split in splits.get(tables.scenes[scene].name, ()):
-            per_split[split] = per_split.get(split, 0) + 1
-    return writer.finish(
-        facts={
-            "dataroot": str(request.nuscenes.resolve()),
-            "version": writer.settings["version"],
-            "samples_per_split": dict(sorted(per_split.items())),
-            "scenes": len(tables.scenes),
-            "samples": len(order),
-            "annotations": len(tables.annotations.token),
-            "annotations_of_other_categories": tables.other_annotations,
-            preparing.DEVKIT_DIFFERENCES: preparing.devkit_differences(tables, splits),
-            "radar_points": int(points.sum()),
-            "image_sizes": sizes_by_camera(tables, files),
-            "missing": missing.lines(),
-        }
-    )
+    facts = {
+        "dataroot": str(request.nuscenes.resolve()),
+        "version": source.version,
+        "samples_per_split": report.samples.per_split,
+        "scenes": report.samples.scenes,
+        "samples": len(order),
+        "annotations": report.boxes.total,
+        "annotations_of_other_categories": report.boxes.ignored,
+        preparing.DEVKIT_DIFFERENCES: preparing.devkit_differences(source.tables, source.splits.of_scene),
+        "radar_points": int(points.sum()),
+        "image_sizes": survey.image_sizes,
+        "lidar": not survey.missing.without_lidar,
+        "missing": survey.missing.lines(),
+        "left_out_per_split": report.samples.left_out_per_split,
+        "own_splits": list(source.splits.own),
+        "report": report.to_json(),
+    }
+    return writer.finish(facts=facts)
+
+
+def _scenes(survey: Survey, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The samples of `order`, scene by scene."""
+    scenes = survey.source.tables.samples.scene[order]
+    return np.split(order, np.flatnonzero(scenes[1:] != scenes[:-1]) + 1)
 
 
 def _write_radar(
-    request: PrepareRequest,
-    writer: ArtifactWriter,
-    tables: NuScenesTables,
-    files: SampleFiles,
-    order: NDArray[np.int64],
-    progress: Progress,
+    request: PrepareRequest, writer: ArtifactWriter, survey: Survey, order: NDArray[np.int64], progress: Progress
 ) -> NDArray[np.int32]:
     """Write the shards that are not there yet and their index; returns the points of every sweep, (S, 5, R)."""
-    folder = writer.path / preparing.RADAR_FOLDER
-    scenes = tables.samples.scene[order]
-    starts = np.flatnonzero(np.r_[True, scenes[1:] != scenes[:-1]])
-    parts = np.split(order, starts[1:])
+    folder, tables = writer.path / preparing.RADAR_FOLDER, survey.source.tables
+    parts = _scenes(survey, order)
     shards = [shard_name(number) for number in range(len(parts))]
     todo = [number for number, shard in enumerate(shards) if not (folder / shard).exists()]
     done = len(order) - sum(len(parts[number]) for number in todo)
-    jobs = (
-        preparing.radar_job(tables, files, parts[number], request.nuscenes, folder / shards[number]) for number in todo
-    )
+
+    def job(number: int) -> preparing.RadarJob:
+        return preparing.radar_job(tables, survey.files, parts[number], request.nuscenes, folder / shards[number])
+
     with progress.task("radar", total=len(order), unit="samples", done=done) as task:
-        if request.processes == 1 or len(todo) < 2:
-            for job in jobs:
-                task.advance(preparing.write_radar_shard(job))
-        else:
-            with workers(min(request.processes, len(todo))) as pool:
-                for future in as_completed(pool.submit(preparing.write_radar_shard, ((job,) for job in jobs))):
-                    task.advance(future.result())
+        _for_each(todo, job, preparing.write_radar_shard, lambda _, samples: task.advance(samples), request.processes)
     write_index(folder, shards)
     return _sweep_points(folder, shards, [tables.samples.tokens[row] for row in order])
+
+
+def _for_each(
+    numbers: Sequence[int],
+    make_job: Callable[[int], preparing.RadarJob],
+    work: Callable[[preparing.RadarJob], _Done],
+    done: Callable[[int, _Done], None],
+    processes: int,
+) -> None:
+    """Do the work of every number in so many processes, and call `done` with the number and the result of each."""
+    if processes == 1 or len(numbers) < 2:
+        for number in numbers:
+            done(number, work(make_job(number)))
+        return
+    with workers(min(processes, len(numbers))) as pool:
+        futures = dict(zip(pool.submit(work, ((make_job(number),) for number in numbers)), numbers, strict=True))
+        for future in as_completed(futures):
+            done(futures[future], future.result())
 
 
 def _sweep_points(folder: Path, shards: Sequence[str], tokens: Sequence[str]) -> NDArray[np.int32]:
@@ -249,22 +282,18 @@ def _sweep_points(folder: Path, shards: Sequence[str], tokens: Sequence[str]) ->
     return np.stack([points[token] for token in tokens])
 
 
-def _command(request: PrepareRequest, version: str) -> str:
+def _command(request: PrepareRequest, default_name: str) -> str:
     parts = ["crkd", "prepare", "--nuscenes", str(request.nuscenes)]
     if request.version is not None:
         parts += ["--version", request.version]
-    if request.name is not None and request.name != version:
+    if request.name is not None and request.name != default_name:
         parts += ["--name", request.name]
     if request.radar_sweeps != PrepareRequest.radar_sweeps:
         parts += ["--radar-sweeps", str(request.radar_sweeps)]
     if request.lidar_sweeps != PrepareRequest.lidar_sweeps:
         parts += ["--lidar-sweeps", str(request.lidar_sweeps)]
-    if request.lidar_columns != PrepareRequest.lidar_columns:
-        parts += ["--set", f"data.lidar.columns={request.lidar_columns}"]
     if request.allow_missing:
         parts += ["--allow-missing", ",".join(sorted(request.allow_missing))]
-    if request.allow_outside:
-        parts.append("--allow-outside")
     return shlex.join(parts)
 
 
@@ -276,4 +305,5 @@ def _result(artifact: Artifact) -> PrepareResult:
         samples_per_split=facts["samples_per_split"],
         annotations=facts["annotations"],
         missing=facts["missing"],
+        report=DataReport.from_json(facts.get("report")),
     )

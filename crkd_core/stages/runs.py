@@ -171,6 +171,7 @@ def run_training(
                 return None
             write_trained(folder, detector, spec.config)
             facts = {"epochs": spec.run.epochs, "steps": plan.total_steps, "final": losses}
+            facts |= {"split": spec.options["split"]} if "split" in spec.options else {}
             artifact = writer.finish(facts, scratch=(CHECKPOINT_NAME,))
             return TrainResult(artifact, spec.run.epochs, plan.total_steps, losses, time.monotonic() - began, False)
 

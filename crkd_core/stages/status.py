@@ -1,6 +1,7 @@
 """What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from crkd_core.artifacts.manifest import MANIFEST_NAME, REQUEST_NAME, Manifest, 
 from crkd_core.artifacts.run_folder import PARTIAL, is_run_name, run_name
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.errors import DamagedArtifactError, MisplacedArtifactError, UsageError
+from crkd_core.stages.advice import DataAdvice
 
 State = Literal["finished", "unfinished", "running", "stale", "damaged"]
 
@@ -207,9 +209,13 @@ def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
     if running:
         return None, f"{running[-1].label} is being made right now"
     before: ArtifactStatus | None = None
+    prepared = [found for found in artifacts if found.stage == "prepare" and found.state == "finished"]
+    advice = DataAdvice([found.facts for found in prepared if "samples_per_split" in found.facts])
     for stage, command in CHAIN.items():
         runs = [artifact for artifact in artifacts if artifact.stage == stage]
-        if stage == "distill":
+        if not advice.teachable and stage in ("train-teacher", "extract-teacher") and not runs:
+            continue
+        if stage == "distill" and (advice.teachable or before is None or before.stage != "prepare"):
             runs = [run for run in runs if run.state == "unfinished" or _is_taught(run)]
         if stage in ("evaluate", "visualize") and before is not None:
             runs = [run for run in runs if run.state != "finished" or _was_made_from(run, before)]
@@ -220,7 +226,11 @@ def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
                 return waiting[-1].command, f"{waiting[-1].label} was stopped; this continues it"
             if stage == "evaluate" and before is not None and before != _last(artifacts, "distill"):
                 command += f" --model {before.name}"
-            return command, _WHY[stage]
+            if stage == "visualize" and before is not None and not _is_usual(before):
+                command += f" --split {shlex.quote(before.facts['split'])}"
+            trained_on = before.facts.get("split") if before is not None else None
+            command, reason = advice.command(stage, command, trained_on)
+            return command, reason or _WHY[stage]
         if done[-1].state != "finished":
             return f"{done[-1].command} --force", f"{done[-1].label} is {done[-1].state}: {done[-1].reason}"
         before = done[-1]
@@ -235,6 +245,10 @@ _WHY = {
     "evaluate": "the latest taught student is not evaluated yet",
     "visualize": "there are no pictures of the latest evaluation yet",
 }
+
+
+def _is_usual(evaluation: ArtifactStatus) -> bool:
+    return evaluation.facts.get("split", "val") in ("val", "mini_val")
 
 
 def _last(artifacts: tuple[ArtifactStatus, ...], stage: str) -> ArtifactStatus | None:

@@ -1,18 +1,22 @@
 """The teacher's side of a distillation run: finding it and checking that it belongs to the run."""
 
+import shlex
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
-from crkd_core.artifacts.shards import TensorShards
+from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, Modality
 from crkd_core.config.schema import Config
 from crkd_core.data.augmentation import MIRRORINGS
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
+from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import target_settings
+from crkd_core.stages.inputs import split_slug
 from crkd_core.training.run_config import read_detector_config
 from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
 from crkd_core.training.trained import load_trained
@@ -33,10 +37,16 @@ class TeacherInput:
     """
 
     def __init__(
-        self, source: Literal["cache", "online"], targets: str | None, config: Config, workspace: Workspace
+        self,
+        source: Literal["cache", "online"],
+        targets: str | None,
+        config: Config,
+        workspace: Workspace,
+        split: str = TRAIN,
     ) -> None:
         self.online = source == "online"
         self._config = config
+        self._workspace = workspace
         self.shards: TensorShards | None = None
         self.views: int | None = None
         self.flips = False
@@ -48,7 +58,7 @@ class TeacherInput:
         if "teacher_train_mode" in config.distill.released_quirks:
             raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
         self.input_role = "targets"
-        name = targets or _latest_fitting(config, workspace)
+        name = targets or _latest_fitting(config, workspace, split)
         self.artifact = workspace.find(EXTRACT_STAGE, name, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
         self.shards = TensorShards(self.artifact)
         self.flips = config.distill.targets.flips
@@ -63,17 +73,21 @@ class TeacherInput:
         """The student's modalities, and the live teacher's."""
         return tuple(dict.fromkeys((*modalities, *(self.detector_config.modalities if self.online else ()))))
 
-    def check_fits(self, prepared: PreparedData) -> None:
+    def check_fits(self, prepared: PreparedData, tokens: Sequence[str], split: str) -> None:
         """Refuse what does not belong to this run.
 
+        Args:
+            tokens: the samples of the run, those of `split`.
+
         Raises:
-            StaleArtifactError: the targets or the teacher belong to other data, another grid or other loss settings.
+            StaleArtifactError: the targets or the teacher belong to other data, another grid or other loss settings, or
+                lack some of the samples.
             ConfigError: stored views cannot be mirrored on this grid.
         """
         stored = self.artifact.manifest
         # An imported teacher was made from no prepared data of this workspace.
         made_from = stored.inputs.get("prepared")
-        if made_from is not None and made_from != prepared.artifact.reference():
+        if made_from is not None and made_from != prepared.artifact.reference() and not self._same_tables(prepared):
             raise StaleArtifactError(
                 f"{self.artifact.label} was made from {made_from.name}, and this run uses "
                 f"{prepared.artifact.label}; make it again with: {stored.command} --force"
@@ -90,12 +104,43 @@ class TeacherInput:
         problem = settings_problem(self._config, self.artifact)
         if problem is not None:
             raise StaleArtifactError(problem)
+        self._check_covers(tokens, split)
         grid = self._config.data.grid
         if self.flips and not all(lower == -upper for lower, upper in (grid.x_range_m, grid.y_range_m)):
             raise ConfigError(
                 "distill.targets.flips mirrors the BEV grid about x = 0 and y = 0, so its ranges must be symmetric, "
                 f"found x from {grid.x_range_m[0]} to {grid.x_range_m[1]} m and y from {grid.y_range_m[0]} to "
                 f"{grid.y_range_m[1]} m; set it to false, or change data.grid"
+            )
+
+    def _same_tables(self, prepared: PreparedData) -> bool:
+        """Whether stored targets are of the same nuScenes tables, of which other files are at hand here.
+
+        A live teacher needs no such thing: it sees what is prepared here.
+        """
+        if self.online:
+            return False
+        tables = prepared.artifact.manifest.settings["tables_sha256"]
+        made_from = self.artifact.manifest.inputs["prepared"]
+        recorded = self.artifact.manifest.facts.get("tables_sha256")
+        of_targets = [recorded] + [
+            artifact.manifest.settings["tables_sha256"]
+            for artifact in self._workspace.artifacts(made_from.stage)
+            if artifact.reference() == made_from
+        ]
+        return tables in of_targets
+
+    def _check_covers(self, tokens: Sequence[str], split: str) -> None:
+        views = int(self.artifact.manifest.facts["views"])
+        shards = self.shards
+        absent = [
+            token for token in tokens if any(shards is None or ItemKey(token, v) not in shards for v in range(views))
+        ]
+        if absent:
+            raise StaleArtifactError(
+                f"{self.artifact.label} lacks {len(absent)} of the {len(tokens)} samples of {split}, such as "
+                f"{absent[0]}; extract targets of them with: crkd {EXTRACT_STAGE} --split {shlex.quote(split)} "
+                f"--name {self.artifact.name}-{split_slug(split)}"
             )
 
     def source(self, device: torch.device) -> TargetSource:
@@ -126,12 +171,19 @@ def settings_problem(config: Config, targets: Artifact) -> str | None:
     return None
 
 
-def _latest_fitting(config: Config, workspace: Workspace) -> str | None:
-    """Where there are several targets, such as those of an ablation, the latest that serve this student."""
-    for artifact in workspace.newest_first(EXTRACT_STAGE):
-        if settings_problem(config, artifact) is None:
-            return artifact.name
-    return None
+def _latest_fitting(config: Config, workspace: Workspace, split: str) -> str | None:
+    """Where there are several targets, such as those of an ablation, the latest that serve this student.
+
+    Those of the very split come before others, which may cover it too.
+    """
+    newest_last = list(workspace.newest_first(EXTRACT_STAGE))[::-1]
+    fitting = [targets for targets in newest_last if settings_problem(config, targets) is None]
+    of_split = [found for found in fitting if _plain(found.manifest.settings.get("split", TRAIN)) == _plain(split)]
+    return (of_split or fitting)[-1].name if fitting else None
+
+
+def _plain(split: str) -> str:
+    return split.removeprefix("mini_")
 
 
 def _first_difference(expected: object, found: object, path: str = "") -> str:

@@ -11,7 +11,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
-from crkd_core.stages.inputs import check_objects, open_prepared
+from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, split_option, split_settings
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
@@ -27,7 +27,8 @@ class TrainTeacherRequest:
         config: the resolved configuration; section ``teacher`` is built, ``train.teacher`` is its schedule.
         name: name of the run.
         init: name of the teacher run to start from; "none" for new weights.
-        prepared: name of the prepared data; None for the latest.
+        split: samples to train on; ``trainval`` for train and val together.
+        prepared: name of the prepared data; None for the latest that have the split.
         nuscenes: where the data set is now, if it moved since it was prepared.
         force: train anew although a run of that name exists; `resume`: continue a killed run.
     """
@@ -40,6 +41,7 @@ class TrainTeacherRequest:
     device: str = "auto"
     force: bool = False
     resume: bool = True
+    split: str = "train"
 
 
 def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
@@ -56,10 +58,11 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         TrainingError: the loss is no longer finite.
     """
     config, detector = request.config, request.config.teacher
+    source = PreparedSource(request.split, progress=progress)
     prepared = open_prepared(
-        workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}"
+        workspace, request.prepared, request.nuscenes, config.data, detector.modalities, f"crkd {STAGE}", source
     )
-    tokens, seed = prepared.tokens("train"), config.train.seed
+    tokens, seed = prepared.tokens(request.split), config.train.seed
     check_objects(prepared, tokens, config.data)
     paste = config.data.paste_teacher
     pasting = ObjectPasting(prepared, tokens, config.data, seed) if paste.enabled else None
@@ -80,12 +83,14 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         stage=STAGE,
         name=request.name,
         role="teacher",
-        command=f"crkd {STAGE} --name {request.name}" + (f" --init {start.name}" if start else ""),
+        command=f"crkd {STAGE} --name {request.name}"
+        + (f" --init {start.name}" if start else "")
+        + split_option(request.split),
         config=config,
         detector=detector,
         run=config.train.teacher,
         inputs={role: artifact.reference() for role, artifact in made_from.items() if artifact is not None},
-        options={},
+        options=split_settings(prepared, request.split),
     )
 
     def build_step(model: Detector, device: torch.device) -> DetectionStep:

@@ -15,12 +15,12 @@ from crkd_core.errors import ArtifactError, DamagedArtifactError, MissingArtifac
 from crkd_core.evaluation.decode import SampleDetections
 from crkd_core.evaluation.detections import Detections, read_detections
 from crkd_core.nuscenes.lidar import read_lidar
-from crkd_core.nuscenes.splits import resolve_split
 from crkd_core.progress import Progress
 from crkd_core.stages.curves import read_curves
 from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
+from crkd_core.stages.evaluated import evaluated_tokens
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
-from crkd_core.stages.inputs import check_dataroot
+from crkd_core.stages.inputs import check_dataroot, split_slug
 from crkd_core.stages.missed import MissedObjects, find_missed
 from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
@@ -106,7 +106,7 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
         request = replace(request, split=missed.split, models=request.models or missed.models)
     evaluations = _choose_evaluations(request, workspace, progress)
     prepared = _open_prepared(request, evaluations, workspace)
-    tokens = _choose_tokens(request, prepared, missed)
+    tokens = _choose_tokens(request, prepared, evaluations, missed)
     inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
     if missed is not None:
         inputs["comparison"] = missed.comparison.reference()
@@ -117,7 +117,7 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
         "force": request.force,
         "replace": True,
     }
-    with workspace.write(STAGE, request.split, **how) as writer:
+    with workspace.write(STAGE, split_slug(request.split), **how) as writer:
         writer.warn(progress)
         if writer.finished is None:
             models = [_Shown(artifact, read_detections(artifact)) for artifact in evaluations]
@@ -143,6 +143,9 @@ def _choose_evaluations(request: VisualizeRequest, workspace: Workspace, progres
         progress.warning(f"left out: {damaged}")
         problem = problem or damaged
     for name in sorted(of_split, key=lambda name: (usual.get(name, len(usual)), name)):
+        if _is_of_tables(of_split[name]):
+            progress.warning(f"left out: {of_split[name].label} was scored from tables alone, without images to draw")
+            continue
         try:
             usable.append(_usable(of_split, name, request.split, workspace))
         except (StaleArtifactError, DamagedArtifactError) as error:
@@ -154,6 +157,10 @@ def _choose_evaluations(request: VisualizeRequest, workspace: Workspace, progres
         left_out = ", ".join(artifact.manifest.facts["model"] for artifact in usable[MAX_MODELS:])
         progress.warning(f"a picture has room for {MAX_MODELS} models, so {left_out} is left out; choose with --model.")
     return usable[:MAX_MODELS]
+
+
+def _is_of_tables(evaluation: Artifact) -> bool:
+    return evaluation.manifest.inputs["prepared"].stage != PREPARE_STAGE
 
 
 def _latest_of_each_model(split: str, workspace: Workspace) -> dict[str, Artifact]:
@@ -188,6 +195,11 @@ def _missing(name: str, split: str, of_split: dict[str, Artifact], workspace: Wo
 def _open_prepared(request: VisualizeRequest, evaluations: list[Artifact], workspace: Workspace) -> PreparedData:
     references = [artifact.manifest.inputs["prepared"] for artifact in evaluations]
     for artifact, reference in zip(evaluations, references, strict=True):
+        if _is_of_tables(artifact):
+            raise UsageError(
+                f"{artifact.label} was scored from the tables alone, and pictures need images; prepare the data set "
+                f"(crkd prepare --nuscenes DIR) and run again: {artifact.manifest.command}"
+            )
         if reference.name != references[0].name:
             raise ArtifactError(
                 f"{evaluations[0].label} and {artifact.label} are of different data ({references[0].name} and "
@@ -200,12 +212,17 @@ def _open_prepared(request: VisualizeRequest, evaluations: list[Artifact], works
     return prepared
 
 
-def _choose_tokens(request: VisualizeRequest, prepared: PreparedData, missed: MissedObjects | None) -> list[str]:
-    tokens = prepared.tokens(request.split)
+def _choose_tokens(
+    request: VisualizeRequest, prepared: PreparedData, evaluations: list[Artifact], missed: MissedObjects | None
+) -> list[str]:
+    evaluated = [set(evaluated_tokens(artifact, prepared)) for artifact in evaluations]
+    tokens = [token for token in prepared.tokens(request.split) if all(token in tokens for tokens in evaluated)]
+    if not tokens:
+        raise UsageError(f"{evaluations[0].label} and the others have no sample in common; choose with --model.")
     if request.tokens:
         strangers = sorted(set(request.tokens) - set(tokens))
         if strangers:
-            split = resolve_split(request.split, prepared.version)
+            split = prepared.official_split(request.split)
             raise UsageError(f"{strangers[0]!r} is no sample of {split} in {prepared.artifact.label}; check --token.")
         return list(dict.fromkeys(request.tokens))
     if missed is not None:
@@ -241,7 +258,9 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     scene = prepared.scene_of(token)
     values, _ = prepared.radar(token, _RADAR_SWEEPS)
     sweeps = prepared.lidar_sweeps(token)
-    points = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)
+    lidar = np.zeros((0, 4), np.float32)
+    if sweeps.paths:
+        lidar = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)[:, :4]
     extent_m = max(artifact.evaluation.manifest.facts["extent_m"] for artifact in models)
     return SceneView(
         token=token,
@@ -250,7 +269,7 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
         extent_m=extent_m,
         truth=_truth(token, prepared, extent_m),
         cameras=_cameras(token, prepared),
-        lidar=points[:, :4],
+        lidar=lidar,
         radar=values[:, [0, 1, 4, 5]],
         models=tuple(
             ModelView(model.name, _above(model.detections.sample(token), score), model.modalities) for model in models
@@ -316,7 +335,7 @@ def _write_index(
     for model in models:
         facts = model.evaluation.manifest.facts
         scores.append(ScoreEntry(model.name, " + ".join(model.modalities), facts.get("mean_ap"), facts.get("nds")))
-    title = f"{resolve_split(split, prepared.version)} of {prepared.version}"
+    title = f"{prepared.official_split(split)} of {prepared.version}"
     write_report(folder / INDEX_NAME, title, pictures, scores, curves)
 
 
@@ -333,4 +352,6 @@ def _command(request: VisualizeRequest) -> str:
     else:
         chosen = [f"--samples {request.samples} --seed {request.seed}"]
     models = [f"--model {shlex.quote(model)}" for model in request.models]
-    return " ".join([f"crkd {STAGE} --split {request.split}", *chosen, *models, f"--score {request.score:g}"])
+    return " ".join(
+        [f"crkd {STAGE} --split {shlex.quote(request.split)}", *chosen, *models, f"--score {request.score:g}"]
+    )

@@ -148,5 +148,5 @@ def test_a_split_that_the_version_does_not_have(refuse, results):
 
 def test_nothing_prepared(refused, tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    words = ("needs a finished prepare run", "make it with: crkd prepare --nuscenes DIR")
+    words = ("needs the tables of a data set", "with --nuscenes DIR, or prepare it with: crkd prepare --nuscenes DIR")
     refused(4, words, "evaluate", "--results", "results.json", "-w", tmp_path / "empty")

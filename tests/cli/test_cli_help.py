@@ -20,16 +20,16 @@ FLAGS = {
     "prepare": _REPORTING
     | _CONFIG
     | _REDO
-    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
+    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing", "--check"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
-    "train-teacher": _TRAINING | {"--compile", "--init"},
-    "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify"},
-    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients"},
+    "train-teacher": _TRAINING | {"--compile", "--init", "--split"},
+    "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify", "--split"},
+    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients", "--split"},
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
     | {"--device", "--official", "--results", "--breakdown", "--bootstrap", "--curves"}
-    | {"--json", "--force"},
+    | {"--json", "--force", "--subset", "--version"},
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--missed", "--score", "--seed"}
     | {"--nuscenes", "--force"},

@@ -255,7 +255,7 @@ def test_views_of_a_grid_that_is_not_symmetric_cannot_be_mirrored(chain):
     teacher = TeacherInput("cache", "targets", config, chain.workspace)
     teacher.artifact = Artifact(artifact.path, manifest)
     with pytest.raises(ConfigError, match=r"must be symmetric, found x from -24\.0 to 48\.0 m"):
-        teacher.check_fits(prepared_of(chain))
+        teacher.check_fits(prepared_of(chain), prepared_of(chain).tokens("train"), "train")
 
 
 def test_targets_are_read_back_by_key_in_any_order(chain):

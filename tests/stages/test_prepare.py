@@ -172,7 +172,10 @@ def test_a_finished_run_is_not_made_again_and_a_changed_folder_is_noticed(folder
 
 def test_options_that_make_no_sense_are_refused(folder, workspace):
     for options, said in (
-        ({"allow_missing": frozenset({"lidar"})}, "--allow-missing knows radar and sweeps, found lidar"),
+        (
+            {"allow_missing": frozenset({"cameras"})},
+            "--allow-missing knows samples, lidar, radar, sweeps, found cameras",
+        ),
         ({"radar_sweeps": 0}, "--radar-sweeps"),
         ({"lidar_sweeps": 0}, "--lidar-sweeps"),
         ({"processes": 0}, "--processes"),
@@ -183,7 +186,7 @@ def test_options_that_make_no_sense_are_refused(folder, workspace):
 
 def test_a_folder_without_official_scenes_is_refused(tmp_path, workspace):
     folder = write_folder(tmp_path / "other", scenes={"scene-9999": 1})
-    with pytest.raises(DatasetError, match=r"no sample in any official split.*scene-9999"):
+    with pytest.raises(DatasetError, match=r"no sample in any split.*scene-9999"):
         run(folder, workspace)
 
 

@@ -5,7 +5,7 @@ import pytest
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
 from crkd_core.nuscenes.classes import CLASS_OF_CATEGORY, attributes_of, detection_label
-from crkd_core.nuscenes.splits import resolve_split, splits_of_scenes
+from crkd_core.nuscenes.splits import parts_of_split, resolve_split, splits_of_scenes
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,9 @@ from crkd_core.nuscenes.splits import resolve_split, splits_of_scenes
         ("val", "v1.0-trainval", "val"),
         ("test", "v1.0-test", "test"),
         ("anything", "v1.0-custom", "anything"),
+        ("trainval", "v1.0-trainval", "trainval"),
+        ("trainval", "v1.0-mini", "mini_trainval"),
+        ("mini_trainval", "v1.0-mini", "mini_trainval"),
     ],
 )
 def test_splits_resolve_to_official_names(split, version, official):
@@ -24,11 +27,23 @@ def test_splits_resolve_to_official_names(split, version, official):
 
 
 @pytest.mark.parametrize(
-    ("split", "version"), [("val", "v1.0-test"), ("mini_val", "v1.0-trainval"), ("x", "v1.0-mini")]
+    ("split", "version"),
+    [("val", "v1.0-test"), ("mini_val", "v1.0-trainval"), ("x", "v1.0-mini"), ("trainval", "v1.0-test")],
 )
 def test_a_split_of_another_version_is_refused(split, version):
     with pytest.raises(UsageError, match=f"version {version} has no split '{split}'"):
         resolve_split(split, version)
+
+
+def test_splits_that_the_data_have_come_first():
+    assert resolve_split("mine", "v1.0-mini", {"mine": 3}) == "mine"
+    assert resolve_split("train", "v1.0-mini", {"train": 3}) == "train"
+    with pytest.raises(UsageError, match="it has mini_train, mini_val, mine"):
+        resolve_split("x", "v1.0-mini", {"mini_val": 2, "mine": 3})
+    assert parts_of_split("trainval") == ("train", "val")
+    assert parts_of_split("mini_trainval") == ("mini_train", "mini_val")
+    assert parts_of_split("trainval", {"trainval": 3}) == ("trainval",)
+    assert parts_of_split("mine") == ("mine",)
 
 
 def test_scene_lists_are_the_devkits():

@@ -1,0 +1,67 @@
+"""What a data report looks like on stdout: a few lines of facts, then what its user should look at."""
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from crkd_cli import console
+
+if TYPE_CHECKING:
+    from crkd_core.data.report import DataReport, Range
+
+_WIDTH = 80
+_NAMED = 3
+
+
+def report_facts(report: "DataReport") -> list[tuple[str, str]]:
+    """Name and value pairs to follow the number of annotations."""
+    boxes, sensors, motion = report.boxes, report.sensors, report.motion
+    facts = []
+    if boxes.total:
+        undefined = f", {_share(boxes.without_velocity, boxes.total)} without velocity"
+        facts.append(
+            (
+                "",
+                f"of {len(boxes.per_class)} classes, {_share(boxes.without_points, boxes.total)} without a "
+                f"LiDAR or radar point{undefined}",
+            )
+        )
+    if boxes.ignored:
+        facts.append(("not detected", f"{boxes.ignored} boxes of other categories{_named(boxes.ignored_categories)}"))
+    facts.append(("images", f"{', '.join(sensors.image_sizes) or 'none'} px"))
+    facts.append(("LiDAR", "none" if sensors.without_lidar else f"{_range(sensors.lidar_sweeps)} sweeps a sample"))
+    facts.append(("radar", f"{_range(sensors.radar_points)} points a sample"))
+    facts.append(("key frames", f"{_range(motion.spacing_s, 2)} s apart, in {report.samples.scenes} scenes"))
+    speeds = f"the car up to {motion.ego_mps.high:.1f} m/s"
+    if motion.fastest_class:
+        speeds += f", boxes up to {motion.box_mps.high:.1f} m/s ({motion.fastest_class})"
+    facts.append(("speeds", speeds))
+    return facts
+
+
+def print_warnings(report: "DataReport") -> None:
+    """One paragraph for each, none where all is well."""
+    lines = []
+    for warning in report.warnings:
+        lines += textwrap.wrap(
+            f"warning: {warning}", _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+    if lines:
+        console.print_lines("", *lines)
+
+
+def _range(values: "Range", decimals: int = 0) -> str:
+    low, median, high = (f"{value:,.{decimals}f}" for value in (values.low, values.median, values.high))
+    return low if low == high else f"{low} to {high} (median {median})"
+
+
+def _share(part: int, total: int) -> str:
+    share = part / total
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def _named(counts: dict[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    names = [f"{name} {count}" for name, count in most[:_NAMED]]
+    if len(most) > _NAMED:
+        names.append(f"{len(most) - _NAMED} more")
+    return f" ({', '.join(names)})" if names else ""
