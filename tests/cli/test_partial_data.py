@@ -33,11 +33,9 @@ def lose(path: Path, how: str) -> None:
         path.symlink_to("/nowhere/file")
     elif how == "circular link":
         path.symlink_to(path)
-    elif how == "folder":
-        path.mkdir()
 
 
-@pytest.mark.parametrize("how", ["gone", "dangling link", "circular link", "folder"])
+@pytest.mark.parametrize("how", ["gone", "dangling link", "circular link"])
 @pytest.mark.parametrize("channel", ["CAM_FRONT", "LIDAR_TOP"])
 def test_a_lost_key_frame_file_leaves_its_sample_out(crkd, folder, tmp_path, channel, how):
     assert crkd("prepare", "--nuscenes", folder.root, "-w", "whole").code == 0

@@ -31,8 +31,8 @@ class StopAfter(SilentProgress):
     def __init__(self, advances):
         self._left = advances
 
-    def task(self, *args, **kwargs):
-        outer = super().task(*args, **kwargs)
+    def task(self, description, *args, **kwargs):
+        outer = super().task(description, *args, **kwargs)
         progress = self
 
         class Counting:
@@ -44,7 +44,7 @@ class StopAfter(SilentProgress):
                 return outer.__exit__(*error)
 
             def advance(self, steps=1, **fields):
-                progress._left -= 1
+                progress._left -= description == "radar"
                 if progress._left < 0:
                     raise Stopped
 
@@ -251,7 +251,7 @@ def test_damaged_sensor_files_are_named(folder, workspace):
 def test_a_damaged_radar_file_is_named_from_any_process(folder, workspace, processes):
     path = folder.files("RADAR_FRONT")[-1]
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(DatasetError, match=rf"{path.name} is truncated: expected 86 bytes"):
+    with pytest.raises(DatasetError, match=rf"{path.name} is damaged: it is truncated: expected 86 bytes"):
         run(folder, workspace, processes=processes)
     assert not multiprocessing.active_children()
 
