@@ -106,7 +106,9 @@ def read_annotations(
     boxes = _read_boxes(folder, sample_rows, instances, names, _read_visibilities(folder))
     links = _linked_rows(boxes, sample_timestamps_us)
     geometry = _matrix(boxes.geometry)
-    velocity = box_velocities(geometry[:, :3], sample_timestamps_us[_int32(boxes.sample)], *links)
+    # A box without a place of its own gives its neighbours no velocity either.
+    places = np.where(_is_place(geometry)[:, None], geometry[:, :3], np.nan)
+    velocity = box_velocities(places, sample_timestamps_us[_int32(boxes.sample)], *links)
     problems = _unusable(geometry)
     dropped = np.array([problem is not None for problem in problems], dtype=bool)
     _check_something_left(folder, instances, boxes, dropped, problems)
@@ -297,12 +299,17 @@ def _linked_rows(boxes: _Boxes, timestamps_us: NDArray[np.int64]) -> list[NDArra
     return linked_rows
 
 
+def _is_place(geometry: NDArray[np.float64]) -> NDArray[np.bool_]:
+    with np.errstate(invalid="ignore"):
+        return (np.abs(geometry[:, :3]) < _FARTHEST_M).all(axis=1)
+
+
 def _unusable(geometry: NDArray[np.float64]) -> list[str | None]:
     """Why each box is left out; None for those that are not."""
-    place, size, rotation = geometry[:, :3], geometry[:, 3:6], geometry[:, 6:]
+    size, rotation = geometry[:, 3:6], geometry[:, 6:]
     with np.errstate(invalid="ignore"):
         reasons = {
-            "a place that is no number": ~(np.abs(place) < _FARTHEST_M).all(axis=1),
+            "a place that is no number": ~_is_place(geometry),
             "a size that is no number": ~(np.abs(size) < _LONGEST_SIDE_M).all(axis=1),
             "a size of 0 or below": (size < _SHORTEST_SIDE_M).any(axis=1),
             "a rotation that is no quaternion": ~are_rotations(rotation),
