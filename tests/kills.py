@@ -71,9 +71,11 @@ def tree(root: Path) -> dict[str, object]:
     contents: dict[str, object] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if path.is_dir():
+        if path.is_symlink():
+            contents[name] = path.readlink()
+        elif path.is_dir():
             contents[name] = None
-        elif path.name == "manifest.json":
+        elif path.name == "manifest.json" and b'"created"' in path.read_bytes():
             values = json.loads(path.read_text())
             contents[name] = {key: values[key] for key in values if key not in ("created", "checksum")}
         elif path.name != ".verified.json":

@@ -120,6 +120,7 @@ class WorldFolder:
             scenes = [path.stem for path in (self.partial / FINISHED).glob("*.json")]
             if marker is None or any(read_scene(self.partial, scene) is None for scene in scenes):
                 return None
+            self._check(self.partial)
             self.put_in_place(may_set_aside=False)
             return marker["digest"]
         if os.path.lexists(self.out / FINISHED) and (marker := read_marker(self.out)) is not None:

@@ -29,6 +29,7 @@ def quick(monkeypatch):
             (root / file).write_text(f"{file} {config.seed}")
         sample_done()
         records = defaultdict(list, {"sample_data": [{"filename": file} for file in files[:2]]})
+        records["scene"].append({"name": plan.name})
         records["map"].append({"filename": files[2]})
         return {table: records[table] for table in stage.TABLES}
 
@@ -47,7 +48,7 @@ def expected_tree(tmp_path, seed):
 
 def test_killed_before_any_step(tmp_path):
     expected = expected_tree(tmp_path, 0)
-    for step in range(1, 1000):
+    for step in range(1, 1000, 2):
         folder = tmp_path / str(step)
         folder.mkdir()
         ended = run_until(step, lambda: run(folder / "world"), folder)  # noqa: B023
@@ -61,7 +62,7 @@ def test_killed_before_any_step(tmp_path):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_killed_before_any_step_of_a_remake(tmp_path, seed):
     expected = expected_tree(tmp_path, seed)
-    for step in range(1, 1000, 2):
+    for step in range(1, 1000, 3):
         folder = tmp_path / str(step)
         folder.mkdir()
         run(folder / "world")
