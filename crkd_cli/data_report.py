@@ -17,14 +17,8 @@ def report_facts(report: "DataReport") -> list[tuple[str, str]]:
     boxes, sensors, motion = report.boxes, report.sensors, report.motion
     facts = []
     if boxes.total:
-        undefined = f", {_share(boxes.without_velocity, boxes.total)} without velocity"
-        facts.append(
-            (
-                "",
-                f"of {len(boxes.per_class)} classes, {_share(boxes.without_points, boxes.total)} without a "
-                f"LiDAR or radar point{undefined}",
-            )
-        )
+        points, velocity = (_share(part, boxes.total) for part in (boxes.without_points, boxes.without_velocity))
+        facts.append(("", f"of {len(boxes.per_class)} classes, {points} without points, {velocity} without velocity"))
     if boxes.ignored:
         facts.append(("not detected", f"{boxes.ignored} boxes of other categories{_named(boxes.ignored_categories)}"))
     facts.append(("images", f"{', '.join(sensors.image_sizes) or 'none'} px"))

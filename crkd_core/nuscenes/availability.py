@@ -17,6 +17,7 @@ from crkd_core.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
 """What may be missing when the user says so: whole key frames, the LiDAR or radars as a whole, and sweeps between key
 frames."""
+_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
             status = entry.stat()
             size = status.st_size
             # Asking whether a file may be read costs a call of its own; what all may read needs none.
-            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK):
+            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
                 damaged.append(f"{sensors.path[row]} (no permission to read it)")
             elif size == 0:
                 damaged.append(f"{sensors.path[row]} (empty)")
