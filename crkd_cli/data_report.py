@@ -1,19 +1,51 @@
 """What a data report looks like on stdout: a few lines of facts, then what its user should look at."""
 
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd_cli import console
 
 if TYPE_CHECKING:
     from crkd_core.data.report import DataReport, Range
+    from crkd_core.stages.prepare import CheckResult, PrepareResult
 
 _WIDTH = 80
 _NAMED = 3
 
 
-def report_facts(report: "DataReport") -> list[tuple[str, str]]:
-    """Name and value pairs to follow the number of annotations."""
+def print_prepared(result: "PrepareResult") -> None:
+    """What was prepared, and its report."""
+    facts = [
+        ("prepared", result.artifact.path),
+        ("version", result.version),
+        ("samples", _counts(result.samples_per_split)),
+        ("annotations", result.annotations),
+    ]
+    if result.report is None:
+        console.print_facts([*facts, *(("missing", line) for line in result.missing)])
+        return
+    console.print_facts([*facts, *_report_facts(result.report)])
+    _print_warnings(result.report)
+
+
+def print_checked(result: "CheckResult", nuscenes: Path) -> None:
+    """The report of what would be prepared."""
+    facts = [
+        ("checked", f"{nuscenes} (nothing is written)"),
+        ("version", result.version),
+        ("samples", _counts(result.report.samples.per_split)),
+        ("annotations", result.report.boxes.total),
+    ]
+    console.print_facts([*facts, *_report_facts(result.report)])
+    _print_warnings(result.report)
+
+
+def _counts(samples_per_split: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in samples_per_split.items())
+
+
+def _report_facts(report: "DataReport") -> list[tuple[str, str]]:
     boxes, sensors, motion = report.boxes, report.sensors, report.motion
     facts = []
     if boxes.total:
@@ -32,8 +64,7 @@ def report_facts(report: "DataReport") -> list[tuple[str, str]]:
     return facts
 
 
-def print_warnings(report: "DataReport") -> None:
-    """One paragraph for each, none where all is well."""
+def _print_warnings(report: "DataReport") -> None:
     lines = []
     for warning in report.warnings:
         lines += textwrap.wrap(
