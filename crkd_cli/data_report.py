@@ -56,11 +56,13 @@ def _report_facts(report: "DataReport") -> list[tuple[str, str]]:
     facts.append(("images", f"{', '.join(sensors.image_sizes) or 'none'} px"))
     facts.append(("LiDAR", "none" if sensors.without_lidar else f"{_range(sensors.lidar_sweeps)} sweeps a sample"))
     facts.append(("radar", f"{_range(sensors.radar_points)} points a sample"))
-    facts.append(("key frames", f"{_range(motion.spacing_s, 2)} s apart, in {report.samples.scenes} scenes"))
-    speeds = f"the car up to {motion.ego_mps.high:.1f} m/s"
+    apart = f"{_range(motion.spacing_s, 2)} s apart, " if motion.spacing_s.high else ""
+    facts.append(("key frames", f"{apart}in {report.samples.scenes} scene{'' if report.samples.scenes == 1 else 's'}"))
+    speeds = [f"the car up to {motion.ego_mps.high:.1f} m/s"] if motion.spacing_s.high else []
     if motion.fastest_class:
-        speeds += f", boxes up to {motion.box_mps.high:.1f} m/s ({motion.fastest_class})"
-    facts.append(("speeds", speeds))
+        speeds.append(f"boxes up to {motion.box_mps.high:.1f} m/s ({motion.fastest_class})")
+    if speeds:
+        facts.append(("speeds", ", ".join(speeds)))
     return facts
 
 
