@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from crkd_cli import console, options
-from crkd_cli.data_report import print_warnings, report_facts
+from crkd_cli import options
+from crkd_cli.data_report import print_checked, print_prepared
 from crkd_cli.session import session_of
 
 
@@ -25,7 +25,7 @@ def prepare(
         str | None,
         typer.Option(
             "--allow-missing",
-            metavar="samples,lidar,radar,sweeps",
+            metavar="KIND,...",
             help="Go on although files are missing: samples leaves out key frames that lack an image or LiDAR file, "
             "lidar does without any LiDAR, radar and sweeps without these.",
             show_default=False,
@@ -76,33 +76,6 @@ def prepare(
         resume=resume,
     )
     if check_only:
-        checked = check(request, session.progress())
-        samples = checked.report.samples.per_split
-        console.print_facts(
-            [
-                ("checked", f"{nuscenes} (nothing is written)"),
-                ("version", checked.version),
-                ("samples", _counts(samples)),
-                ("annotations", checked.report.boxes.total),
-                *report_facts(checked.report),
-            ]
-        )
-        print_warnings(checked.report)
-        return
-    result = prepare(request, session.workspace(workspace), session.progress())
-    report = result.report
-    console.print_facts(
-        [
-            ("prepared", result.artifact.path),
-            ("version", result.version),
-            ("samples", _counts(result.samples_per_split)),
-            ("annotations", result.annotations),
-            *(report_facts(report) if report else [("missing", line) for line in result.missing]),
-        ]
-    )
-    if report:
-        print_warnings(report)
-
-
-def _counts(samples_per_split: dict[str, int]) -> str:
-    return ", ".join(f"{count} {split}" for split, count in samples_per_split.items())
+        print_checked(check(request, session.progress()), nuscenes)
+    else:
+        print_prepared(prepare(request, session.workspace(workspace), session.progress()))

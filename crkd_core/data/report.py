@@ -315,8 +315,10 @@ def _sensor_warnings(report: DataReport) -> Iterator[str]:
     sensors = report.sensors
     if sensors.without_lidar:
         yield "no LiDAR: camera-radar models can be trained and evaluated, a LiDAR teacher cannot"
-    for line in sensors.missing:
-        yield f"missing, as allowed: {line}"
+    if sensors.missing:
+        # One example is enough: what is missing of one sensor is mostly missing of the others.
+        first, *others = sensors.missing
+        yield "; ".join([f"missing, as allowed: {first}", *(line.partition(" (such as")[0] for line in others)])
     if sensors.radar_points.high == 0:
         yield f"no radar point in any of {report.samples.prepared} samples: radar models would learn from cameras only"
         return

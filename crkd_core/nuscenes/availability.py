@@ -19,6 +19,7 @@ from crkd_core.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
 """What may be missing when the user says so: whole key frames, the LiDAR or radars as a whole, and sweeps between key
 frames."""
+_EFFECTIVE = os.access in os.supports_effective_ids
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _absent_rows(
             status = entry.stat()
             size = status.st_size
             # Asking whether a file may be read costs a call of its own; what all may read needs none.
-            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK):
+            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
                 damaged.append(f"{sensors.path[row]} (no permission to read it)")
             elif size == 0:
                 damaged.append(f"{sensors.path[row]} (empty)")
@@ -154,7 +155,7 @@ def _absent_rows(
                 damaged.append(f"{sensors.path[row]} ({problem})")
     if damaged:
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; unpack them again.")
+        raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; mend them or unpack them again.")
     return absent
 
 

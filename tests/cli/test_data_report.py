@@ -35,7 +35,7 @@ def test_a_good_folder_has_a_short_calm_report(crkd, folder, tmp_path):
     for line in (
         "samples       4 mini_train, 4 mini_val",
         "annotations   16",
-        "              of 2 classes, 50% without a LiDAR or radar point, 0% without velocity",
+        "              of 2 classes, 50% without points, 0% without velocity",
         "not detected  8 boxes of other categories",
         "images        160 x 90 px",
         "key frames    0.50 s apart, in 2 scenes",
@@ -186,8 +186,8 @@ def test_what_reading_the_tables_left_out_is_told():
     good = DataReport(
         samples=SampleCounts(10, 1, {"train": 10}),
         boxes=BoxCounts({"car": 100}),
-        sensors=SensorData([], False, {"1600 x 900": 60}, Range(10, 10, 10), Range(100, 200, 300)),
-        motion=Motion(Range(0.5, 0.5, 0.5), 0, Range(0, 5, 9), Range(0, 3, 12), "car"),
+        sensors=SensorData([], False, {"1600 x 900": 60}, Range(10.0, 10.0, 10.0), Range(100.0, 200.0, 300.0)),
+        motion=Motion(Range(0.5, 0.5, 0.5), 0, Range(0.0, 5.0, 9.0), Range(0.0, 3.0, 12.0), "car"),
     )
     assert good.warnings == []
     boxes = BoxCounts(

@@ -153,7 +153,7 @@ def test_data_without_lidar(crkd, folder, tmp_path):
         check_message(refusal.code, 3, refusal.out, refusal.err, words)
     result = crkd("prepare", "--nuscenes", folder.root, "-w", "ws", "--allow-missing", "lidar")
     assert result.code == 0, result.err
-    assert "LiDAR        none" in result.out
+    assert "LiDAR none" in " ".join(result.out.split())
     assert "warning: no LiDAR" in result.out
     part, whole = prepared_in(tmp_path / "ws", f"{VERSION}-no-lidar"), prepared_in(tmp_path / "ws")
     assert part.modalities == ("camera", "radar")

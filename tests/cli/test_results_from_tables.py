@@ -174,14 +174,14 @@ def test_unknown_velocities_count_as_in_the_devkit(crkd, chain, file, tmp_path, 
     results = json.loads(file.read_text())
     boxes = [box for sample in results["results"].values() for box in sample]
     for number, box in enumerate(boxes):
-        if (
-            pattern == "all"
-            or (pattern == "all of a class" and box["detection_name"] == "car")
-            or (pattern == "some" and number % 3 == 0)
-        ):
-            box["velocity"] = [math.nan, math.nan]
-        elif pattern == "one component" and number % 2 == 0:
-            box["velocity"] = [math.nan, 1.0]
+        is_unknown = {
+            "some": number % 3 == 0,
+            "one component": number % 2 == 0,
+            "all of a class": box["detection_name"] == "car",
+            "all": True,
+        }
+        if is_unknown[pattern]:
+            box["velocity"] = [math.nan, 1.0 if pattern == "one component" else math.nan]
     file = write_results(tmp_path / "nan.json", results)
     root = chain.copy(tmp_path).workspace.root
     result = crkd("evaluate", "--results", file, "--official", "--json", "--curves", "-w", root)
