@@ -8,7 +8,16 @@ from pydantic import BaseModel, Tag, ValidationError
 
 from crkd_core.errors import quoted
 
-_EXPECTED = {"model_type": "a section of keys", "tuple_type": "a list", "list_type": "a list", "dict_type": "keys"}
+_EXPECTED = {
+    "model_type": "a section of keys",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "keys",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "string_too_short": "a name",
+    "string_too_long": "a shorter name",
+}
 
 
 def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "the config key") -> str:
@@ -28,6 +37,11 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
         context = first["ctx"]
         expected_tags, found_tag = context["expected_tags"], quoted(context["tag"])
         return f"{key} {quoted(path + '.kind')}: expected one of {expected_tags}, found {found_tag}."
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        shown = quoted(".".join(keys[:-1]))
+        return (
+            f"{key} {shown}: expected a longer list, found {quoted(first['input'])} ({type(first['input']).__name__})."
+        )
     if first["type"] == "missing":
         return f"{key} {shown} is missing and has no default."
     if first["type"] == "union_tag_not_found":
@@ -36,7 +50,8 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
     if first["type"] == "value_error":
         return f"{path or shown}: {message}."
     found = first.get("input")
-    expected = _EXPECTED.get(first["type"]) or message.removeprefix("Input should be ").partition(", unable to ")[0]
+    known = _EXPECTED.get(first["type"], "").format(**first.get("ctx", {}))
+    expected = known or message.removeprefix("Input should be ").partition(", unable to ")[0]
     return f"{key} {shown}: expected {expected}, found {quoted(found)} ({type(found).__name__})."
 
 

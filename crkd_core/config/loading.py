@@ -56,8 +56,10 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
     return validate_config(values)
 
 
-def with_overrides(config: Config, overrides: typing.Sequence[str], option: str = "--set") -> Config:
-    """A configuration with some values changed (``section.field=value``, the last wins).
+def with_overrides(
+    config: Config, overrides: typing.Sequence[str], option: str = "--set", file: Path | None = None
+) -> Config:
+    """A configuration with the values of a file changed, and then some more (``section.field=value``, the last wins).
 
     `option` is what the user wrote them behind; errors name it.
 
@@ -65,6 +67,8 @@ def with_overrides(config: Config, overrides: typing.Sequence[str], option: str 
         ConfigError: an unknown key, a wrong type, or values that do not fit each other.
     """
     values = config.model_dump(mode="json")
+    if file is not None:
+        values = _merge(values, _sections(_read_text(file), str(file)))
     for override in overrides:
         values = _merge(values, _parse_override(override, option))
     return validate_config(values)

@@ -4,12 +4,13 @@ The upper bounds are generous: they are there so that a slip (a missing decimal 
 minutes) is told at once, and not after hours or by a machine that has run out of memory.
 """
 
+import operator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-MOST = 1e6
+MOST = 1_000_000
 """No length, factor, weight or count of a setting is larger, unless its kind says so."""
 MOST_SEED = 2**63 - 1
 """Of signed 64-bit numbers, as Parquet, JSON readers and random generators take them."""
@@ -30,6 +31,23 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _bounds(**limits: float) -> AfterValidator:
+    """Limits ``ge``, ``gt``, ``le``, ``lt``, which those that a field adds by itself come on top of, not instead."""
+
+    def check(value: float) -> float:
+        for name, limit in limits.items():
+            if not getattr(operator, name)(value, limit):
+                raise PydanticCustomError(
+                    "bounds", "Input should be {words} {limit}", {"words": _WORDS[name], "limit": limit}
+                )
+        return value
+
+    return AfterValidator(check)
+
+
+_WORDS = {"ge": "greater than or equal to", "gt": "greater than", "le": "less than or equal to", "lt": "less than"}
+
+
 def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
     if not pair[0] < pair[1]:
         raise PydanticCustomError("increasing", "Input should be a lower and then a higher value")
@@ -46,25 +64,25 @@ def _not_decreasing(pair: tuple[float, float]) -> tuple[float, float]:
 
 _IsNumber = BeforeValidator(_number)
 
-Finite = Annotated[float, Field(ge=-MOST, le=MOST, allow_inf_nan=False), _IsNumber]
-NonNegative = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False), _IsNumber]
-Positive = Annotated[float, Field(gt=0, le=MOST, allow_inf_nan=False), _IsNumber]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), _IsNumber]
+Finite = Annotated[float, Field(allow_inf_nan=False), _bounds(ge=-MOST, le=MOST), _IsNumber]
+NonNegative = Annotated[float, Field(allow_inf_nan=False), _bounds(ge=0, le=MOST), _IsNumber]
+Positive = Annotated[float, Field(allow_inf_nan=False), _bounds(gt=0, le=MOST), _IsNumber]
+Fraction = Annotated[float, Field(allow_inf_nan=False), _bounds(ge=0, le=1), _IsNumber]
 """From 0 to 1, both included."""
-Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), _IsNumber]
+Share = Annotated[float, Field(allow_inf_nan=False), _bounds(gt=0, le=1), _IsNumber]
 """Above 0, at most 1."""
-Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False), _IsNumber]
+Probability = Annotated[float, Field(allow_inf_nan=False), _bounds(gt=0, lt=1), _IsNumber]
 """Between 0 and 1, neither included."""
 
-Count = Annotated[int, Field(ge=0, le=int(MOST)), _IsNumber]
+Count = Annotated[int, _bounds(ge=0, le=MOST), _IsNumber]
 """A whole number from 0."""
-PositiveInt = Annotated[int, Field(ge=1, le=int(MOST)), _IsNumber]
-Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS), _IsNumber]
-Depth = Annotated[int, Field(ge=1, le=100), _IsNumber]
+PositiveInt = Annotated[int, _bounds(ge=1, le=MOST), _IsNumber]
+Channels = Annotated[int, _bounds(ge=1, le=MOST_CHANNELS), _IsNumber]
+Depth = Annotated[int, _bounds(ge=1, le=100), _IsNumber]
 """Blocks or layers of one stage."""
-Stride = Annotated[int, Field(ge=1, le=16), _IsNumber]
-Sweeps = Annotated[int, Field(ge=1, le=MOST_SWEEPS), _IsNumber]
-Seed = Annotated[int, Field(ge=0, le=MOST_SEED), _IsNumber]
+Stride = Annotated[int, _bounds(ge=1, le=16), _IsNumber]
+Sweeps = Annotated[int, _bounds(ge=1, le=MOST_SWEEPS), _IsNumber]
+Seed = Annotated[int, _bounds(ge=0, le=MOST_SEED), _IsNumber]
 
 Range = Annotated[tuple[Finite, Finite], AfterValidator(_increasing)]
 """An extent, (lower, upper)."""

@@ -19,7 +19,7 @@ from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.stages.inputs import open_prepared
+from crkd_core.stages.inputs import open_prepared, warn_of_misfit
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
@@ -73,6 +73,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     teacher = TeacherInput(request.teacher, request.targets, config, workspace) if losses else None
     modalities = student.detector.modalities if teacher is None else teacher.with_own(student.detector.modalities)
     prepared = open_prepared(workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}")
+    warn_of_misfit(prepared, config.data, modalities, progress)
     if teacher is not None:
         teacher.check_fits(prepared)
         check_terms(config.distill, config.data.grid.build(), student.detector, teacher.detector_config)

@@ -13,6 +13,7 @@ from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.schema import Config
+from crkd_core.cores import note_loaders
 from crkd_core.data.prepared import PreparedData
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, WriteError
@@ -223,6 +224,7 @@ class _Work:
         if not own:
             return
         extraction = self._extraction(processes.device)
+        note_loaders(self._request.config.train.workers, progress)
         if processes.is_first:
             self._announce(extraction.measure(own[0], progress), folder, processes, progress)
         share = range(processes.rank, len(self._plan.shards), processes.size)

@@ -7,6 +7,8 @@ from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, DatasetError
+from crkd_core.progress import Progress
+from crkd_core.stages.preset_fit import image_misfit
 
 STAGE = "prepare"
 
@@ -71,8 +73,17 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
     for modality, wanted in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
         found = prepared.sweeps[modality] if modality in modalities else wanted
         if found < wanted:
+            misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
             raise ConfigError(
                 f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
                 f"it to at most "
                 f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
+                + (f" (besides, {misfit})" if misfit else "")
             )
+
+
+def warn_of_misfit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str], progress: Progress) -> None:
+    """Say it where a configuration is plainly made for other images, such as those of a preset that was forgotten."""
+    misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
+    if misfit:
+        progress.warning(misfit)

@@ -14,6 +14,8 @@ from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.numbers import MOST_SWEEPS
+from crkd_core.cores import helpers
 from crkd_core.data import preparing
 from crkd_core.errors import DatasetError, UsageError
 from crkd_core.nuscenes.availability import ALLOWABLE, Missing, find_missing
@@ -123,8 +125,8 @@ def _check_request(request: PrepareRequest) -> None:
     if unknown:
         raise UsageError(f"--allow-missing knows {' and '.join(ALLOWABLE)}, found {', '.join(unknown)}.")
     for option, value in (("--radar-sweeps", request.radar_sweeps), ("--lidar-sweeps", request.lidar_sweeps)):
-        if value < 1:
-            raise UsageError(f"{option} counts the key frame and must be at least 1, found {value}.")
+        if not 1 <= value <= MOST_SWEEPS:
+            raise UsageError(f"{option} counts the key frame: expected 1 to {MOST_SWEEPS}, found {value}.")
     if request.processes < 1:
         raise UsageError(f"--processes must be at least 1, found {request.processes}.")
 
@@ -201,12 +203,13 @@ def _write_radar(
     jobs = (
         preparing.radar_job(tables, files, parts[number], request.nuscenes, folder / shards[number]) for number in todo
     )
+    processes = helpers(request.processes, len(todo), "scene", progress) if todo else 1
     with progress.task("radar", total=len(order), unit="samples", done=done) as task:
-        if request.processes == 1 or len(todo) < 2:
+        if processes == 1:
             for job in jobs:
                 task.advance(preparing.write_radar_shard(job))
         else:
-            with workers(min(request.processes, len(todo))) as pool:
+            with workers(processes) as pool:
                 for future in as_completed(pool.submit(preparing.write_radar_shard, ((job,) for job in jobs))):
                     task.advance(future.result())
     write_index(folder, shards)

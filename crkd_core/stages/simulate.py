@@ -13,6 +13,7 @@ from typing import Any
 
 from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_text
 from crkd_core.artifacts.workspace import LOCK_NAME, locked
+from crkd_core.cores import helpers
 from crkd_core.errors import UsageError
 from crkd_core.progress import Progress, Task
 from crkd_core.simulation.config import SimulationConfig
@@ -76,12 +77,13 @@ def simulate(request: SimulateRequest, progress: Progress) -> SimulateResult:
         left = [plan for plan in plans if not (partial / _FINISHED / f"{plan.name}.json").exists()]
         samples = request.config.samples_per_scene
         done = (len(plans) - len(left)) * samples
+        processes = helpers(request.processes, len(left), "scene", progress) if left else 1
         with progress.task("simulating", len(plans) * samples, "key frames", done) as task:
-            if request.processes == 1 or len(left) == 1:
+            if processes == 1:
                 for plan in left:
                     _make_scene(partial, request.config, plan, task.advance)
             else:
-                _make_scenes(partial, request.config, left, request.processes, task)
+                _make_scenes(partial, request.config, left, processes, task)
         counts = _write_tables(partial, request.config, plans)
         _put_in_place(partial, out, progress)
     return SimulateResult(out, request.config.version, *counts, time.monotonic() - started)
@@ -178,7 +180,7 @@ def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advanc
 def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task) -> None:
     """Make scenes in several processes; the first error stops them all."""
     ticks: SimpleQueue[int] = get_context("spawn").SimpleQueue()
-    with workers(min(processes, len(plans)), _keep_ticks, ticks) as pool:
+    with workers(processes, _keep_ticks, ticks) as pool:
         waiting = set(pool.submit(_work, ((partial, config, plan) for plan in plans)))
         while waiting:
             ready, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
