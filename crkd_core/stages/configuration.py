@@ -96,7 +96,7 @@ def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _warn_of_other_kinds(model: Artifact, workspace: Workspace, progress: Progress) -> None:
-    """Say it where models of the workspace see another area or other images than the one whose configuration is taken."""
+    """Say it where other models see another area or other images than the one whose configuration is taken."""
     own = dict(_kind(model))
     for other in models(workspace):
         differing = [(key, value) for key, value in _kind(other) if own.get(key, value) != value]

@@ -136,7 +136,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
-    _check_teacher(teacher, config)
+    check_teacher(teacher, config)
     detector = read_detector_config(teacher)
     check_terms(config.distill, config.data.grid.build(), None, detector)
     modalities = detector.modalities
@@ -176,7 +176,13 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     )
 
 
-def _check_teacher(teacher: Artifact, config: Config) -> None:
+def check_teacher(teacher: Artifact, config: Config) -> None:
+    """Refuse a teacher that is damaged, or whose students see another area or other images.
+
+    Raises:
+        DamagedArtifactError: its weights or configuration changed since it was trained.
+        StaleArtifactError: it was trained on another grid or images of another size.
+    """
     teacher.verify(thorough=True)
     trained = read_run_config(teacher)
     for section in ("grid", "image"):
