@@ -29,7 +29,9 @@ class _Commands(TyperGroup):
     """Commands whose errors become one message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        with session_of(ctx).reporting_errors():
+        session = session_of(ctx)
+        with session.reporting_errors():
+            session.refuse_empty_arguments()
             return super().invoke(ctx)
 
 

@@ -9,6 +9,15 @@ from crkd_cli.session import session_of
 
 DEFAULT_WORKSPACE = Path("crkd-workspace")
 
+# Beyond these a number is a slip: the command would only end when the machine is worn out.
+MOST_PROCESSES = 1024
+MOST_BATCH = 1024
+MOST_WORKERS = 256
+MOST_SWEEPS = 100
+MOST_RESAMPLES = 10_000
+MOST_ITEMS = 1_000_000
+MOST_SEED = 2**63 - 1
+
 _CONFIG_PANEL = "Configuration"
 _RUN_PANEL = "Running"
 _MACHINE_PANEL = "Machine"
@@ -104,23 +113,42 @@ DeviceOption = Annotated[
 ]
 GpusOption = Annotated[
     int | None,
-    typer.Option("--gpus", min=1, help="Number of GPUs of this machine to run on.", rich_help_panel=_MACHINE_PANEL),
+    typer.Option(
+        "--gpus",
+        min=1,
+        max=MOST_PROCESSES,
+        help="Number of GPUs of this machine to run on.",
+        rich_help_panel=_MACHINE_PANEL,
+    ),
 ]
 ProcessesOption = Annotated[
     int | None,
     typer.Option(
-        "--processes", min=1, help="Number of CPU processes to run as, instead of GPUs.", rich_help_panel=_MACHINE_PANEL
+        "--processes",
+        min=1,
+        max=MOST_PROCESSES,
+        help="Number of CPU processes to run as, instead of GPUs.",
+        rich_help_panel=_MACHINE_PANEL,
     ),
 ]
 WorkersOption = Annotated[
-    int, typer.Option("--processes", min=1, help="Processes that work side by side.", rich_help_panel=_MACHINE_PANEL)
+    int,
+    typer.Option(
+        "--processes",
+        min=1,
+        max=MOST_PROCESSES,
+        help="Processes that work side by side.",
+        rich_help_panel=_MACHINE_PANEL,
+    ),
 ]
 BatchSizeOption = Annotated[
-    int, typer.Option("--batch-size", min=1, help="Samples at a time.", rich_help_panel=_MACHINE_PANEL)
+    int, typer.Option("--batch-size", min=1, max=MOST_BATCH, help="Samples at a time.", rich_help_panel=_MACHINE_PANEL)
 ]
 LoaderOption = Annotated[
     int,
-    typer.Option("--workers", min=0, help="Processes that read sensor files.", rich_help_panel=_MACHINE_PANEL),
+    typer.Option(
+        "--workers", min=0, max=MOST_WORKERS, help="Processes that read sensor files.", rich_help_panel=_MACHINE_PANEL
+    ),
 ]
 PreparedOption = Annotated[
     str | None,

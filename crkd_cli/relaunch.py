@@ -19,9 +19,11 @@ def spread(session: Session, device: str, gpus: int | None, processes: int | Non
         UsageError: the options contradict each other, or there are not so many GPUs.
         typer.Exit: the processes have done the work; carries their exit status.
     """
+    from crkd_core.cores import check_ranks
     from crkd_core.training.distributed import choose_device, under_launcher
 
     device = _agreed_device(device, gpus, processes)
+    check_ranks(processes or 1)
     count = gpus or processes or 1
     if count > 1 and not under_launcher():
         raise typer.Exit(_run_in_processes(session, count))
@@ -44,7 +46,7 @@ def _agreed_device(device: str, gpus: int | None, processes: int | None) -> str:
         return "cpu"
     if gpus is None:
         return device
-    if device != "auto" and not device.startswith("cuda"):
+    if device not in ("auto", "cuda") and not (gpus == 1 and device.startswith("cuda:")):
         raise UsageError(f"--gpus {gpus} does not go with --device {device}; leave one of them out.")
     available = torch.cuda.device_count()
     if gpus > available:

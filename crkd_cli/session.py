@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from crkd_cli import console
-from crkd_core.errors import CrkdError
+from crkd_core.errors import CrkdError, UsageError
 from crkd_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -57,6 +57,26 @@ class Session:
         """What the user typed."""
         return shlex.join(["crkd", *self.arguments])
 
+    def refuse_empty_arguments(self) -> None:
+        """No argument of any command may be empty: what stands for nothing is left out.
+
+        A script's unset variable would otherwise pass for the default, the current folder or the latest run.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        before = ""
+        for argument in self.arguments:
+            option, separator, value = argument.partition("=")
+            if not argument.strip():
+                what = before if before.startswith("-") else "an argument"
+            elif option.startswith("--") and separator and not value.strip():
+                what = option
+            else:
+                before = argument
+                continue
+            raise UsageError(f"{what} is empty; give it a value, or leave it out.")
+
     def progress(self) -> Progress:
         """Where the stage reports to: bars, plain lines, or (other processes, ``--quiet``) nowhere."""
         return console.choose_progress(silent=not self.is_first, quiet=self.quiet)
@@ -73,7 +93,7 @@ class Session:
         """The configuration of ``--preset``, ``--config`` and ``--set``."""
         from crkd_core.stages.configuration import resolve_config
 
-        return resolve_config(workspace, preset, file, overrides or ())
+        return resolve_config(workspace, preset, file, overrides or (), self.progress())
 
     @contextmanager
     def reporting_errors(self) -> Iterator[None]:

@@ -73,3 +73,16 @@ class TrainingError(CrkdError):
 
 class MetricsDifferError(CrkdError):
     """Our metrics and the nuScenes devkit's differ on the same detections."""
+
+
+_MOST_LETTERS = 60
+_LARGEST_SHOWN = 10**20
+
+
+def quoted(value: object) -> str:
+    """A value that somebody gave, as a message can show it: whatever it is, in at most 60 letters."""
+    if isinstance(value, int) and abs(value) > _LARGEST_SHOWN:
+        # Python refuses to write out integers of some thousand digits.
+        return f"a number of about {int(value.bit_length() * 0.30103) + 1} digits"
+    text = repr(value[: _MOST_LETTERS + 1] if isinstance(value, str | bytes) else value)
+    return text if len(text) <= _MOST_LETTERS + 2 else f"{text[: _MOST_LETTERS - 3]}..."

@@ -1,12 +1,13 @@
 """``crkd ablate``."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
-from crkd_core.errors import UsageError
+from crkd_core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     from crkd_core.stages.ablate import AblateResult, PlannedRun
@@ -25,10 +26,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     Raises:
         UsageError: something is not a whole number.
     """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--seeds expects whole numbers with commas, such as 0,1,2, found {text!r}.") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("-?[0-9]{1,20}", part) for part in parts):
+        raise UsageError(f"--seeds expects whole numbers with commas, such as 0,1,2, found {quoted(text)}.")
+    return tuple(map(int, parts))
 
 
 def ablate(
@@ -76,7 +77,7 @@ def ablate(
     session = session_of(context)
     store = session.workspace(workspace)
     chosen = session.config(store, preset, config, overrides)
-    from crkd_core.stages.ablate import AblateRequest, ablate, plan_ablation
+    from crkd_core.stages.ablate import AblateRequest, ablate, check_ablation, plan_ablation
 
     request = AblateRequest(
         config=chosen,
@@ -96,6 +97,7 @@ def ablate(
     if plan:
         _print_plan(planned)
         return
+    check_ablation(request, store)
     from dataclasses import replace
 
     from crkd_cli.relaunch import spread

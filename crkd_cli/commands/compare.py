@@ -38,7 +38,10 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option("--bootstrap", metavar="N", min=0, help="Resamples of the scenes.")] = 200,
+    resamples: Annotated[
+        int,
+        typer.Option("--bootstrap", metavar="N", min=0, max=options.MOST_RESAMPLES, help="Resamples of the scenes."),
+    ] = 200,
     score: Annotated[
         float, typer.Option("--score", min=0, max=1, help="Score from which on an object counts as found.")
     ] = 0.3,

@@ -50,6 +50,9 @@ def demo(
     from crkd_core.config.loading import load_config
 
     config = load_config(preset, None, overrides or ())
+    from crkd_core.training.distributed import choose_device
+
+    choose_device(device)
     show = _Demo(session, session.workspace(workspace), config, device, processes, force)
     typed = "".join(f" --set {override}" for override in overrides or ())
     steps = show.steps(scenes, samples, f" --preset {preset}{typed}")

@@ -79,6 +79,7 @@ def distill(
             "--log-gradients",
             metavar="EVERY",
             min=1,
+            max=options.MOST_ITEMS,
             help="Record every so many steps how the losses pull at the layers they share.",
             show_default=False,
         ),

@@ -85,7 +85,13 @@ def evaluate(
     ] = None,
     resamples: Annotated[
         int | None,
-        typer.Option("--bootstrap", metavar="N", min=0, help="Resamples of the scenes for intervals; 200."),
+        typer.Option(
+            "--bootstrap",
+            metavar="N",
+            min=0,
+            max=options.MOST_RESAMPLES,
+            help="Resamples of the scenes for intervals; 200.",
+        ),
     ] = None,
     curves: Annotated[bool, typer.Option("--curves", help="Draw precision and errors over recall.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -18,7 +18,14 @@ def extract_teacher(
     name: Annotated[str, typer.Option("--name", help="Name of the targets.")] = "targets",
     plan: Annotated[bool, typer.Option("--plan", help="Only measure and tell size and time; write nothing.")] = False,
     verify: Annotated[
-        int, typer.Option("--verify", min=0, metavar="N", help="Afterwards compute N random items again and compare.")
+        int,
+        typer.Option(
+            "--verify",
+            min=0,
+            max=options.MOST_ITEMS,
+            metavar="N",
+            help="Afterwards compute N random items again and compare.",
+        ),
     ] = 0,
     split: options.TrainSplitOption = "train",
     prepared: options.PreparedOption = None,

@@ -37,12 +37,22 @@ def prepare(
     radar_sweeps: Annotated[
         int | None,
         typer.Option(
-            "--radar-sweeps", min=1, help="Sweeps of each radar to aggregate.", show_default="data.radar.sweeps: 6"
+            "--radar-sweeps",
+            min=1,
+            max=options.MOST_SWEEPS,
+            help="Sweeps of each radar to aggregate.",
+            show_default="data.radar.sweeps: 6",
         ),
     ] = None,
     lidar_sweeps: Annotated[
         int | None,
-        typer.Option("--lidar-sweeps", min=1, help="LiDAR sweeps to list.", show_default="data.lidar.sweeps: 10"),
+        typer.Option(
+            "--lidar-sweeps",
+            min=1,
+            max=options.MOST_SWEEPS,
+            help="LiDAR sweeps to list.",
+            show_default="data.lidar.sweeps: 10",
+        ),
     ] = None,
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
@@ -57,11 +67,11 @@ def prepare(
     debug: options.DebugOption = False,
 ) -> None:
     """Check a nuScenes data set and write its tables and aggregated radar points."""
-    from crkd_core.config.loading import load_config
+    from crkd_core.stages.configuration import data_to_prepare
     from crkd_core.stages.prepare import PrepareRequest, check, prepare
 
-    data = load_config(preset, config, overrides or ()).data
     session = session_of(context)
+    data = data_to_prepare(session.workspace(workspace), preset, config, overrides or ())
     request = PrepareRequest(
         nuscenes=nuscenes,
         version=version,

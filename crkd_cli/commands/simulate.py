@@ -25,15 +25,16 @@ def simulate(
         typer.Option("--kind", help="Whose scene names to borrow, and how many there are.", show_default="by size"),
     ] = None,
     scenes: Annotated[
-        int | None, typer.Option("--scenes", min=0, help="Training scenes.", show_default="by size")
+        int | None, typer.Option("--scenes", min=0, max=700, help="Training scenes.", show_default="by size")
     ] = None,
     val_scenes: Annotated[
-        int | None, typer.Option("--val-scenes", min=0, help="Validation scenes.", show_default="by size")
+        int | None, typer.Option("--val-scenes", min=0, max=150, help="Validation scenes.", show_default="by size")
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Key frames a scene, two a second.", show_default="by size")
+        int | None,
+        typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.", show_default="by size"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the whole world.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the whole world.")] = 0,
     overrides: Annotated[
         list[str] | None,
         typer.Option(

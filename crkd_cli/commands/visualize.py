@@ -12,7 +12,9 @@ def visualize(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
     split: Annotated[str, typer.Option("--split", help="Samples to draw from: train, val or test.")] = "val",
-    samples: Annotated[int, typer.Option("--samples", "-n", min=1, help="Number of samples to draw.")] = 4,
+    samples: Annotated[
+        int, typer.Option("--samples", "-n", min=1, max=options.MOST_ITEMS, help="Number of samples to draw.")
+    ] = 4,
     token: Annotated[
         list[str] | None,
         typer.Option("--token", help="Draw this sample; may be repeated.", show_default=False),
@@ -37,7 +39,9 @@ def visualize(
         ),
     ] = None,
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Hide detections below this score.")] = 0.3,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of samples.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=options.MOST_SEED, help="Seed of the choice of samples.")
+    ] = 0,
     nuscenes: options.NuscenesOption = None,
     force: options.ForceOption = False,
     quiet: options.QuietOption = False,

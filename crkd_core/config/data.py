@@ -1,16 +1,39 @@
 """Section ``data``: the BEV area, images, point clouds and augmentation that teacher and student share."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_serializer, model_validator
 
-from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
+from crkd_core.config.numbers import (
+    Fraction,
+    NonNegative,
+    PointColumns,
+    Positive,
+    PositiveInt,
+    PositiveSpread,
+    Range,
+    Share,
+    Spread,
+    Sweeps,
+)
+from crkd_core.config.sections import Section, known_classes
 from crkd_core.geometry.grid import BEVGrid
 
-NUSCENES_COLUMNS, COLUMNS_RANGE = 5, (3, 16)
-"""float32 values a LiDAR point: in nuScenes, and the numbers that are read (x, y and z must be among them)."""
+NUSCENES_COLUMNS = 5
+"""float32 values a LiDAR point in nuScenes' files."""
+# A map of 2048 x 2048 cells and 64 channels is 1 GiB.
+MOST_CELLS = 2**22
+MOST_RESIZE = 4.0
+
+
+def _moderate(factors: tuple[float, float]) -> tuple[float, float]:
+    if factors[1] > MOST_RESIZE:
+        raise ValueError(f"factors are at most {MOST_RESIZE:g}, found {factors[1]:g}")
+    return factors
+
+
+Resizes = Annotated[PositiveSpread, AfterValidator(_moderate)]
 
 
 class GridConfig(Section):
@@ -26,15 +49,25 @@ class GridConfig(Section):
         "falls into the first one",
     )
 
+    @property
+    def _ranges_m(self) -> dict[str, tuple[float, float]]:
+        return {"x": self.x_range_m, "y": self.y_range_m}
+
     def build(self) -> BEVGrid:
         """The grid as the geometry floor knows it."""
         return BEVGrid(self.x_range_m, self.y_range_m, self.z_range_m, self.cell_m, self.rounding)
 
     @model_validator(mode="after")
     def _whole_cells(self) -> "GridConfig":
-        for name, (lower, upper) in (("x", self.x_range_m), ("y", self.y_range_m)):
-            cells = (upper - lower) / self.cell_m
-            if upper <= lower or abs(cells - round(cells)) > 1e-6 or round(cells) % 4:
+        sides = {name: (upper - lower) / self.cell_m for name, (lower, upper) in self._ranges_m.items()}
+        if sides["x"] * sides["y"] > MOST_CELLS:
+            raise ValueError(
+                f"{sides['x']:.0f} x {sides['y']:.0f} BEV cells of {self.cell_m} m are more than any machine holds (at "
+                f"most {MOST_CELLS}); raise cell_m"
+            )
+        for name, (lower, upper) in self._ranges_m.items():
+            cells = sides[name]
+            if abs(cells - round(cells)) > 1e-6 or round(cells) % 4:
                 raise ValueError(
                     f"the {name} range {lower} to {upper} m must hold a multiple of 4 whole cells of {self.cell_m} m "
                     f"(the decoder halves the map twice), found {cells:.3f}"
@@ -45,30 +78,30 @@ class GridConfig(Section):
 class ImageConfig(Section):
     """Network input images, and how training varies them."""
 
-    height_px: PositiveInt = Field(256, description="input height (px)", multiple_of=32)
-    width_px: PositiveInt = Field(704, description="input width (px)", multiple_of=32)
-    train_resize: Range = Field(
+    height_px: PositiveInt = Field(256, description="input height (px)", multiple_of=32, le=4096)
+    width_px: PositiveInt = Field(704, description="input width (px)", multiple_of=32, le=4096)
+    train_resize: Resizes = Field(
         (0.38, 0.55), description="random resize factor of a 1600 px wide image (others in proportion)"
     )
-    test_resize: Positive = Field(0.48, description="resize factor of a 1600 px wide image at test time")
-    rotation_deg: Range = Field((-5.4, 5.4), description="random image rotation (degrees)")
+    test_resize: Positive = Field(
+        0.48, le=MOST_RESIZE, description="resize factor of a 1600 px wide image at test time"
+    )
+    rotation_deg: Spread = Field((-5.4, 5.4), description="random image rotation (degrees)")
     flip: bool = Field(True, description="random horizontal image flip while training")
-    mean: tuple[float, float, float] = Field((0.485, 0.456, 0.406), description="RGB mean (0 to 1)")
-    std: tuple[float, float, float] = Field((0.229, 0.224, 0.225), description="RGB deviation (0 to 1)")
+    mean: tuple[Fraction, Fraction, Fraction] = Field((0.485, 0.456, 0.406), description="RGB mean (0 to 1)")
+    std: tuple[Share, Share, Share] = Field((0.229, 0.224, 0.225), description="RGB deviation (0 to 1)")
 
 
 class LidarConfig(Section):
     """LiDAR points before voxelisation."""
 
-    sweeps: PositiveInt = Field(10, description="sweeps a sample, the key frame included")
-    columns: int = Field(
+    sweeps: Sweeps = Field(10, description="sweeps a sample, the key frame included")
+    columns: PointColumns = Field(
         NUSCENES_COLUMNS,
-        ge=COLUMNS_RANGE[0],
-        le=COLUMNS_RANGE[1],
         description="float32 values a point in the files: x, y, z, intensity, then any; prepare records it",
     )
-    min_distance_m: float = Field(
-        1.0, ge=0, description="points of earlier sweeps nearer than this in x and y are dropped (m)"
+    min_distance_m: NonNegative = Field(
+        1.0, description="points of earlier sweeps nearer than this in x and y are dropped (m)"
     )
     random_sweeps: bool = Field(
         True, description="draw the earlier sweeps at random while training (always the nearest at test time)"
@@ -84,15 +117,15 @@ class LidarConfig(Section):
 class RadarConfig(Section):
     """Radar points before the pillars."""
 
-    sweeps: PositiveInt = Field(6, description="sweeps a radar, the key frame included")
+    sweeps: Sweeps = Field(6, description="sweeps a radar, the key frame included")
 
 
 class BEVAugmentationConfig(Section):
     """Random BEV transform of a training sample; the same for every sensor and the boxes."""
 
-    rotation_deg: Range = Field((0.0, 0.0), description="rotation about z (degrees)")
-    scale: Range = Field((0.9, 1.1), description="uniform scale")
-    translation_std_m: float = Field(0.5, ge=0, description="deviation of the translation in x, y and z (m)")
+    rotation_deg: Spread = Field((0.0, 0.0), description="rotation about z (degrees)")
+    scale: PositiveSpread = Field((0.9, 1.1), description="uniform scale")
+    translation_std_m: NonNegative = Field(0.5, description="deviation of the translation in x, y and z (m)")
     flip_x: bool = Field(True, description="mirror x with probability 1/2")
     flip_y: bool = Field(True, description="mirror y with probability 1/2")
 
@@ -117,9 +150,7 @@ class PasteConfig(Section):
 
     @model_validator(mode="after")
     def _known_classes(self) -> "PasteConfig":
-        unknown = [name for name in self.objects if name not in DETECTION_CLASSES]
-        if unknown:
-            raise ValueError(f"no class is called {unknown[0]!r}; the classes are {', '.join(DETECTION_CLASSES)}")
+        known_classes(self.objects)
         return self
 
 
@@ -145,4 +176,4 @@ class DataConfig(Section):
     released_radar_augmentation: bool = Field(
         False, description="quirk `radar_columns`: augment columns 3 and 4 as velocity, as the released code does"
     )
-    train_fraction: Fraction = Field(1.0, gt=0, description="fraction of the training samples of an epoch to use")
+    train_fraction: Share = Field(1.0, description="fraction of the training samples of an epoch to use")

@@ -1,12 +1,31 @@
 """Sections ``teacher`` and ``student``: one detector each, of any modality set."""
 
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from crkd_core.config.sections import Fraction, Positive, PositiveInt, Range, Section
+from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.numbers import (
+    Channels,
+    ChannelsOfLayers,
+    Depth,
+    Finite,
+    Fraction,
+    NonNegative,
+    NonNegativeRange,
+    Positive,
+    PositiveInt,
+    Probability,
+    Range,
+    Share,
+    Stride,
+)
+from crkd_core.config.sections import Name, Section, known_classes
 
 Modality = Literal["camera", "lidar", "radar"]
+_MOST_DEPTH_BINS = 1000
+_FIRST_CLASSES = tuple(classes[0] for classes in HEAD_TASKS)
 
 
 class ResNetConfig(Section):
@@ -14,22 +33,26 @@ class ResNetConfig(Section):
 
     kind: Literal["resnet"] = Field("resnet", description="kind of backbone")
     block: Literal["basic", "bottleneck"] = Field("bottleneck", description="residual block")
-    depths: tuple[int, int, int, int] = Field((3, 4, 6, 3), description="blocks of each stage")
-    width: PositiveInt = Field(64, description="channels of the stem; stage i has width * 2^i (x 4 for bottlenecks)")
+    depths: tuple[Depth, Depth, Depth, Depth] = Field((3, 4, 6, 3), description="blocks of each stage")
+    width: Channels = Field(
+        64, le=1024, description="channels of the stem; stage i has width * 2^i (x 4 for bottlenecks)"
+    )
 
 
 class SwinConfig(Section):
     """Swin Transformer image backbone; the defaults are Swin-T. Its stages at 1/8, 1/16 and 1/32 go to the neck."""
 
     kind: Literal["swin"] = Field("swin", description="kind of backbone")
-    embed_dims: PositiveInt = Field(96, description="channels of the first stage; each further stage has twice as many")
-    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+    embed_dims: Channels = Field(
+        96, le=1024, description="channels of the first stage; each further stage has twice as many"
+    )
+    depths: tuple[Depth, Depth, Depth, Depth] = Field(
         (2, 2, 6, 2), description="blocks of each stage; every second one shifts its windows"
     )
-    heads: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
+    heads: tuple[Channels, Channels, Channels, Channels] = Field(
         (3, 6, 12, 24), description="attention heads of each stage"
     )
-    window: int = Field(7, ge=2, description="side of an attention window (tokens)")
+    window: PositiveInt = Field(7, ge=2, le=64, description="side of an attention window (tokens)")
     drop_path: Fraction = Field(
         0.2,
         lt=1,
@@ -51,7 +74,7 @@ class TimmConfig(Section):
     """Any image backbone of the timm library that has maps at 1/8, 1/16 and 1/32; needs `pip install crkd[timm]`."""
 
     kind: Literal["timm"] = Field("timm", description="kind of backbone")
-    name: str = Field(description="name of the timm model, such as convnext_tiny; it starts from random weights")
+    name: Name = Field(description="name of the timm model, such as convnext_tiny; it starts from random weights")
 
 
 def _backbone_kind(value: Any) -> Any:
@@ -70,18 +93,35 @@ class CameraNeckConfig(Section):
     kind: Literal["second_fpn", "lss_fpn"] = Field(
         "second_fpn", description="SECOND-style (all to 1/8, concatenated) or LSS-style"
     )
-    channels: PositiveInt = Field(512, description="channels of the output map")
+    channels: Channels = Field(512, description="channels of the output map")
 
 
 class ViewTransformConfig(Section):
     """Lift-splat view transform from image features to BEV."""
 
     kind: Literal["lss", "depth_lss"] = Field("lss", description="plain LSS, or LSS with a sparse LiDAR depth image")
-    depth_range_m: Range = Field((1.0, 60.0), description="lower edges of the first and (exclusive) last depth bin (m)")
+    depth_range_m: NonNegativeRange = Field(
+        (1.0, 60.0), description="lower edges of the first and (exclusive) last depth bin (m)"
+    )
     depth_step_m: Positive = Field(1.0, description="length of a depth bin (m)")
     z_range_m: Range = Field((-10.0, 10.0), description="heights that are pooled (m)")
-    channels: PositiveInt = Field(80, description="channels of the camera BEV map")
+    channels: Channels = Field(80, description="channels of the camera BEV map")
     downsample: Literal[1, 2] = Field(1, description="2: pool at half the cell size, then a stride-2 convolution")
+
+    @property
+    def depth_bins(self) -> int:
+        """Bins of `depth_step_m` in `depth_range_m`."""
+        return round((self.depth_range_m[1] - self.depth_range_m[0]) / self.depth_step_m)
+
+    @model_validator(mode="after")
+    def _some_bins(self) -> "ViewTransformConfig":
+        if not 1 <= self.depth_bins <= _MOST_DEPTH_BINS:
+            lower, upper = self.depth_range_m
+            raise ValueError(
+                f"depth_range_m from {lower:g} to {upper:g} m in steps of depth_step_m={self.depth_step_m:g} m are "
+                f"{self.depth_bins} depth bins; expected 1 to {_MOST_DEPTH_BINS}"
+            )
+        return self
 
 
 class CameraBranchConfig(Section):
@@ -102,21 +142,23 @@ class LidarBranchConfig(Section):
     """LiDAR points to a BEV map: voxels and a sparse 3D encoder of stride 8 in x and y."""
 
     voxel_m: tuple[Positive, Positive, Positive] = Field((0.075, 0.075, 0.2), description="voxel size in x, y, z (m)")
-    max_points: PositiveInt = Field(10, description="points kept of a voxel, first come first served")
+    max_points: PositiveInt = Field(10, le=200, description="points kept of a voxel, first come first served")
     max_voxels_train: PositiveInt = Field(120000, description="voxels kept of a sample while training")
     max_voxels_test: PositiveInt = Field(160000, description="voxels kept of a sample at test time")
-    feature_scales: tuple[float, float, float, float, float] = Field(
+    feature_scales: tuple[NonNegative, NonNegative, NonNegative, NonNegative, NonNegative] = Field(
         (1.0, 1.0, 1.0, 1.0, 1.0),
         description="factors on a voxel's mean x, y, z (m), intensity (0 to 255) and age (s) before the encoder; ones "
         "as published. Bringing them to one size lets short runs see the age, which is what shows motion",
     )
-    stem_channels: PositiveInt = Field(16, description="channels of the first sparse convolution")
-    stage_channels: tuple[tuple[int, ...], ...] = Field(
+    stem_channels: Channels = Field(16, description="channels of the first sparse convolution")
+    stage_channels: tuple[ChannelsOfLayers, ...] = Field(
         ((16, 16, 32), (32, 32, 64), (64, 64, 128), (128, 128)),
+        min_length=1,
+        max_length=8,
         description="per stage: channels of each layer; the last of every stage but the final one is "
         "the stride-2 convolution",
     )
-    out_channels: PositiveInt = Field(
+    out_channels: Channels = Field(
         128, description="channels of the last convolution; the map has this times the heights left"
     )
 
@@ -124,10 +166,10 @@ class LidarBranchConfig(Section):
 class RadarBranchConfig(Section):
     """Radar points to a BEV map: pillars on the BEV grid, a pillar net, optional calibration."""
 
-    max_points: PositiveInt = Field(20, description="points kept of a pillar, first come first served")
+    max_points: PositiveInt = Field(20, le=200, description="points kept of a pillar, first come first served")
     max_pillars_train: PositiveInt = Field(30000, description="pillars kept of a sample while training")
     max_pillars_test: PositiveInt = Field(60000, description="pillars kept of a sample at test time")
-    channels: tuple[int, ...] = Field((256, 256, 256, 256), description="channels of the pillar net's layers")
+    channels: ChannelsOfLayers = Field((256, 256, 256, 256), description="channels of the pillar net's layers")
     calibration: bool = Field(
         False, description="three dilated convolutions after the scatter and the radar activation (distilled student)"
     )
@@ -140,7 +182,7 @@ class FuserConfig(Section):
     """How the modality maps become one."""
 
     kind: Literal["gated", "conv"] = Field("gated", description="gated (CRKD) or plain convolution (BEVFusion)")
-    channels: PositiveInt = Field(256, description="channels of the fused map")
+    channels: Channels = Field(256, description="channels of the fused map")
 
 
 class DecoderConfig(Section):
@@ -150,16 +192,16 @@ class DecoderConfig(Section):
         "residual",
         description="residual stages, the last merged with the first (CRKD), or SECOND's plain ones, all merged",
     )
-    channels: tuple[PositiveInt, ...] = Field((128, 256, 512), description="channels of the stages")
-    strides: tuple[PositiveInt, ...] | None = Field(
+    channels: ChannelsOfLayers = Field((128, 256, 512), description="channels of the stages")
+    strides: Annotated[tuple[Stride, ...], Field(min_length=1)] | None = Field(
         None, description="stride of each stage; not given: 2, 2, 1 of a residual decoder and 1, 2 of a second"
     )
-    blocks: PositiveInt | tuple[PositiveInt, ...] = Field(
+    blocks: Depth | tuple[Depth, ...] = Field(
         2,
         description="basic blocks (residual) or convolutions after the first (second) of each stage, as one number or "
         "one a stage",
     )
-    out_channels: PositiveInt = Field(256, description="channels of the decoded map")
+    out_channels: Channels = Field(256, description="channels of the decoded map")
 
     @property
     def blocks_of_stages(self) -> tuple[int, ...]:
@@ -170,6 +212,11 @@ class DecoderConfig(Section):
     def strides_of_stages(self) -> tuple[int, ...]:
         """`strides` of every stage."""
         return self.strides or ((2, 2, 1) if self.kind == "residual" else (1, 2))
+
+    @property
+    def divisor(self) -> int:
+        """What the sides of the map must be multiples of."""
+        return self.strides_of_stages[0] if self.kind == "residual" else prod(self.strides_of_stages)
 
     @model_validator(mode="after")
     def _stages(self) -> "DecoderConfig":
@@ -190,13 +237,13 @@ class DecoderConfig(Section):
 class NMSConfig(Section):
     """Selecting boxes from a head's peaks."""
 
-    score_threshold: float = Field(0.1, ge=0, le=1, description="detections below this score are dropped")
+    score_threshold: Fraction = Field(0.1, description="detections below this score are dropped")
     max_candidates: PositiveInt = Field(500, description="highest cells kept of a task before suppression")
-    max_rotated: PositiveInt = Field(1000, description="highest boxes of a task that rotated NMS looks at")
+    max_rotated: PositiveInt = Field(1000, le=20_000, description="highest boxes of a task that rotated NMS looks at")
     max_detections: PositiveInt = Field(83, description="detections kept of a task")
     centre_limit_m: Positive = Field(61.2, description="centres beyond +- this in x or y are dropped (m)")
     height_limit_m: Positive = Field(10.0, description="centres beyond +- this in z are dropped (m)")
-    rotated_iou: float = Field(0.2, ge=0, le=1, description="rotated NMS: overlap above which the lower score goes")
+    rotated_iou: Fraction = Field(0.2, description="rotated NMS: overlap above which the lower score goes")
     circle_classes: dict[str, Positive] = Field(
         {"car": 4.0, "barrier": 1.0},
         description="tasks that use circle NMS, by first class: threshold on the *squared* centre distance (m^2)",
@@ -205,30 +252,40 @@ class NMSConfig(Section):
         {"pedestrian": 2.5, "traffic_cone": 4.0}, description="factor on width and length for rotated NMS, by class"
     )
 
+    @model_validator(mode="after")
+    def _known_classes(self) -> "NMSConfig":
+        known_classes(self.size_factors)
+        unused = [name for name in self.circle_classes if name not in _FIRST_CLASSES]
+        if unused:
+            raise ValueError(
+                f"circle_classes names head tasks by their first class, found {unused[0]!r}; those are "
+                f"{', '.join(_FIRST_CLASSES)}"
+            )
+        return self
+
 
 class HeadConfig(Section):
     """CenterPoint head and its detection loss."""
 
-    shared_channels: PositiveInt = Field(64, description="channels of the shared convolution")
-    map_channels: PositiveInt | None = Field(
+    shared_channels: Channels = Field(64, description="channels of the shared convolution")
+    map_channels: Channels | None = Field(
         None, description="channels of each map's own convolution; not given: as the shared one"
     )
-    heatmap_bias: float = Field(
-        -2.19, description="initial bias of the heatmap logits (the released code never applies it)"
+    heatmap_bias: Finite = Field(
+        -2.19, ge=-100, le=100, description="initial bias of the heatmap logits (the released code never applies it)"
     )
-    gaussian_overlap: float = Field(0.1, gt=0, lt=1, description="overlap that sets the Gaussian radius")
-    min_radius_cells: PositiveInt = Field(2, description="smallest Gaussian radius (cells)")
+    gaussian_overlap: Probability = Field(0.1, description="overlap that sets the Gaussian radius")
+    min_radius_cells: PositiveInt = Field(2, le=1000, description="smallest Gaussian radius (cells)")
     max_objects: PositiveInt = Field(500, description="objects supervised of a task and sample")
     box_loss_weight: Positive = Field(0.25, description="weight of the L1 term against the heatmap term")
-    velocity_weight: float = Field(
-        1.0, ge=0, description="weight of velocity within the L1 term (teacher 0.2, student 1.0)"
+    velocity_weight: NonNegative = Field(
+        1.0, description="weight of velocity within the L1 term (teacher 0.2, student 1.0)"
     )
-    yaw_beta: float = Field(
-        0.0, ge=0, description="errors of sine and cosine of yaw below this count quadratically (0: L1, as published)"
+    yaw_beta: NonNegative = Field(
+        0.0, description="errors of sine and cosine of yaw below this count quadratically (0: L1, as published)"
     )
-    velocity_beta_mps: float = Field(
+    velocity_beta_mps: NonNegative = Field(
         0.0,
-        ge=0,
         description="velocity errors below this count quadratically (m/s; 0: L1, as published). Raise it for short "
         "runs: L1 first settles on the median, which is standing still, and then takes long to leave it",
     )
@@ -245,9 +302,8 @@ class DetectorConfig(Section):
     fuser: FuserConfig = Field(default_factory=FuserConfig, description="fusion of two modality maps")
     decoder: DecoderConfig = Field(default_factory=DecoderConfig, description="BEV decoder")
     head: HeadConfig = Field(default_factory=HeadConfig, description="detection head")
-    norm_momentum: Positive = Field(
+    norm_momentum: Share = Field(
         0.01,
-        le=1,
         description="momentum of the batch norms over points, pillars, voxels and the SECOND-style pyramid; raise it "
         "for runs of a few hundred steps, whose running statistics would lag behind",
     )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from crkd_core.cores import most_helpers
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import Batch, Sample, collate
 from crkd_core.errors import CrkdError
@@ -38,11 +39,12 @@ def _collate(items: list[Sample | CrkdError]) -> Batch | CrkdError:
 def load_batches(
     dataset: SampleDataset, batches: Iterable[list[Any]], workers: int, device: torch.device
 ) -> Iterator[Batch]:
-    """Batches for lists of dataset keys, loaded by `workers` processes (0: by this one).
+    """Batches for lists of dataset keys, loaded by `workers` processes (0: by this one; few cores: by fewer).
 
     Raises:
         CrkdError: what reading a sample raised, or a loader process was killed.
     """
+    workers = min(workers, most_helpers())
     loader: DataLoader = DataLoader(
         _ErrorsAsValues(dataset),
         batch_sampler=batches,

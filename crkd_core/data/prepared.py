@@ -220,6 +220,13 @@ class PreparedData:
     def _parts(self, split: str) -> tuple[str, ...]:
         return parts_of_split(self.official_split(split), self.splits)
 
+    @property
+    def image_width_px(self) -> int | None:
+        """Width of most source images; None where there are none."""
+        widths = np.asarray(self._cameras["width"])
+        widths = widths[widths > 0]
+        return int(np.bincount(widths).argmax()) if len(widths) else None
+
     def tokens(self, split: str) -> list[str]:
         """Sample tokens of a split in the order of scenes and time; ``val`` means ``mini_val`` in a mini version.
 

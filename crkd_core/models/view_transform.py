@@ -48,7 +48,7 @@ class ViewTransform(nn.Module):
         self.z_range_m = config.z_range_m
         self.image_size_px = image_size_px
         self.pool_grid = grid.with_cell(grid.cell_m / config.downsample)
-        depth_bins = round((config.depth_range_m[1] - config.depth_range_m[0]) / config.depth_step_m)
+        depth_bins = config.depth_bins
         depths = config.depth_range_m[0] + config.depth_step_m * torch.arange(depth_bins)
         self.register_buffer("frustum", make_frustum(depths, image_size_px, feature_size), persistent=False)
         out_channels = depth_bins + config.channels

@@ -155,7 +155,9 @@ def _absent_rows(
                 damaged.append(f"{sensors.path[row]} ({problem})")
     if damaged:
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; mend them or unpack them again.")
+        raise DatasetError(
+            f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; mend them or unpack them again."
+        )
     return absent
 
 

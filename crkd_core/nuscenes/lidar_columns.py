@@ -8,7 +8,7 @@ and of which values are whole (intensity and ring), so that no unit or outlier m
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.data import COLUMNS_RANGE
+from crkd_core.config.numbers import COLUMNS_RANGE
 
 _VALUES = 4000
 _LEAST_POINTS = 100

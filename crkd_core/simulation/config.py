@@ -3,8 +3,10 @@
 import hashlib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from crkd_core.config.numbers import Count, Positive, PositiveInt, Seed
+from crkd_core.config.sections import Section
 from crkd_core.errors import ConfigError
 
 OFFICIAL_SCENES = {"mini": (8, 2), "trainval": (700, 150)}
@@ -41,37 +43,36 @@ SIMULATOR_REVISION = 3
 """Raised whenever the same configuration starts to give other bytes."""
 
 
-class SimulationConfig(BaseModel):
+class SimulationConfig(Section):
     """Size, sensors and seed of a simulated data set. The same values always give the same bytes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["mini", "trainval"] = Field(
         "mini",
         description="Which official split names the scenes borrow: v1.0-sim-mini or v1.0-sim-trainval.",
     )
-    train_scenes: int = Field(8, ge=0, description="Scenes of the training split (mini: at most 8, trainval: 700).")
-    val_scenes: int = Field(2, ge=0, description="Scenes of the validation split (mini: at most 2, trainval: 150).")
-    samples_per_scene: int = Field(40, ge=1, le=80, description="Key frames per scene, two per second.")
-    image_width: int = Field(1600, ge=64, le=1600, description="Image width in pixels; focal lengths scale with it.")
-    image_height: int = Field(900, ge=36, le=900, description="Image height in pixels.")
-    jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the images, in percent.")
-    lidar_azimuth_steps: int = Field(1084, ge=36, le=2168, description="Firings of the 32 LiDAR beams per revolution.")
-    lidar_sweeps_per_key_frame: int = Field(
+    train_scenes: Count = Field(8, description="Scenes of the training split (mini: at most 8, trainval: 700).")
+    val_scenes: Count = Field(2, description="Scenes of the validation split (mini: at most 2, trainval: 150).")
+    samples_per_scene: PositiveInt = Field(40, le=80, description="Key frames per scene, two per second.")
+    image_width: PositiveInt = Field(
+        1600, ge=64, le=1600, description="Image width in pixels; focal lengths scale with it."
+    )
+    image_height: PositiveInt = Field(900, ge=36, le=900, description="Image height in pixels.")
+    jpeg_quality: PositiveInt = Field(90, ge=30, le=100, description="JPEG quality of the images, in percent.")
+    lidar_azimuth_steps: PositiveInt = Field(
+        1084, ge=36, le=2168, description="Firings of the 32 LiDAR beams per revolution."
+    )
+    lidar_sweeps_per_key_frame: Count = Field(
         9,
-        ge=0,
         le=9,
         description="LiDAR sweeps (20 Hz) kept right before each key frame but the first; 9 is all.",
     )
-    radar_sweeps_per_key_frame: int = Field(
+    radar_sweeps_per_key_frame: Count = Field(
         6,
-        ge=0,
         le=6,
         description="Sweeps of each radar (13 Hz) kept right before each key frame but the first; 6 is all.",
     )
-    camera_sweeps_per_key_frame: int = Field(
+    camera_sweeps_per_key_frame: Count = Field(
         5,
-        ge=0,
         le=5,
         description="Sweeps of each camera (12 Hz) kept right before each key frame but the first; 5 is all.",
     )
@@ -80,13 +81,13 @@ class SimulationConfig(BaseModel):
         description="Keep sweeps before a scene's first key frame, too. nuScenes has none there, one sample in forty; "
         "in scenes of five, a LiDAR sees no motion in one of five.",
     )
-    density: float = Field(
+    density: Positive = Field(
         1.0,
         ge=0.2,
         le=2.0,
         description="Objects relative to the default of about 30 to 45 annotated boxes a key frame.",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the whole world; every scene draws from its own stream.")
+    seed: Seed = Field(0, lt=2**32, description="Seed of the whole world; every scene draws from its own stream.")
 
     @model_validator(mode="after")
     def _check_scenes(self) -> "SimulationConfig":

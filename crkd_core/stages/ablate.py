@@ -9,8 +9,11 @@ from typing import Any, Literal
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import with_overrides
+from crkd_core.config.numbers import MOST_SEED
 from crkd_core.config.schema import Config
-from crkd_core.errors import UsageError
+from crkd_core.data.prepared import PreparedData
+from crkd_core.distillation.requirements import check_terms
+from crkd_core.errors import UsageError, quoted
 from crkd_core.evaluation.metrics import Metrics
 from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress, SilentProgress
@@ -21,10 +24,11 @@ from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
-from crkd_core.stages.extract import ExtractRequest, extract_teacher, target_settings
-from crkd_core.stages.inputs import PreparedSource, find_prepared
+from crkd_core.stages.extract import ExtractRequest, check_teacher, extract_teacher, target_settings
+from crkd_core.stages.inputs import PreparedSource, find_prepared, open_prepared
 from crkd_core.stages.teacher_input import settings_problem
-from crkd_core.training.distributed import ProcessGroup, process_group
+from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
+from crkd_core.training.run_config import read_detector_config
 
 STAGE = "ablate"
 State = Literal["finished", "unfinished", "to do"]
@@ -94,10 +98,24 @@ def ablate(request: AblateRequest, workspace: Workspace, progress: Progress) -> 
         ConfigError: a row, or what `set_after` says, does not fit the configuration.
         StaleArtifactError: a student of that name was trained with other settings.
     """
+    check_ablation(request, workspace)
     work = _Ablation(request, workspace)
     with process_group(request.device) as processes:
         scores = work.run(processes, progress if processes.is_first else SilentProgress())
         return work.write(scores) if processes.is_first else None
+
+
+def check_ablation(request: AblateRequest, workspace: Workspace) -> None:
+    """Refuse at once whatever would end an ablation only after students were trained; nothing is written.
+
+    Raises:
+        MissingArtifactError: there is no teacher, or nothing is prepared.
+        UsageError: a name, split, seed, comparison or device is none.
+        ConfigError: a row does not fit the configuration, the teacher or the prepared data.
+        StaleArtifactError: the teacher has another grid or other images.
+        DatasetError: a split is empty, or the folder of the sensor files is not there.
+    """
+    _Ablation(request, workspace).check()
 
 
 def plan_ablation(request: AblateRequest, workspace: Workspace) -> tuple[PlannedRun, ...]:
@@ -114,12 +132,40 @@ class _Ablation:
     def __init__(self, request: AblateRequest, workspace: Workspace) -> None:
         self._request = _checked(request)
         self._workspace = workspace
+        workspace.folder(STAGE, self._name)
         self._continued = with_overrides(request.config, request.set_after, option="--set-after")
         self._rows: list[tuple[str, Row, Variant]] = [
             (comparison, row, self._canonical(row.variant))
             for comparison in request.comparisons
             for row in COMPARISONS[comparison]
         ]
+
+    @property
+    def _name(self) -> str:
+        return self._request.name or "-".join(self._request.comparisons)
+
+    def check(self) -> None:
+        """See :func:`check_ablation`."""
+        request, needed_for = self._request, f"crkd {STAGE}"
+        choose_device(request.device)
+        configs = {variant: variant.resolve(self._base(variant), seed) for variant, seed in self._students}
+        modalities = tuple(dict.fromkeys(name for config in configs.values() for name in config.student.modalities))
+        taught = [config for variant, config in configs.items() if variant.losses]
+        if taught:
+            teacher = self._workspace.find(
+                "train-teacher", request.teacher, needed_for=needed_for, make="crkd train-teacher"
+            )
+            check_teacher(teacher, request.config)
+            detector = read_detector_config(teacher)
+            for config in taught:
+                check_terms(config.distill, config.data.grid.build(), config.student, detector)
+        source, scored = PreparedSource(TRAIN), PreparedSource(request.split)
+        for config in configs.values():
+            prepared = open_prepared(
+                self._workspace, request.prepared, request.nuscenes, config.data, modalities, needed_for, source
+            )
+        prepared.tokens(TRAIN)
+        PreparedData(find_prepared(self._workspace, request.prepared, needed_for, scored)).tokens(request.split)
 
     @property
     def _students(self) -> Iterator[tuple[Variant, int]]:
@@ -253,8 +299,7 @@ class _Ablation:
             "force": request.force,
             "replace": True,
         }
-        name = request.name or "-".join(request.comparisons)
-        with self._workspace.write(STAGE, name, **how) as writer:
+        with self._workspace.write(STAGE, self._name, **how) as writer:
             if writer.finished is None:
                 write_tables(writer.path, rows, backbone)
             artifact = writer.finished or writer.finish({"students": len(scores), "rows": len(rows)})
@@ -265,11 +310,13 @@ def _checked(request: AblateRequest) -> AblateRequest:
     unknown = [name for name in request.comparisons if name not in COMPARISONS]
     if unknown or not request.comparisons:
         raise UsageError(
-            f"expected comparisons of {', '.join(COMPARISONS)}, found {', '.join(request.comparisons) or 'none'}."
+            f"expected comparisons of {', '.join(COMPARISONS)}, found {quoted(unknown[0]) if unknown else 'none'}."
         )
-    if not request.seeds or min(request.seeds) < 0 or len(set(request.seeds)) < len(request.seeds):
+    in_bounds = all(0 <= seed <= MOST_SEED for seed in request.seeds)
+    if not request.seeds or not in_bounds or len(set(request.seeds)) < len(request.seeds):
         raise UsageError(
-            f"expected different seeds from 0, such as 0,1,2, found {','.join(map(str, request.seeds)) or 'none'}."
+            f"expected different seeds from 0 to {MOST_SEED}, such as 0,1,2, found "
+            f"{', '.join(map(quoted, request.seeds)) or 'none'}."
         )
     if request.split == "test":
         raise UsageError(f"the annotations of {request.split} are not public, so there is nothing to compare; use val.")

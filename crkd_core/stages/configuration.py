@@ -1,36 +1,123 @@
 """Which configuration a stage runs with: the command's own, else that of the workspace's teacher."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.config.loading import load_config, with_overrides
+from crkd_core.config.data import DataConfig
+from crkd_core.config.loading import DEFAULT_PRESET, load_config, preset_names, with_overrides
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
-from crkd_core.errors import ConfigError, DamagedArtifactError
+from crkd_core.errors import ArtifactError, ConfigError, DamagedArtifactError
+from crkd_core.progress import Progress, SilentProgress
+from crkd_core.stages.models import MODEL_STAGES
 from crkd_core.training.run_config import CONFIG_NAME, read_run_config
 
 
 def resolve_config(
-    workspace: Workspace, preset: str | None = None, file: Path | None = None, overrides: Sequence[str] = ()
+    workspace: Workspace,
+    preset: str | None = None,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Config:
     """Preset, file and overrides, the last wins.
 
     Where neither a preset nor a file is named, a workspace that has a trained model keeps to that model's
-    configuration (the latest teacher's, else the latest student's), so that the stages after it need no options.
+    configuration (the latest teacher's, else the latest student's), so that the stages after it need no options. Where
+    only a file is named, it goes on top of the preset that this model was trained with. `progress` is told of both, and
+    warned where the models of the workspace are not of one kind.
 
     Raises:
         ConfigError: a key, value or file is wrong.
         DamagedArtifactError: that model's configuration is no longer what was written.
         StaleArtifactError: it is of another version of crkd.
     """
-    if preset is None and file is None:
-        earlier = latest_model(workspace)
-        if earlier is not None:
-            _check_undamaged(earlier)
-            return with_overrides(read_run_config(earlier), overrides)
-    return load_config(preset, file, overrides)
+    progress = progress or SilentProgress()
+    model = latest_model(workspace) if preset is None else None
+    if model is None:
+        return load_config(preset, file, overrides)
+    if file is not None:
+        return load_config(_preset_of(model, file, progress), file, overrides)
+    _check_undamaged(model)
+    config = with_overrides(read_run_config(model), overrides)
+    progress.message(f"the configuration is that of {model.label}")
+    _warn_of_other_kinds(model, workspace, progress)
+    return config
+
+
+def data_to_prepare(
+    workspace: Workspace, preset: str | None = None, file: Path | None = None, overrides: Sequence[str] = ()
+) -> DataConfig:
+    """What data are prepared for: as many sweeps as preset, file and overrides ask for.
+
+    Where neither a preset nor a file is named, they are at least as many as any model of the workspace uses.
+
+    Raises:
+        ConfigError: a key, value or file is wrong.
+    """
+    if preset is not None or file is not None:
+        return resolve_config(workspace, preset, file, overrides).data
+    raised = []
+    for sensor, least in (("lidar", load_config().data.lidar.sweeps), ("radar", load_config().data.radar.sweeps)):
+        used = [settings.get(sensor, {}).get("sweeps", 0) for settings in map(_data_settings, models(workspace))]
+        raised.append(f"data.{sensor}.sweeps={max([least, *used])}")
+    return load_config(None, None, [*raised, *overrides]).data
+
+
+def _preset_of(model: Artifact, file: Path, progress: Progress) -> str:
+    """The preset that, with the file on top, is nearest to what a model was trained with; of equal ones the default."""
+    try:
+        trained = dict(_leaves(read_run_config(model).model_dump(mode="json")))
+    except ArtifactError:
+        return DEFAULT_PRESET
+    differences = {}
+    for name in (DEFAULT_PRESET, *preset_names()):
+        with suppress(ConfigError):
+            leaves = dict(_leaves(load_config(name, file).model_dump(mode="json")))
+            keys = leaves.keys() | trained.keys()
+            differences[name] = sum(leaves.get(key) != trained.get(key) for key in keys)
+    nearest = min(differences, key=lambda name: differences[name], default=DEFAULT_PRESET)
+    if nearest != DEFAULT_PRESET:
+        progress.message(f"{file} goes on top of the preset {nearest}, that of {model.label}; --preset names another")
+    return nearest
+
+
+def _leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(values, dict):
+        yield path, values
+        return
+    for key, value in values.items():
+        yield from _leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def _warn_of_other_kinds(model: Artifact, workspace: Workspace, progress: Progress) -> None:
+    """Say it where other models see another area or other images than the one whose configuration is taken."""
+    own = dict(_kind(model))
+    for other in models(workspace):
+        differing = [(key, value) for key, value in _kind(other) if own.get(key, value) != value]
+        if differing:
+            key, value = differing[0]
+            progress.warning(
+                f"the models of {workspace.root} differ: {model.label}, whose configuration is taken, has data.{key} = "
+                f"{own[key]}, and {other.label} has {value}; for the latter's, add --config "
+                f"{shlex.quote(str(other.file(CONFIG_NAME)))}"
+            )
+            return
+
+
+def _kind(model: Artifact) -> Iterator[tuple[str, Any]]:
+    settings = _data_settings(model)
+    return _leaves({section: settings.get(section, {}) for section in ("grid", "image")})
+
+
+def _data_settings(model: Artifact) -> dict[str, Any]:
+    settings = model.manifest.settings.get("data")
+    return settings if isinstance(settings, dict) else {}
 
 
 def _check_undamaged(model: Artifact) -> None:
@@ -45,6 +132,11 @@ def _check_undamaged(model: Artifact) -> None:
         f"{path}, which says how {model.label} was trained, is damaged ({problem}); name the configuration with "
         f"--preset or --config, and make {model.label} again with it and --force."
     )
+
+
+def models(workspace: Workspace) -> list[Artifact]:
+    """All trained models, teachers first, the latest of each first."""
+    return [model for stage in MODEL_STAGES for model in reversed(workspace.artifacts(stage))]
 
 
 def latest_model(workspace: Workspace) -> Artifact | None:
@@ -65,7 +157,7 @@ def resolve_nms(
 ) -> NMSConfig | None:
     """How a trained model's boxes are to be selected; None where nothing but its own configuration is asked for.
 
-    Overrides start from the configuration that the model was trained with.
+    File and overrides start from the configuration that the model was trained with, unless a preset is named.
 
     Raises:
         ConfigError: a key or value is wrong, or something is asked for that a trained model cannot change.
@@ -76,7 +168,7 @@ def resolve_nms(
         return None
     own = read_run_config(model)
     role = model.manifest.settings["role"]
-    wanted = with_overrides(own, overrides) if preset is None and file is None else load_config(preset, file, overrides)
+    wanted = with_overrides(own, overrides, file=file) if preset is None else load_config(preset, file, overrides)
     nms = getattr(wanted, role).head.nms
     if file is None and preset is None and wanted != _with_nms(own, role, nms):
         raise ConfigError(

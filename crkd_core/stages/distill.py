@@ -19,7 +19,14 @@ from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, split_option, split_settings
+from crkd_core.stages.inputs import (
+    PreparedSource,
+    check_objects,
+    open_prepared,
+    split_option,
+    split_settings,
+    warn_of_misfit,
+)
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
@@ -81,6 +88,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}", source
     )
     tokens = prepared.tokens(request.split)
+    warn_of_misfit(prepared, config.data, modalities, progress)
     if teacher is not None:
         teacher.check_fits(prepared, tokens, request.split)
         check_terms(config.distill, config.data.grid.build(), student.detector, teacher.detector_config)

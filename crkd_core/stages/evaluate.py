@@ -14,6 +14,7 @@ from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig, NMSConfig
+from crkd_core.cores import note_loaders
 from crkd_core.data import preparing
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
@@ -199,6 +200,7 @@ def _detect_all(
     dataset = SampleDataset(prepared, tokens, data, detector.modalities, bev=None, seed=trained.config.train.seed)
     indices = list(range(len(tokens)))
     batches = [indices[start : start + request.batch_size] for start in range(0, len(tokens), request.batch_size)]
+    note_loaders(request.workers, progress)
     found = detect(
         trained.detector,
         load_batches(dataset, batches, request.workers, device),

@@ -13,6 +13,7 @@ from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.schema import Config
+from crkd_core.cores import note_loaders
 from crkd_core.data.prepared import PreparedData
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, WriteError
@@ -138,7 +139,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
-    _check_teacher(teacher, config)
+    check_teacher(teacher, config)
     detector = read_detector_config(teacher)
     check_terms(config.distill, config.data.grid.build(), None, detector)
     source = PreparedSource(request.split, teacher.manifest.inputs.get("prepared"), progress)
@@ -183,7 +184,13 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     )
 
 
-def _check_teacher(teacher: Artifact, config: Config) -> None:
+def check_teacher(teacher: Artifact, config: Config) -> None:
+    """Refuse a teacher that is damaged, or whose students see another area or other images.
+
+    Raises:
+        DamagedArtifactError: its weights or configuration changed since it was trained.
+        StaleArtifactError: it was trained on another grid or images of another size.
+    """
     teacher.verify(thorough=True)
     trained = read_run_config(teacher)
     for section in ("grid", "image"):
@@ -231,6 +238,7 @@ class _Work:
         if not own:
             return
         extraction = self._extraction(processes.device)
+        note_loaders(self._request.config.train.workers, progress)
         if processes.is_first:
             self._announce(extraction.measure(own[0], progress), folder, processes, progress)
         share = range(processes.rank, len(self._plan.shards), processes.size)

@@ -14,6 +14,7 @@ from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, DatasetError, UsageError
 from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress
+from crkd_core.stages.preset_fit import image_misfit
 
 STAGE = "prepare"
 
@@ -165,10 +166,12 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
     for modality, wanted in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
         found = prepared.sweeps[modality] if modality in modalities else wanted
         if found < wanted:
+            misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
             raise ConfigError(
                 f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
                 f"it to at most "
                 f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
+                + (f" (besides, {misfit})" if misfit else "")
             )
 
 
@@ -186,3 +189,10 @@ def split_option(split: str) -> str:
 def split_slug(split: str) -> str:
     """A split's name as part of a run's: splits of one's own may be called anything."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", split).strip("-") or "split"
+
+
+def warn_of_misfit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str], progress: Progress) -> None:
+    """Say it where a configuration is plainly made for other images, such as those of a preset that was forgotten."""
+    misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
+    if misfit:
+        progress.warning(misfit)

@@ -17,6 +17,8 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import NUSCENES_COLUMNS
+from crkd_core.config.numbers import MOST_SWEEPS
+from crkd_core.cores import helpers
 from crkd_core.data import preparing
 from crkd_core.data.report import DataReport, build_report
 from crkd_core.errors import UsageError
@@ -136,7 +138,8 @@ def check(request: PrepareRequest, progress: Progress) -> CheckResult:
             points[number] = counted
             task.advance(len(counted))
 
-        _for_each(range(len(parts)), job, preparing.count_radar_points, add, request.processes)
+        processes = helpers(request.processes, len(parts), "scene", progress)
+        _for_each(range(len(parts)), job, preparing.count_radar_points, add, processes)
     counts = np.concatenate([points[number] for number in range(len(parts))])
     return CheckResult(survey.source.version, build_report(survey, _tables(survey, order, counts), counts))
 
@@ -159,8 +162,8 @@ def _check_request(request: PrepareRequest) -> None:
     if unknown:
         raise UsageError(f"--allow-missing knows {', '.join(ALLOWABLE)}, found {', '.join(unknown)}.")
     for option, value in (("--radar-sweeps", request.radar_sweeps), ("--lidar-sweeps", request.lidar_sweeps)):
-        if value < 1:
-            raise UsageError(f"{option} counts the key frame and must be at least 1, found {value}.")
+        if not 1 <= value <= MOST_SWEEPS:
+            raise UsageError(f"{option} counts the key frame: expected 1 to {MOST_SWEEPS}, found {value}.")
     if request.processes < 1:
         raise UsageError(f"--processes must be at least 1, found {request.processes}.")
 
@@ -250,8 +253,9 @@ def _write_radar(
     def job(number: int) -> preparing.RadarJob:
         return preparing.radar_job(tables, survey.files, parts[number], request.nuscenes, folder / shards[number])
 
+    processes = helpers(request.processes, len(todo), "scene", progress) if todo else 1
     with progress.task("radar", total=len(order), unit="samples", done=done) as task:
-        _for_each(todo, job, preparing.write_radar_shard, lambda _, samples: task.advance(samples), request.processes)
+        _for_each(todo, job, preparing.write_radar_shard, lambda _, samples: task.advance(samples), processes)
     write_index(folder, shards)
     return _sweep_points(folder, shards, [tables.samples.tokens[row] for row in order])
 
@@ -264,11 +268,11 @@ def _for_each(
     processes: int,
 ) -> None:
     """Do the work of every number in so many processes, and call `done` with the number and the result of each."""
-    if processes == 1 or len(numbers) < 2:
+    if processes == 1:
         for number in numbers:
             done(number, work(make_job(number)))
         return
-    with workers(min(processes, len(numbers))) as pool:
+    with workers(processes) as pool:
         futures = dict(zip(pool.submit(work, ((make_job(number),) for number in numbers)), numbers, strict=True))
         for future in as_completed(futures):
             done(futures[future], future.result())

@@ -15,6 +15,7 @@ from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.config.train import RunConfig
+from crkd_core.cores import note_loaders
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import load_batches
 from crkd_core.data.samples import Batch
@@ -132,6 +133,9 @@ def run_training(
     with process_group(device) as processes:
         if spec.config.train.compile:
             check_compiler(processes.device)
+        # Before anything is written: what cannot be built would leave an unfinished run in the way.
+        torch.manual_seed(spec.config.train.seed)
+        detector = build_detector(spec.detector, spec.config.data)
         how = {
             "command": spec.command,
             "settings": spec.settings(processes.size),
@@ -147,8 +151,7 @@ def run_training(
                 return _reused(writer, began)
             if not processes.is_first:
                 progress = SilentProgress()
-            torch.manual_seed(spec.config.train.seed)
-            detector = build_detector(spec.detector, spec.config.data)
+            note_loaders(spec.config.train.workers, progress)
             batches = EpochBatches(dataset, spec.config, spec.run, processes, views)
             plan = TrainingPlan(
                 description=f"{spec.stage} {spec.name}",

@@ -10,6 +10,7 @@ from typing import Any
 
 from crkd_core.artifacts.atomic import explain_write_errors, write_text
 from crkd_core.artifacts.locks import locked
+from crkd_core.cores import helpers
 from crkd_core.errors import DatasetError, UsageError
 from crkd_core.progress import Progress, Task
 from crkd_core.simulation.config import SimulationConfig
@@ -85,12 +86,13 @@ def simulate(request: SimulateRequest, progress: Progress) -> SimulateResult:
         left = [plan for plan in plans if read_scene(partial, plan.name) is None]
         samples = request.config.samples_per_scene
         done = (len(plans) - len(left)) * samples
+        processes = helpers(request.processes, len(left), "scene", progress) if left else 1
         with progress.task("simulating", len(plans) * samples, "key frames", done) as task:
-            if request.processes == 1 or len(left) <= 1:
+            if processes == 1:
                 for plan in left:
                     _make_scene(partial, request.config, plan, task.advance)
             else:
-                _make_scenes(partial, request.config, left, request.processes, task)
+                _make_scenes(partial, request.config, left, processes, task)
         counts = _write_tables(partial, request.config, plans)
         aside = folder.put_in_place(may_set_aside=request.force)
         if aside is not None:
@@ -160,7 +162,7 @@ def _make_scene(partial: Path, config: SimulationConfig, plan: ScenePlan, advanc
 def _make_scenes(partial: Path, config: SimulationConfig, plans: list[ScenePlan], processes: int, task: Task) -> None:
     """Make scenes in several processes; the first error stops them all."""
     ticks: SimpleQueue[int] = get_context("spawn").SimpleQueue()
-    with workers(min(processes, len(plans)), _keep_ticks, ticks) as pool:
+    with workers(processes, _keep_ticks, ticks) as pool:
         waiting = set(pool.submit(_work, ((partial, config, plan) for plan in plans)))
         while waiting:
             ready, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)

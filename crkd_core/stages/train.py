@@ -11,7 +11,14 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
-from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, split_option, split_settings
+from crkd_core.stages.inputs import (
+    PreparedSource,
+    check_objects,
+    open_prepared,
+    split_option,
+    split_settings,
+    warn_of_misfit,
+)
 from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
@@ -64,6 +71,7 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     )
     tokens, seed = prepared.tokens(request.split), config.train.seed
     check_objects(prepared, tokens, config.data)
+    warn_of_misfit(prepared, config.data, detector.modalities, progress)
     paste = config.data.paste_teacher
     pasting = ObjectPasting(prepared, tokens, config.data, seed) if paste.enabled else None
     dataset = SampleDataset(

@@ -1,6 +1,7 @@
 """Several processes for one run: torch's own elastic launcher and process groups, nothing home-made."""
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,10 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from crkd_core.errors import TrainingError, UsageError
+from crkd_core.errors import TrainingError, UsageError, quoted
 
 _TIMEOUT = timedelta(minutes=60)
+_DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?")
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,21 @@ def is_first_process() -> bool:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device of a name; "auto" is the GPU where there is one.
+    """The device of a name: "cpu", "cuda", "cuda:N"; "auto" is the GPU where there is one.
 
     Raises:
         UsageError: there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"there is no device called {name!r}; expected auto, cpu, cuda or cuda:N.") from None
+    if not _DEVICE.fullmatch(name):
+        # Torch knows many more, of which none has been seen to compute what a CPU and a GPU do.
+        raise UsageError(f"crkd does not run on a device called {quoted(name)}; expected auto, cpu, cuda or cuda:N.")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"--device {name} was asked for, but torch sees {torch.cuda.device_count()} GPUs; use --device cpu."
-        )
+        seen = torch.cuda.device_count()
+        usable = "cpu" if not seen else "cuda" if seen == 1 else f"cuda:0 to cuda:{seen - 1}"
+        raise UsageError(f"--device {name} was asked for, but torch sees {seen} GPUs here; use --device {usable}.")
     return device
 
 

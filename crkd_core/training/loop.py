@@ -25,6 +25,8 @@ from crkd_core.training.steps import DetectionStep
 EpochLoader = Callable[[int, int], Iterable[Batch]]
 
 _MAX_SKIPPED_STEPS = 50
+# Seeds that torch's generators tell apart.
+_SEEDS = 2**64
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ class Trainer:
 
     def _step(self, batch: Batch, step: int) -> dict[str, float]:
         plan = self._plan
-        torch.manual_seed((plan.train.seed * plan.total_steps + step) * plan.processes.size + plan.processes.rank)
+        number = (plan.train.seed * plan.total_steps + step) * plan.processes.size + plan.processes.rank
+        torch.manual_seed(number % _SEEDS)
         factor = learning_rate_factor(step, plan.steps_per_epoch, plan.run.epochs, plan.train)
         set_learning_rate(self._optimizer, factor)
         if isinstance(self._module, DetectionStep):

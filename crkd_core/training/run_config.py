@@ -1,12 +1,12 @@
 """The configuration of a finished training run, as it lies beside the weights."""
 
-import yaml
 from pydantic import ValidationError
 
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import validate_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
+from crkd_core.config.yaml_reader import read_yaml
 from crkd_core.errors import ConfigError, StaleArtifactError
 
 CONFIG_NAME = "config.yaml"
@@ -20,9 +20,9 @@ def read_run_config(artifact: Artifact) -> Config:
         StaleArtifactError: this version of crkd has other keys.
     """
     try:
-        values = yaml.safe_load(artifact.file(CONFIG_NAME).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise artifact.damaged(CONFIG_NAME, str(error)) from None
+        values = read_yaml(artifact.file(CONFIG_NAME).read_text(encoding="utf-8"), CONFIG_NAME)
+    except (OSError, UnicodeDecodeError, ConfigError) as error:
+        raise artifact.damaged(CONFIG_NAME, str(error).rstrip(".")) from None
     try:
         return validate_config(values)
     except ConfigError as error:
