@@ -75,12 +75,14 @@ def load_case(name: str) -> GoldenCase:
 
 
 def random_state(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, torch.dtype] | None = None) -> dict:
-    """Seeded values of these shapes: floats, or counters where the type says so."""
+    """Seeded values of these shapes: floats (variances above zero), or counters where the type says so."""
     generator = torch.Generator().manual_seed(0)
     counters = {key for key, kind in (types or {}).items() if not kind.is_floating_point}
-    return {
-        key: torch.randint(100, shape, generator=generator)
-        if key in counters
-        else torch.randn(shape, generator=generator)
-        for key, shape in shapes.items()
-    }
+
+    def values(key: str, shape: tuple[int, ...]) -> Tensor:
+        if key in counters:
+            return torch.randint(100, shape, generator=generator)
+        drawn = torch.randn(shape, generator=generator)
+        return drawn.abs() if key.endswith("running_var") else drawn
+
+    return {key: values(key, shape) for key, shape in shapes.items()}

@@ -75,9 +75,10 @@ def _read_safetensors(path: Path) -> Any:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with warnings.catch_warnings():
+        # Given a path torch would go by its suffix.
+        with path.open("rb") as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats, which are no worse
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile pickle can make it fail in any way
         text = str(error)
         if any(sign in text for sign in _REFUSED_BY_TORCH):

@@ -56,7 +56,7 @@ class Recognised:
         """The model's tensors under names without the prefix, and a note of those left out ("" for none)."""
         inside = {key.removeprefix(self.prefix): t for key, t in state.items() if key.startswith(self.prefix)}
         others = Counter(_module(key) for key in state if not key.startswith(self.prefix))
-        note = f"taken: {self.prefix}* ({len(inside)} tensors); left out: {_counted(others)} ({others.total()} tensors)"
+        note = f"taken: {self.prefix}* ({len(inside)} tensors); left out: {_counted(others)} ({others.total()})"
         return inside, note if others else ""
 
 

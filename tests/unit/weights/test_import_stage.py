@@ -10,6 +10,7 @@ from torch import Tensor
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config import Config, load_config
+from crkd_core.config.loading import with_overrides
 from crkd_core.errors import ConfigError, MissingArtifactError, StaleArtifactError, UsageError
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
@@ -132,10 +133,14 @@ def test_files_of_another_role_or_model_are_refused_and_nothing_is_written(chain
         import_weights(ImportRequest(files["distilled"], "student", chain.config), workspace, SILENT)
     with pytest.raises(ConfigError, match=r"--preset paper-r50, or set camera\.backbone\.kind=resnet"):
         import_weights(ImportRequest(files["student"], "student", load_config("paper-swint")), workspace, SILENT)
+    with pytest.raises(ConfigError, match=r"student\.pth.* of another shape .*instead of \(64, 3, 7, 7\)"):
+        import_weights(ImportRequest(files["student"], "student", load_config("paper-r50")), workspace, SILENT)
+    narrower = load_config("tiny", None, ["data.grid.x_range_m=[-36, 36]", "data.grid.y_range_m=[-36, 36]"])
+    narrower = with_overrides(narrower, ["student.fuser.channels=16", "teacher.fuser.channels=16"])
     with pytest.raises(
         ConfigError, match=r"student\.pth.* of another shape .*Published weights fit --preset paper-r50"
     ):
-        import_weights(ImportRequest(files["student"], "student", load_config("paper-r50")), workspace, SILENT)
+        import_weights(ImportRequest(files["student"], "student", narrower), workspace, SILENT)
     assert not workspace.root.exists()
 
 
