@@ -197,7 +197,7 @@ def _swin_size(state: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def _check_size(size: Mapping[str, object], config: ResNetConfig | SwinConfig) -> None:
-    configured = config.model_dump(mode="json")
+    configured = config.model_dump(mode="json", include=set(size))
     different = {key: value for key, value in size.items() if configured[key] != value}
     if different:
         values = ", ".join(f"{key}: {value}" for key, value in size.items())
