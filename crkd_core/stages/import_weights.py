@@ -163,7 +163,7 @@ def _file_name(request: ImportRequest) -> str:
 
 
 def _check_role(request: ImportRequest, recognised: Recognised) -> None:
-    possible = {recognised.role, "teacher"} if recognised.role == "distilled" else {recognised.role}
+    possible = {recognised.role, "teacher"} if recognised.is_distiller else {recognised.role}
     if request.role not in possible:
         raise UsageError(
             f"{request.file} cannot be imported --as {request.role}: it is a {recognised.model}; use --as "
@@ -175,7 +175,7 @@ def _detector(
     request: ImportRequest, config: Config, file: CheckpointFile, recognised: Recognised, progress: Progress
 ) -> tuple[StateDict, _Target]:
     state = file.state
-    if recognised.role == "distilled":
+    if recognised.is_distiller:
         parts = split_distiller(state)
         state = parts.teacher if request.role == "teacher" else parts.student
         if request.role == "teacher":

@@ -212,4 +212,5 @@ def _left_out(keys: set[str]) -> tuple[str, ...]:
     if not keys:
         return ()
     modules = sorted({key.partition(".")[0] for key in keys})
-    return (f"left out: {', '.join(modules)} ({len(keys)} tensors), which no image backbone of a detector has",)
+    count = f"{len(keys)} tensor{'s' * (len(keys) > 1)}"
+    return (f"left out: {', '.join(modules)} ({count}), which no image backbone of a detector has",)

@@ -17,6 +17,8 @@ Naming = Literal["torchvision", "official", "mmdet"]
 
 _SHORT = {"resnet": "r50", "swin": "swint"}
 _DETECTOR_BACKBONE = "encoders.camera.backbone."
+# Only distillation trains a student that calibrates its radar map.
+_CALIBRATION = "encoders.radar.backbone.caliber."
 _DETECTOR = re.compile(r"(.*?\.|)encoders(_student)?\.(camera|lidar|radar)\.")
 # Tensors that an image backbone of each naming begins with; the first of each is looked for at the end of names.
 _BACKBONES: dict[tuple[BackboneKind, Naming], tuple[str, str]] = {
@@ -33,24 +35,26 @@ class Recognised:
     """What a file holds.
 
     Attributes:
-        role: a teacher, a plain student, a distiller (with its student, teacher and relation adapters), or an image
-            backbone.
+        role: a teacher, a plain student, a distilled student, or an image backbone.
         backbone: kind of the image backbone.
         naming: whose names an image backbone has; those of detectors are mmdetection's.
         prefix: what the names of the model's tensors begin with in the file, such as ``model.`` or ``img_backbone.``.
+        is_distiller: the file holds the distilled student's teacher and relation adapters too.
     """
 
     role: Role
     backbone: BackboneKind
     naming: Naming = "mmdet"
     prefix: str = ""
+    is_distiller: bool = False
 
     @property
     def model(self) -> str:
         """Short name, such as ``student_r50``, ``distill_swint`` or ``torchvision_resnet``."""
         if self.role == "backbone":
             return f"{self.naming}_{self.backbone}"
-        return f"{'distill' if self.role == 'distilled' else self.role}_{_SHORT[self.backbone]}"
+        student = "distill" if self.is_distiller else "student"
+        return f"{'teacher' if self.role == 'teacher' else student}_{_SHORT[self.backbone]}"
 
     def take(self, state: Mapping[str, Tensor]) -> tuple[StateDict, str]:
         """The model's tensors under names without the prefix, and a note of those left out ("" for none)."""
@@ -89,16 +93,25 @@ def recognise(names: Collection[str], role: Role | None = None) -> Recognised:
 
 def _detector(names: set[str]) -> Recognised | None:
     matches = [match for match in map(_DETECTOR.match, names) if match]
-    prefix = min((match[1] for match in matches), key=len, default="")
+    prefixes = sorted({match[1] for match in matches})
+    if len(prefixes) > 1:
+        raise UsageError(
+            f"the file holds {len(prefixes)} detectors ({', '.join(f'{prefix}*' for prefix in prefixes)}); save the "
+            "one you mean alone"
+        )
+    prefix = "".join(prefixes)
     inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-    sensors = {match[3] for match in matches if match[1] == prefix}
+    sensors = {match[3] for match in matches}
     if any(match[2] for match in matches):
-        return Recognised("distilled", _kind_within(inside, "encoders_student.camera.backbone."), prefix=prefix)
-    if "lidar" in sensors and "camera" in sensors:
-        return Recognised("teacher", _kind_within(inside, _DETECTOR_BACKBONE), prefix=prefix)
-    if "radar" in sensors and "camera" in sensors:
-        return Recognised("student", _kind_within(inside, _DETECTOR_BACKBONE), prefix=prefix)
-    return None
+        kind = _kind_within(inside, "encoders_student.camera.backbone.")
+        return Recognised("distilled", kind, prefix=prefix, is_distiller=True)
+    if "camera" not in sensors or not sensors & {"lidar", "radar"}:
+        return None
+    kind = _kind_within(inside, _DETECTOR_BACKBONE)
+    if "lidar" in sensors:
+        return Recognised("teacher", kind, prefix=prefix)
+    is_calibrated = any(name.startswith(_CALIBRATION) for name in inside)
+    return Recognised("distilled" if is_calibrated else "student", kind, prefix=prefix)
 
 
 def _backbones(names: set[str]) -> list[Recognised]:

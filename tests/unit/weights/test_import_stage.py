@@ -306,6 +306,17 @@ def test_averaged_weights_are_another_import_than_the_plain_ones(files, chain, t
     )
 
 
+def test_a_distilled_student_without_its_teacher_is_one_too(chain, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    file = save(published(chain.workspace, "distill", "crkd"), tmp_path / "alone.pth")
+    with pytest.raises(UsageError, match="--as student: it is a student_r50; use --as distilled"):
+        import_weights(ImportRequest(file, "student", chain.config), workspace, SILENT)
+    result = import_weights(ImportRequest(file, "distilled", chain.config), workspace, SILENT)
+    assert result.artifact.label == "distill/crkd"
+    assert result.artifact.manifest.facts["taught"] is True
+    assert same(tensors(workspace, "distill", "crkd"), tensors(chain.workspace, "distill", "crkd"))
+
+
 def test_the_image_backbone_of_a_detector_starts_training(files, chain, tmp_path):
     workspace = Workspace(tmp_path / "workspace")
     result = import_weights(ImportRequest(files["teacher"], "backbone", chain.config), workspace, SILENT)

@@ -16,6 +16,7 @@ BACKBONES = {"torchvision_resnet": RESNET, **SWINS}
 DETECTORS = {
     "teacher_r50": ["encoders.camera.backbone.conv1.weight", "encoders.lidar.backbone.a", "heads.object.b"],
     "student_swint": ["encoders.camera.backbone.patch_embed.projection.weight", "encoders.radar.backbone.a"],
+    "student_r50": ["encoders.camera.backbone.conv1.weight", "encoders.radar.backbone.a", "heads.object.b"],
     "distill_r50": ["encoders_student.camera.backbone.conv1.weight", "encoders.camera.backbone.conv1.weight"],
 }
 
@@ -44,6 +45,20 @@ def test_backbones_are_recognised_wherever_they_are(model, prefix):
 def test_detectors_are_recognised_wherever_they_are(model, prefix):
     recognised = recognise([*under(prefix, DETECTORS[model]), "criterion.weight"], "teacher")
     assert (recognised.model, recognised.prefix) == (model, prefix)
+
+
+def test_a_student_with_calibration_was_distilled():
+    names = DETECTORS["student_r50"]
+    assert recognise(names).role == "student"
+    recognised = recognise([*names, "encoders.radar.backbone.caliber.0.weight"])
+    assert (recognised.role, recognised.model, recognised.is_distiller) == ("distilled", "student_r50", False)
+    assert recognise(DETECTORS["distill_r50"]).is_distiller
+
+
+def test_several_detectors_are_refused():
+    names = DETECTORS["student_r50"]
+    with pytest.raises(UsageError, match=r"holds 2 detectors \(student\.\*, teacher\.\*\)"):
+        recognise([*under("student.", names), *under("teacher.", names)])
 
 
 @pytest.mark.parametrize("prefix", ["", "img_backbone."])
