@@ -11,7 +11,9 @@ from torch import Tensor
 from crkd_core.config import load_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
+from crkd_core.models.detector import build_detector
 from crkd_core.stages.distill import without_calibration
+from crkd_core.weights.published import export_detector
 from tests.parity.cases import CASES, GOLDENS, GoldenCase, read_case
 
 MODELS = ("teacher_r50", "teacher_swint", "student_r50", "student_swint", "distill_r50", "distill_swint")
@@ -75,12 +77,29 @@ def load_case(name: str) -> GoldenCase:
 
 
 def random_state(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, torch.dtype] | None = None) -> dict:
-    """Seeded values of these shapes: floats, or counters where the type says so."""
+    """Seeded values of these shapes: floats (variances above zero), or counters where the type says so."""
     generator = torch.Generator().manual_seed(0)
     counters = {key for key, kind in (types or {}).items() if not kind.is_floating_point}
-    return {
-        key: torch.randint(100, shape, generator=generator)
-        if key in counters
-        else torch.randn(shape, generator=generator)
-        for key, shape in shapes.items()
-    }
+
+    def values(key: str, shape: tuple[int, ...]) -> Tensor:
+        if key in counters:
+            return torch.randint(100, shape, generator=generator)
+        drawn = torch.randn(shape, generator=generator)
+        return drawn.abs() if key.endswith("running_var") else drawn
+
+    return {key: values(key, shape) for key, shape in shapes.items()}
+
+
+TINY = load_config("tiny")
+
+
+def tiny_weights(role: str) -> dict[str, Tensor]:
+    """Random weights of the tiny preset's teacher or student."""
+    with torch.device("meta"):
+        state = build_detector(getattr(TINY, role), TINY.data).state_dict()
+    return random_state({k: tuple(t.shape) for k, t in state.items()}, {k: t.dtype for k, t in state.items()})
+
+
+def tiny_published(role: str) -> dict[str, Tensor]:
+    """The same as the published code would save them."""
+    return export_detector(tiny_weights(role), getattr(TINY, role), TINY.data)

@@ -11,7 +11,7 @@ from crkd_cli.session import session_of
 
 def import_weights(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint: .pth, .pt or .safetensors.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint: .pth, .pt, .bin or .safetensors.")],
     role: Annotated[
         Literal["teacher", "student", "distilled", "backbone"],
         typer.Option("--as", help="What it becomes; a backbone is where training starts from.", show_default=False),
@@ -24,20 +24,33 @@ def import_weights(
     preset: options.PresetOption = None,
     config: options.ConfigOption = None,
     overrides: options.SetOption = None,
+    averaged: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights (EMA) that the file keeps beside the plain ones.")
+    ] = False,
     force: options.ForceOption = False,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
 ) -> None:
-    """Take over a published checkpoint of CRKD, or an ImageNet backbone of torchvision or Swin.
+    """Take over a published checkpoint of CRKD, or an image backbone of torchvision, timm, mmdetection or Swin.
 
-    The configuration (paper-r50, paper-swint) must describe the same model. Nothing in the file is executed.
+    The configuration must describe the same model; without one, the workspace's or the published one (paper-r50,
+    paper-swint) that fits the file. Nothing in the file is executed.
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    resolved = session.config(store, preset, config, overrides)
+    named = preset is not None or config is not None
+    resolved = session.config(store, preset, config, overrides) if named else None
     from crkd_core.stages.import_weights import ImportRequest, import_weights
 
-    request = ImportRequest(file=file, role=role, config=resolved, name=name, force=force)
+    request = ImportRequest(
+        file=file,
+        role=role,
+        config=resolved,
+        name=name,
+        force=force,
+        averaged=averaged,
+        overrides=tuple(overrides or ()),
+    )
     result = import_weights(request, store, session.progress())
     console.print_facts(
         [

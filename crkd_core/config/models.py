@@ -28,6 +28,19 @@ _MOST_DEPTH_BINS = 1000
 _FIRST_CLASSES = tuple(classes[0] for classes in HEAD_TASKS)
 
 
+def _number_or_list(value: Any) -> str:
+    return "list" if isinstance(value, list | tuple) else "number"
+
+
+# One number for all stages, or one for each.
+ChannelsOfStages = Annotated[
+    Annotated[Channels, Tag("number")] | Annotated[ChannelsOfLayers, Tag("list")], Discriminator(_number_or_list)
+]
+BlocksOfStages = Annotated[
+    Annotated[Depth, Tag("number")] | Annotated[tuple[Depth, ...], Tag("list")], Discriminator(_number_or_list)
+]
+
+
 class ResNetConfig(Section):
     """Residual image backbone; the defaults are ResNet-50."""
 
@@ -93,7 +106,35 @@ class CameraNeckConfig(Section):
     kind: Literal["second_fpn", "lss_fpn"] = Field(
         "second_fpn", description="SECOND-style (all to 1/8, concatenated) or LSS-style"
     )
-    channels: Channels = Field(512, description="channels of the output map")
+    channels: ChannelsOfStages = Field(
+        512,
+        description="channels of the output map; for a second_fpn also a list of what the stages at 1/4, 1/8, 1/16 and "
+        "1/32 give to it, for one number a quarter each",
+    )
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output map."""
+        return self.channels if isinstance(self.channels, int) else sum(self.channels)
+
+    @property
+    def channels_of_stages(self) -> tuple[int, ...]:
+        """What each of the four stages gives to the map of a second_fpn."""
+        return (self.channels // 4,) * 4 if isinstance(self.channels, int) else self.channels
+
+    @model_validator(mode="after")
+    def _channels_of_kind(self) -> "CameraNeckConfig":
+        if self.kind == "lss_fpn" and not isinstance(self.channels, int):
+            raise ValueError(
+                f"channels of an lss_fpn, which adds its stages, is one number, found {list(self.channels)}; give one, "
+                "or set kind: second_fpn"
+            )
+        if self.kind == "second_fpn" and len(self.channels_of_stages) != 4:
+            raise ValueError(
+                f"channels of a second_fpn are one number or a list of four, of the stages at 1/4, 1/8, 1/16 and 1/32, "
+                f"found {list(self.channels_of_stages)}"
+            )
+        return self
 
 
 class ViewTransformConfig(Section):
@@ -196,12 +237,27 @@ class DecoderConfig(Section):
     strides: Annotated[tuple[Stride, ...], Field(min_length=1)] | None = Field(
         None, description="stride of each stage; not given: 2, 2, 1 of a residual decoder and 1, 2 of a second"
     )
-    blocks: Depth | tuple[Depth, ...] = Field(
+    blocks: BlocksOfStages = Field(
         2,
         description="basic blocks (residual) or convolutions after the first (second) of each stage, as one number or "
         "one a stage",
     )
-    out_channels: Channels = Field(256, description="channels of the decoded map")
+    out_channels: ChannelsOfStages = Field(
+        256,
+        description="channels of the decoded map; for a second decoder also a list of what each stage gives to it, for "
+        "one number equal parts",
+    )
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the decoded map."""
+        return self.out_channels if isinstance(self.out_channels, int) else sum(self.out_channels)
+
+    @property
+    def out_channels_of_stages(self) -> tuple[int, ...]:
+        """What each stage gives to the map of a second decoder."""
+        stages = len(self.strides_of_stages)
+        return (self.out_channels // stages,) * stages if isinstance(self.out_channels, int) else self.out_channels
 
     @property
     def blocks_of_stages(self) -> tuple[int, ...]:
@@ -226,10 +282,17 @@ class DecoderConfig(Section):
                 f"a {self.kind} decoder of {stages} strides has {stages} stages, found {len(self.channels)} channels "
                 f"and {len(self.blocks_of_stages)} numbers of blocks"
             )
-        if self.kind == "second" and self.out_channels % stages:
+        if self.kind == "residual" and not isinstance(self.out_channels, int):
             raise ValueError(
-                f"out_channels of a second decoder of {stages} stages must be a multiple of that, found "
-                f"{self.out_channels}"
+                f"out_channels of a residual decoder is one number, found {list(self.out_channels)}; give one, or set "
+                "kind: second"
+            )
+        given = self.out_channels_of_stages
+        if self.kind == "second" and (len(given) != stages or sum(given) != self.map_channels):
+            number_or_list = self.out_channels if isinstance(self.out_channels, int) else list(self.out_channels)
+            raise ValueError(
+                f"out_channels of a second decoder of {stages} stages must be a multiple of that, or a list of "
+                f"{stages}, found {number_or_list}"
             )
         return self
 

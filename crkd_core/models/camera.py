@@ -23,7 +23,7 @@ class CameraBranch(nn.Module):
         self.backbone = build_backbone(config.backbone)
         self.neck = build_neck(config.neck, self.backbone.out_channels)
         self.view_transform = ViewTransform(
-            config.neck.channels,
+            config.neck.out_channels,
             config.view_transform,
             grid,
             (image.height_px, image.width_px),

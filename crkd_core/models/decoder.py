@@ -33,7 +33,7 @@ class Decoder(nn.Module):
                 inputs, config.channels, config.blocks_of_stages, strides, strict=True
             )
         )
-        out = config.out_channels
+        out = config.map_channels
         self.merge = nn.Sequential(
             *conv_norm_relu(config.channels[-1] + config.channels[0], out, kernel=1), *conv_norm_relu(out, out)
         )
@@ -65,10 +65,11 @@ class SecondDecoder(nn.Module):
                 inputs, config.channels, config.blocks_of_stages, strides, strict=True
             )
         )
-        width = config.out_channels // len(strides)
         self.branches = nn.ModuleList(
             norm_relu(_enlarging(channels, width, scale), _norm(width))
-            for channels, scale in zip(config.channels, accumulate(strides, mul), strict=True)
+            for channels, width, scale in zip(
+                config.channels, config.out_channels_of_stages, accumulate(strides, mul), strict=True
+            )
         )
 
     def forward(self, fused: Float[Tensor, "b c x y"]) -> Float[Tensor, "b out x2 y2"]:

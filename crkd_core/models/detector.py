@@ -84,7 +84,7 @@ def build_detector(config: DetectorConfig, data: DataConfig) -> Detector:
     fused_channels = config.fuser.channels if fuser else widths[0]
     decoder = build_decoder(fused_channels, config.decoder)
     width = config.head.shared_channels
-    head = CenterHead(config.decoder.out_channels, width, config.head.map_channels or width, config.head.heatmap_bias)
+    head = CenterHead(config.decoder.map_channels, width, config.head.map_channels or width, config.head.heatmap_bias)
     detector = Detector(camera, lidar, radar, fuser, fused_channels, decoder, head)
     for module in detector.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.momentum == POINT_NORM_MOMENTUM:

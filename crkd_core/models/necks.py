@@ -16,24 +16,19 @@ from crkd_core.models.layers import (
 
 
 class SecondFPN(nn.Module):
-    """Brings the stages at 1/4, 1/8, 1/16 and 1/32 to 1/8, a quarter of the channels each, concatenated."""
+    """Brings the stages at 1/4, 1/8, 1/16 and 1/32 to 1/8, each to its own number of channels, concatenated."""
 
-    def __init__(self, in_channels: tuple[int, int, int, int], out_channels: int) -> None:
+    def __init__(self, in_channels: tuple[int, int, int, int], out_channels: tuple[int, ...]) -> None:
         super().__init__()
-        if out_channels % 4:
-            raise ConfigError(
-                f"camera.neck.channels of a second_fpn, four stages, must be a multiple of 4, found {out_channels}"
-            )
-        width = out_channels // 4
-        finest, same, coarse, coarsest = in_channels
         convs = (
-            nn.Conv2d(finest, width, 2, stride=2, bias=False),
-            nn.ConvTranspose2d(same, width, 1, bias=False),
-            nn.ConvTranspose2d(coarse, width, 2, stride=2, bias=False),
-            nn.ConvTranspose2d(coarsest, width, 4, stride=4, bias=False),
+            nn.Conv2d(in_channels[0], out_channels[0], 2, stride=2, bias=False),
+            nn.ConvTranspose2d(in_channels[1], out_channels[1], 1, bias=False),
+            nn.ConvTranspose2d(in_channels[2], out_channels[2], 2, stride=2, bias=False),
+            nn.ConvTranspose2d(in_channels[3], out_channels[3], 4, stride=4, bias=False),
         )
         self.branches = nn.ModuleList(
-            norm_relu(conv, nn.BatchNorm2d(width, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)) for conv in convs
+            norm_relu(conv, nn.BatchNorm2d(conv.out_channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM))
+            for conv in convs
         )
 
     def forward(self, stages: tuple[Float[Tensor, "b _ _ _"], ...]) -> Float[Tensor, "b c h w"]:
@@ -60,9 +55,23 @@ class LSSFPN(nn.Module):
 
 
 def build_neck(config: CameraNeckConfig, in_channels: tuple[int, ...]) -> SecondFPN | LSSFPN:
-    """The configured pyramid on a backbone's stages, finest first."""
+    """The configured pyramid on a backbone's stages, finest first.
+
+    Raises:
+        ConfigError: a second_fpn has not four stages, or channels that they cannot share equally.
+    """
     if config.kind == "second_fpn":
+        if len(in_channels) != 4:
+            raise ConfigError(
+                f"the neck second_fpn merges four stages and this backbone gives {len(in_channels)}; set "
+                "camera.neck.kind=lss_fpn"
+            )
+        if config.out_channels != sum(config.channels_of_stages):
+            raise ConfigError(
+                "camera.neck.channels of a second_fpn, four stages, must be a multiple of 4 or a list of four, found "
+                f"{config.channels}"
+            )
         finest, same, coarse, coarsest = in_channels
-        return SecondFPN((finest, same, coarse, coarsest), config.channels)
+        return SecondFPN((finest, same, coarse, coarsest), config.channels_of_stages)
     fine, middle, coarse = in_channels[-3:]
-    return LSSFPN((fine, middle, coarse), config.channels)
+    return LSSFPN((fine, middle, coarse), config.out_channels)

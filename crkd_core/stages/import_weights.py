@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.config.loading import dump_config
+from crkd_core.config.loading import dump_config, load_config, with_overrides
 from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
+from crkd_core.stages.configuration import latest_model, resolve_config
 from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
 from crkd_core.stages.pretrained import BACKBONE_NAME, STAGE, backbone_settings
@@ -39,16 +40,22 @@ class ImportRequest:
         file: a checkpoint written by torch.save (tensors and plain values only) or safetensors.
         role: what it becomes: the teacher, the plain student, the distilled student, or the image backbone that
             training starts from. A published distiller holds a distilled student and a teacher.
-        config: the resolved configuration; its section of that role must describe the file's model.
+        config: the resolved configuration; its section of that role must describe the file's model. None for that of
+            the workspace's latest model or, where there is none or its image backbone is of another kind, the preset
+            of the published model.
         name: name of the run; None for ``teacher``, ``plain``, ``crkd`` or, for a backbone, the file's own.
         force: replace what is there.
+        averaged: take the averaged weights (EMA) that the file keeps beside the plain ones.
+        overrides: ``section.field=value`` changes of the configuration, where `config` is None.
     """
 
     file: Path
     role: Role
-    config: Config
+    config: Config | None = None
     name: str | None = None
     force: bool = False
+    averaged: bool = False
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,17 +92,28 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
         ConfigError: its tensors or its grid do not fit the configuration.
         StaleArtifactError: other weights of that name are there.
     """
-    file = read_checkpoint_file(request.file)
-    found = recognise(file.state)
-    _check_role(request, found)
-    progress.message(f"{request.file.name} is a {found.model} of {len(file.state)} tensors")
+    file = read_checkpoint_file(request.file, request.averaged)
+    recognised = _recognise(request, file)
+    _check_role(request, recognised)
+    progress.message(f"{request.file.name} is recognised as {recognised.model}, {len(file.state)} tensors")
+    state, left_out = recognised.take(file.state)
+    for note in (*file.notes, left_out):
+        if note:
+            progress.message(note)
+    config = request.config or _fitting_config(request, recognised, workspace, progress)
     if request.role == "backbone":
-        weights, target = _backbone(request, file, found)
+        weights, target = _backbone(request, config, state, recognised, progress)
     else:
-        weights, target = _detector(request, file, found, progress)
+        weights, target = _detector(request, config, replace(file, state=state), recognised, progress)
     parameters = sum(tensor.numel() for key, tensor in weights.items() if not key.endswith(BUFFERS))
-    source = {"model": found.model, "role": request.role, "sha256": record_file(request.file).sha256}
+    source: dict[str, Any] = {
+        "model": recognised.model,
+        "role": request.role,
+        "sha256": record_file(request.file).sha256,
+        **({"averaged": True} if request.averaged else {}),
+    }
     parts = ["crkd", STAGE, str(request.file), "--as", request.role, "--name", target.name]
+    parts += ["--ema"] if request.averaged else []
     settings = {**target.settings, "imported": source}
     with workspace.write(
         target.stage, target.name, command=shlex.join(parts), settings=settings, force=request.force
@@ -105,30 +123,60 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
         if artifact is None:
             write_tensors(writer.path / _file_name(request), weights)
             if request.role != "backbone":
-                write_text(writer.path / CONFIG_NAME, dump_config(request.config))
-            facts = {"model": found.model, "tensors": len(weights), "parameters": parameters, **target.facts}
-            artifact = writer.finish(facts)
-    return ImportResult(artifact, found.model, len(weights), parameters)
+                write_text(writer.path / CONFIG_NAME, dump_config(config))
+            sizes = {"tensors": len(weights), "parameters": parameters}
+            artifact = writer.finish({"model": recognised.model, **sizes, **target.facts})
+    return ImportResult(artifact, recognised.model, len(weights), parameters)
+
+
+def _recognise(request: ImportRequest, file: CheckpointFile) -> Recognised:
+    try:
+        recognised = recognise(file.state, request.role)
+    except UsageError as error:
+        raise UsageError(f"{request.file}: {error}") from None
+    if recognised.role == "backbone" and recognised.backbone == "resnet" and file.caffe_style:
+        raise UsageError(
+            f"{request.file} has a ResNet of Caffe's style: its weights fit by name and mean something else (another "
+            "convolution has the stride, images are BGR); use torchvision's"
+        )
+    return recognised
+
+
+def _fitting_config(request: ImportRequest, recognised: Recognised, workspace: Workspace, progress: Progress) -> Config:
+    """The workspace's configuration, or the preset of the published model if that has the file's kind of backbone."""
+    if latest_model(workspace) is not None:
+        config = resolve_config(workspace)
+        if recognised.backbone in [backbone.kind for backbone in _image_backbones(request.role, config)]:
+            return with_overrides(config, request.overrides)
+    preset = _PRESETS[recognised.backbone]
+    progress.message(f"the file decides the configuration: --preset {preset}")
+    return load_config(preset, None, request.overrides)
+
+
+def _image_backbones(role: Role, config: Config) -> list[ResNetConfig | SwinConfig | TimmConfig]:
+    if role == "backbone":
+        return [config.student.camera.backbone, config.teacher.camera.backbone]
+    return [(config.teacher if role == "teacher" else config.student).camera.backbone]
 
 
 def _file_name(request: ImportRequest) -> str:
     return BACKBONE_NAME if request.role == "backbone" else WEIGHTS_NAME
 
 
-def _check_role(request: ImportRequest, found: Recognised) -> None:
-    possible = {found.role, "teacher"} if found.role == "distilled" else {found.role}
+def _check_role(request: ImportRequest, recognised: Recognised) -> None:
+    possible = {recognised.role, "teacher"} if recognised.is_distiller else {recognised.role}
     if request.role not in possible:
         raise UsageError(
-            f"{request.file} cannot be imported --as {request.role}: it is a {found.model}; use --as "
+            f"{request.file} cannot be imported --as {request.role}: it is a {recognised.model}; use --as "
             f"{' or --as '.join(sorted(possible))}"
         )
 
 
 def _detector(
-    request: ImportRequest, file: CheckpointFile, found: Recognised, progress: Progress
+    request: ImportRequest, config: Config, file: CheckpointFile, recognised: Recognised, progress: Progress
 ) -> tuple[StateDict, _Target]:
-    config, state = request.config, file.state
-    if found.role == "distilled":
+    state = file.state
+    if recognised.is_distiller:
         parts = split_distiller(state)
         state = parts.teacher if request.role == "teacher" else parts.student
         if request.role == "teacher":
@@ -141,8 +189,8 @@ def _detector(
         "student": without_calibration(config.student),
         "distilled": config.student,
     }[request.role]
-    _of_that_kind(request, found, detector.camera.backbone)
-    with _naming_the_preset(request, found):
+    _of_that_kind(request, recognised, detector.camera.backbone)
+    with _naming_the_file(request, config, recognised):
         weights = import_detector(state, detector, config.data)
     settings = {
         "role": "teacher" if request.role == "teacher" else "student",
@@ -157,30 +205,38 @@ def _detector(
     return weights, _Target(DISTILL_STAGE, name, settings, facts)
 
 
-def _backbone(request: ImportRequest, file: CheckpointFile, found: Recognised) -> tuple[StateDict, _Target]:
-    backbones = [request.config.student.camera.backbone, request.config.teacher.camera.backbone]
-    configured = next((backbone for backbone in backbones if backbone.kind == found.backbone), backbones[0])
-    config = _of_that_kind(request, found, configured)
-    with _naming_the_preset(request, found):
-        weights = import_backbone(file.state, config)
-    return weights, _Target(STAGE, request.name or request.file.stem, {"backbone": backbone_settings(config)}, {})
+def _backbone(
+    request: ImportRequest, config: Config, state: StateDict, recognised: Recognised, progress: Progress
+) -> tuple[StateDict, _Target]:
+    backbones = _image_backbones("backbone", config)
+    configured = next((backbone for backbone in backbones if backbone.kind == recognised.backbone), backbones[0])
+    backbone = _of_that_kind(request, recognised, configured)
+    with _naming_the_file(request, config, recognised):
+        imported = import_backbone(state, backbone, recognised.naming)
+    for note in imported.notes:
+        progress.message(note)
+    settings = {"backbone": backbone_settings(backbone)}
+    return imported.weights, _Target(STAGE, request.name or request.file.stem, settings, {})
 
 
 @contextmanager
-def _naming_the_preset(request: ImportRequest, found: Recognised) -> Iterator[None]:
+def _naming_the_file(request: ImportRequest, config: Config, recognised: Recognised) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        preset = _PRESETS[found.backbone]
-        raise ConfigError(f"{request.file}: {error}. Published weights fit --preset {preset}") from None
+        preset = _PRESETS[recognised.backbone]
+        remedy = "" if config == load_config(preset) else f". Published weights fit --preset {preset}"
+        raise ConfigError(f"{request.file}: {error}{remedy}") from None
+    except UsageError as error:
+        raise UsageError(f"{request.file}: {error}") from None
 
 
 def _of_that_kind(
-    request: ImportRequest, found: Recognised, configured: ResNetConfig | SwinConfig | TimmConfig
+    request: ImportRequest, recognised: Recognised, configured: ResNetConfig | SwinConfig | TimmConfig
 ) -> ResNetConfig | SwinConfig:
-    if isinstance(configured, TimmConfig) or configured.kind != found.backbone:
+    if isinstance(configured, TimmConfig) or configured.kind != recognised.backbone:
         raise ConfigError(
-            f"{request.file} has a {found.backbone} image backbone and the configuration a {configured.kind}; use "
-            f"--preset {_PRESETS[found.backbone]}, or set camera.backbone.kind={found.backbone}"
+            f"{request.file} has a {recognised.backbone} image backbone and the configuration a {configured.kind}; use "
+            f"--preset {_PRESETS[recognised.backbone]}, or set camera.backbone.kind={recognised.backbone}"
         )
     return configured

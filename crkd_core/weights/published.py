@@ -5,6 +5,7 @@ Besides trained weights a published state dict holds constants: the view transfo
 with them, so that weights for another grid or image size are refused.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +15,11 @@ from torch import Tensor
 
 from crkd_core.config.data import DataConfig
 from crkd_core.config.models import DetectorConfig, SwinConfig
-from crkd_core.errors import ConfigError
+from crkd_core.errors import ConfigError, UsageError
 from crkd_core.models.detector import build_detector
 from crkd_core.models.swin import relative_position_index
 from crkd_core.models.view_transform import make_frustum
-from crkd_core.weights.matching import StateDict, match_tensors
+from crkd_core.weights.matching import StateDict, agrees, match_tensors
 from crkd_core.weights.naming import our_adapter_name, our_name, published_adapter_name, published_name
 
 SparseLayout = Literal["spconv1", "spconv2"]
@@ -27,6 +28,7 @@ _MODULES = ("encoders", "fuser", "decoder", "heads")
 _STUDENT = "_student"
 _VIEW = "encoders.camera.vtransform"
 _POSITIONS = "attn.w_msa.relative_position_index"
+_CLASS_LOGITS = re.compile(r"heads\.object\.task_heads\.\d+\.heatmap\.1\.bias")
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data:
     Raises:
         ConfigError: tensors are missing, unexpected or of another shape than the configuration's, or the file's grid,
             frustum or window is another than the configuration's; says how many and which.
+        UsageError: its head tells other classes apart, or its weights are not finite floating-point numbers.
     """
     expected = detector_shapes(detector, data)
+    _check_classes(state, expected)
     constants = published_constants(detector, data)
     found = {key: tensor for key, tensor in state.items() if key not in constants}
     names = {key: our_name(key) or key for key in found}
@@ -155,18 +159,34 @@ def published_constants(detector: DetectorConfig, data: DataConfig) -> StateDict
     return constants
 
 
+def _check_classes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> None:
+    """Another number of classes says more than the many tensors that differ with it."""
+    in_file = [state[key].shape[:1].numel() for key in sorted(state) if _CLASS_LOGITS.fullmatch(key)]
+    names = {published_name(key) or key: shape for key, shape in expected.items()}
+    in_head = [names[key].numel() for key in sorted(names) if _CLASS_LOGITS.fullmatch(key)]
+    if in_file and in_file != in_head:
+        raise UsageError(
+            f"the file's head tells {sum(in_file)} classes apart, in tasks of {', '.join(map(str, in_file))}, and "
+            f"crkd's the {sum(in_head)} of nuScenes, in tasks of {', '.join(map(str, in_head))}; of other classes only "
+            "the image backbone can be imported, with --as backbone"
+        )
+
+
 def _check_constants(state: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> None:
     for key, expected in constants.items():
         found = state[key]
-        if found.shape != expected.shape or not torch.allclose(found.double(), expected.double(), rtol=1e-4, atol=1e-3):
+        if not agrees(found, expected):
             raise ConfigError(
                 f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, found "
-                f"{_summary(found)}; set data.grid, data.image and camera.view_transform to what the weights were "
-                "trained with (z_range_m: twice the height in dx, as the published code pools)"
+                f"{_summary(found, expected.shape)}; set data.grid, data.image and camera.view_transform to those of "
+                "its training (z_range_m: twice the height in dx, as the published code pools)"
             )
 
 
-def _summary(tensor: Tensor) -> str:
+def _summary(tensor: Tensor, expected: torch.Size | None = None) -> str:
+    # Values of a shape nobody asked for are not looked at: there may be any number of them.
+    if tensor.is_complex() or expected not in (None, tensor.shape):
+        return f"{tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
     if tensor.numel() <= 3:
         return str([round(float(value), 4) for value in tensor.flatten()])
     return f"{tuple(tensor.shape)} from {float(tensor.min()):g} to {float(tensor.max()):g}"

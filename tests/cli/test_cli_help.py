@@ -38,7 +38,7 @@ FLAGS = {
     | {"--device", "--json", "--force"},
     "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan", "--set-after"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
-    "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--force"},
+    "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--ema", "--force"},
     "demo": _REPORTING
     | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
     "simulate": _REPORTING

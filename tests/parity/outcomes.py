@@ -89,7 +89,7 @@ def run_checkpoint_conversion(comparison: Comparison) -> None:
     config = _swin_config(case)
     positions = relative_position_index(config.window)
     state = {key: positions if key.endswith(_POSITIONS) else value for key, value in case.under("in/").items()}
-    ours = import_swin(state, config)
+    ours = import_swin(state, config).weights
     for key in case.keys("out/"):
         name = key.removeprefix("out/backbone.")
         if name.startswith("norm."):

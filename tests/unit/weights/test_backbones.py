@@ -34,7 +34,7 @@ def test_torchvision_resnet_loads_directly():
     state = resnet_state()
     assert sum(tensor.numel() for key, tensor in state.items() if "running" not in key) == 25_557_032
     model = build_backbone(ResNetConfig())
-    model.load_state_dict(import_backbone(state, ResNetConfig()))
+    model.load_state_dict(import_backbone(state, ResNetConfig()).weights)
     assert torch.equal(model.get_parameter("layer3.5.conv2.weight"), state["layer3.5.conv2.weight"])
     assert torch.equal(
         model.get_buffer("layer4.0.downsample.1.running_var"), state["layer4.0.downsample.1.running_var"]
@@ -50,7 +50,7 @@ def test_another_resnet_is_refused():
 
 def test_official_swin_is_converted_as_published():
     case = load_case("swin_checkpoint_convert")
-    found = import_backbone(official_swin(case), NARROW)
+    found = import_backbone(official_swin(case), NARROW).weights
     prefix = "camera.backbone."
     expected = {
         our_name(f"encoders.{prefix}{key.removeprefix('backbone.')}").removeprefix(prefix): tensor
@@ -68,7 +68,7 @@ def test_converted_merging_computes_what_the_official_one_does():
     case = load_case("swin_checkpoint_convert")
     official = case.under("in/layers.0.downsample.")
     merging = PatchMerging(8)
-    converted = import_backbone(official_swin(case), NARROW)
+    converted = import_backbone(official_swin(case), NARROW).weights
     merging.load_state_dict(
         {k.removeprefix("mergings.0."): t for k, t in converted.items() if k.startswith("mergings.0.")}
     )
@@ -87,4 +87,4 @@ def test_official_swin_of_another_window_or_with_strange_tensors_is_refused():
     with pytest.raises(ConfigError, match=r"1 unexpected \(absolute_pos_embed\)"):
         import_backbone(state, NARROW)
     masked = {**official, "layers.0.blocks.1.attn_mask": torch.zeros(1)}
-    assert import_backbone(masked, NARROW).keys() == import_backbone(official, NARROW).keys()
+    assert import_backbone(masked, NARROW).weights.keys() == import_backbone(official, NARROW).weights.keys()

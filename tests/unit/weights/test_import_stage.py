@@ -1,15 +1,19 @@
 """The stage ``import-weights``: what it writes is as good as what was trained here."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from published_models import random_state
 from torch import Tensor
 
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config import Config, load_config
+from crkd_core.config.loading import with_overrides
+from crkd_core.config.models import ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError, MissingArtifactError, StaleArtifactError, UsageError
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
@@ -17,10 +21,11 @@ from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.import_weights import ImportRequest, import_weights
-from crkd_core.stages.pretrained import find_backbone, load_backbone
+from crkd_core.stages.pretrained import backbone_settings, find_backbone, load_backbone
 from crkd_core.stages.status import workspace_status
 from crkd_core.stages.train import TrainTeacherRequest, train_teacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
+from crkd_core.weights.backbones import backbone_shapes
 from crkd_core.weights.published import DistillerParts, export_detector, join_distiller
 
 SILENT = SilentProgress()
@@ -132,10 +137,14 @@ def test_files_of_another_role_or_model_are_refused_and_nothing_is_written(chain
         import_weights(ImportRequest(files["distilled"], "student", chain.config), workspace, SILENT)
     with pytest.raises(ConfigError, match=r"--preset paper-r50, or set camera\.backbone\.kind=resnet"):
         import_weights(ImportRequest(files["student"], "student", load_config("paper-swint")), workspace, SILENT)
+    with pytest.raises(ConfigError, match=r"student\.pth.* of another shape .*instead of \(64, 3, 7, 7\)"):
+        import_weights(ImportRequest(files["student"], "student", load_config("paper-r50")), workspace, SILENT)
+    narrower = load_config("tiny", None, ["data.grid.x_range_m=[-36, 36]", "data.grid.y_range_m=[-36, 36]"])
+    narrower = with_overrides(narrower, ["student.fuser.channels=16", "teacher.fuser.channels=16"])
     with pytest.raises(
         ConfigError, match=r"student\.pth.* of another shape .*Published weights fit --preset paper-r50"
     ):
-        import_weights(ImportRequest(files["student"], "student", load_config("paper-r50")), workspace, SILENT)
+        import_weights(ImportRequest(files["student"], "student", narrower), workspace, SILENT)
     assert not workspace.root.exists()
 
 
@@ -218,3 +227,111 @@ def test_a_backbone_of_another_size_is_refused(tmp_path):
         import_weights(ImportRequest(file, "backbone", load_config("paper-r50")), Workspace(tmp_path), SILENT)
     with pytest.raises(ConfigError, match="has a resnet image backbone and the configuration a swin"):
         import_weights(ImportRequest(file, "backbone", load_config("paper-swint")), Workspace(tmp_path), SILENT)
+
+
+@pytest.fixture(scope="module")
+def backbone_files(tmp_path_factory) -> dict[str, Path]:
+    """ImageNet weights of the published backbones, as torchvision and the Swin Transformer's authors save them."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    resnet = random_state({key: tuple(shape) for key, shape in backbone_shapes(ResNetConfig()).items()})
+    swin = random_state({key: tuple(shape) for key, shape in backbone_shapes(SwinConfig()).items()})
+    official = {"stages.": "layers.", "patch_embedding.projection": "patch_embed.proj", "mergings.": "layers."}
+    changes = {**official, "patch_embedding.norm": "patch_embed.norm", ".attention.": ".attn."}
+    named = {}
+    for key, tensor in swin.items():
+        if not key.startswith("norms."):
+            level, *rest = key.split(".")[1:]
+            blocks = f"stages.{level}.blocks.{'.'.join(rest)}" if key.startswith("stages.") else key
+            name = blocks.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.2.", ".mlp.fc2.")
+            name = name.replace(f"mergings.{level}.", f"mergings.{level}.downsample.")
+            for before, after in changes.items():
+                name = name.replace(before, after)
+            named[name] = tensor
+    save({**resnet, "fc.weight": torch.zeros(1000, 2048)}, folder / "resnet50.pth")
+    torch.save({"model": {**named, "head.weight": torch.zeros(1000, 768)}}, folder / "swint.pth")
+    return {"paper-r50": folder / "resnet50.pth", "paper-swint": folder / "swint.pth"}
+
+
+@pytest.mark.parametrize("preset", ["paper-r50", "paper-swint"])
+def test_the_published_configuration_is_chosen_by_the_file(backbone_files, preset, tmp_path):
+    workspace, listener = Workspace(tmp_path / "workspace"), Listener()
+    result = import_weights(ImportRequest(backbone_files[preset], "backbone"), workspace, listener)
+    assert f"the file decides the configuration: --preset {preset}" in listener.said
+    expected = load_config(preset).student.camera.backbone
+    assert result.artifact.manifest.settings["backbone"] == backbone_settings(expected)
+    assert find_backbone(
+        workspace, load_config(preset).train.teacher, load_config(preset).teacher, "crkd train-teacher", SILENT
+    )
+    # A named configuration is not overruled.
+    other = load_config("paper-swint" if preset == "paper-r50" else "paper-r50")
+    with pytest.raises(ConfigError, match=f"use --preset {preset}"):
+        import_weights(ImportRequest(backbone_files[preset], "backbone", other), workspace, SILENT)
+
+
+def test_the_workspace_decides_where_its_backbone_is_of_the_file_s_kind(chain, backbone_files, files, tmp_path):
+    workspace, listener = chain.copy(tmp_path).workspace, Listener()
+    import_weights(ImportRequest(files["student"], "student", name="again"), workspace, listener)
+    assert same(tensors(workspace, "distill", "again"), tensors(chain.workspace, "distill", "plain"))
+    assert not any("decides" in text for text in listener.said)
+    # The workspace's ResNet is a small one: the refusal says what would fit, and that works.
+    with pytest.raises(ConfigError, match=r"for that size add --set 'student\.camera\.backbone=") as caught:
+        import_weights(ImportRequest(backbone_files["paper-r50"], "backbone"), workspace, SILENT)
+    override = str(caught.value).split("--set '")[1].split("'")[0]
+    request = ImportRequest(backbone_files["paper-r50"], "backbone", overrides=(override,))
+    assert import_weights(request, workspace, SILENT).artifact.manifest.settings["backbone"] == backbone_settings(
+        ResNetConfig()
+    )
+    import_weights(ImportRequest(backbone_files["paper-swint"], "backbone"), workspace, listener)
+    assert "the file decides the configuration: --preset paper-swint" in listener.said
+    with pytest.raises(ConfigError, match=r"no key 'data\.speed'"):
+        import_weights(ImportRequest(files["student"], "student", overrides=("data.speed=1",)), workspace, SILENT)
+
+
+def test_averaged_weights_are_another_import_than_the_plain_ones(files, chain, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    state = torch.load(files["student"], weights_only=True)["state_dict"]
+    average = {key: tensor + 1 if key.endswith("conv.weight") else tensor for key, tensor in state.items()}
+    torch.save({"state_dict": state, "model_ema": average}, tmp_path / "both.pth")
+    plain = ImportRequest(tmp_path / "both.pth", "student", chain.config)
+    import_weights(plain, workspace, SILENT)
+    assert same(tensors(workspace, "distill", "plain"), tensors(chain.workspace, "distill", "plain"))
+    averaged = ImportRequest(tmp_path / "both.pth", "student", chain.config, averaged=True)
+    with pytest.raises(StaleArtifactError, match="averaged"):
+        import_weights(averaged, workspace, SILENT)
+    artifact = import_weights(replace(averaged, name="ema"), workspace, SILENT).artifact
+    assert artifact.manifest.command.endswith("--as student --name ema --ema")
+    changed = [key for key in tensors(workspace, "distill", "ema") if key.endswith("shared.0.weight")]
+    assert torch.equal(
+        tensors(workspace, "distill", "ema")[changed[0]], tensors(workspace, "distill", "plain")[changed[0]] + 1
+    )
+
+
+def test_a_distilled_student_without_its_teacher_is_one_too(chain, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    file = save(published(chain.workspace, "distill", "crkd"), tmp_path / "alone.pth")
+    with pytest.raises(UsageError, match="--as student: it is a student_r50; use --as distilled"):
+        import_weights(ImportRequest(file, "student", chain.config), workspace, SILENT)
+    result = import_weights(ImportRequest(file, "distilled", chain.config), workspace, SILENT)
+    assert result.artifact.label == "distill/crkd"
+    assert result.artifact.manifest.facts["taught"] is True
+    assert same(tensors(workspace, "distill", "crkd"), tensors(chain.workspace, "distill", "crkd"))
+
+
+def test_the_image_backbone_of_a_detector_starts_training(files, chain, tmp_path):
+    workspace = Workspace(tmp_path / "workspace")
+    result = import_weights(ImportRequest(files["teacher"], "backbone", chain.config), workspace, SILENT)
+    trained = load_trained(chain.workspace.find("train-teacher", "teacher", needed_for="test", make=""))
+    expected = trained.detector.camera.backbone.state_dict()
+    assert same(read_tensors(result.artifact, "backbone.safetensors"), expected)
+    with pytest.raises(UsageError, match="holds 2 image backbones"):
+        import_weights(ImportRequest(files["distilled"], "backbone", chain.config), workspace, SILENT)
+
+
+def test_a_resnet_of_caffe_s_style_is_refused(tmp_path):
+    state = build_detector(TINY.student, TINY.data).camera.backbone.state_dict()
+    recipe = "model = dict(backbone=dict(type='ResNet', depth=50, style='caffe'))"
+    torch.save({"state_dict": state, "meta": {"config": recipe}}, tmp_path / "caffe.pth")
+    with pytest.raises(UsageError, match="a ResNet of Caffe's style"):
+        import_weights(ImportRequest(tmp_path / "caffe.pth", "backbone", TINY), Workspace(tmp_path / "w"), SILENT)
+    torch.save({"state_dict": state, "meta": {"config": recipe.replace("caffe", "pytorch")}}, tmp_path / "torch.pth")
+    assert import_weights(ImportRequest(tmp_path / "torch.pth", "backbone", TINY), Workspace(tmp_path / "w"), SILENT)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from published_models import MODELS, load_model, random_state
+from published_models import MODELS, TINY, load_model, random_state, tiny_published, tiny_weights
 
 from crkd_core.config import load_config
 from crkd_core.errors import ConfigError
@@ -10,18 +10,6 @@ from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name
 from crkd_core.weights.published import export_detector, import_detector, published_constants
 from crkd_core.weights.recognise import recognise
-
-TINY = load_config("tiny")
-
-
-def tiny_weights(role: str) -> dict[str, torch.Tensor]:
-    with torch.device("meta"):
-        state = build_detector(getattr(TINY, role), TINY.data).state_dict()
-    return random_state({k: tuple(t.shape) for k, t in state.items()}, {k: t.dtype for k, t in state.items()})
-
-
-def tiny_published(role: str) -> dict[str, torch.Tensor]:
-    return export_detector(tiny_weights(role), getattr(TINY, role), TINY.data)
 
 
 @pytest.mark.parametrize("name", MODELS)

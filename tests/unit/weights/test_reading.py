@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections import OrderedDict
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -12,7 +11,6 @@ import torch
 
 from crkd_core.errors import UsageError
 from crkd_core.weights.reading import read_checkpoint_file
-from crkd_core.weights.recognise import recognise
 
 
 class Malicious:
@@ -70,54 +68,9 @@ def test_whole_modules_and_torchscript_are_refused(tmp_path):
             read_checkpoint_file(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("page.pth", b"<!DOCTYPE html><html>", "damaged, incomplete or no checkpoint"),
-        ("empty.pth", b"", "damaged, incomplete or no checkpoint"),
-        ("half.pth", None, "damaged, incomplete or no checkpoint"),
-        ("noise.safetensors", b"12345678901234567890", "cannot be read as safetensors"),
-    ],
-)
-def test_damaged_files_are_refused(tmp_path, name, content, words):
-    path: Path = tmp_path / name
-    if content is None:
-        torch.save({"a": torch.ones(100)}, path)
-        content = path.read_bytes()[:400]
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match=words) as caught:
-        read_checkpoint_file(path)
-    assert str(path) in str(caught.value)
-
-
 def test_other_contents_are_explained(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(UsageError, match="holds no named tensors"):
         read_checkpoint_file(tmp_path / "list.pth")
     with pytest.raises(UsageError, match="no checkpoint file"):
         read_checkpoint_file(tmp_path / "none.pth")
-
-
-@pytest.mark.parametrize(
-    ("names", "model"),
-    [
-        (["conv1.weight", "layer1.0.conv1.weight", "fc.weight"], "torchvision_resnet"),
-        (["patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight"], "official_swin"),
-    ],
-)
-def test_backbones_are_recognised(names, model):
-    assert recognise(names).model == model
-    assert recognise(names).role == "backbone"
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["a"],
-        ["encoders.lidar.backbone.conv_input.0.weight"],
-        ["encoders.camera.backbone.other.weight", "encoders.radar.x.weight"],
-    ],
-)
-def test_unknown_models_are_refused(names):
-    with pytest.raises(UsageError, match="of no known model"):
-        recognise(names)
