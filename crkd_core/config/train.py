@@ -58,4 +58,7 @@ class TrainConfig(Section):
     checkpoint_every_epochs: PositiveInt = Field(1, description="epochs between checkpoints")
     checkpoint_every_minutes: Positive = Field(10.0, description="minutes between checkpoints within an epoch")
     workers: int = Field(4, ge=0, description="loader processes of each training process")
+    loader_timeout_s: Positive = Field(
+        600.0, description="seconds without any batch from the loader processes after which a run gives up"
+    )
     seed: int = Field(0, ge=0, description="seed of initialisation, augmentation and sampling")

@@ -14,7 +14,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig, NMSConfig
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.loader import load_batches
+from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
@@ -175,7 +175,7 @@ def _detect_all(
     batches = [indices[start : start + request.batch_size] for start in range(0, len(tokens), request.batch_size)]
     found = detect(
         trained.detector,
-        load_batches(dataset, batches, request.workers, device),
+        load_batches(dataset, batches, LoaderOptions(request.workers, option="--workers "), device),
         data.grid.build(),
         request.nms or detector.head.nms,
         device,
