@@ -40,7 +40,7 @@ def spread(session: Session, device: str, gpus: int | None, processes: int | Non
 def _check_launched(launched: LaunchedRank, count: int) -> None:
     if count > launched.size:
         raise UsageError(
-            f"{count} processes were asked for in one of {launched.size} that a launcher has started (RANK, WORLD_SIZE); "
+            f"{count} processes were asked for in one of {launched.size} that a launcher started (RANK, WORLD_SIZE); "
             f"leave the option out, or, if the variables are left over: {how_to_unset()}"
         )
     if "TORCHELASTIC_RUN_ID" not in os.environ:

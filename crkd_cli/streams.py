@@ -57,8 +57,8 @@ class _Results(_Stream):
             raise error
         reason = "it is closed" if error.errno == errno.EBADF else (error.strerror or str(error)).lower()
         self._error = WriteError(
-            f"the results could not be written to stdout: {reason}; what was made is kept, and the same command shows it "
-            "again elsewhere (> FILE)."
+            f"the results could not be written to stdout: {reason}; what was made is kept, and the same command shows "
+            "it again elsewhere (> FILE)."
         )
         raise self._error from None
 
@@ -111,4 +111,4 @@ def _open_on_nothing(name: str, number: int) -> TextIO:
     opened = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
     if opened == number:
         os.set_inheritable(number, True)  # as the standard streams are
-    return open(opened, "r" if name == "stdin" else "w", closefd=False)  # noqa: SIM115
+    return open(opened, "r" if name == "stdin" else "w", closefd=False)

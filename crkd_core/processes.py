@@ -41,9 +41,11 @@ def launched_rank() -> LaunchedRank | None:
         return None  # an address alone is what clusters set for everybody
     missing = [name for name in LAUNCH_VARIABLES if name not in values and name != "LOCAL_RANK"]
     if missing:
-        raise _left_over(values, f"but not {' and '.join(missing)}")
+        raise _left_over(values, f"without {', '.join(missing)}")
     rank, size = _whole(values, "RANK"), _whole(values, "WORLD_SIZE")
-    if size < 1 or not 0 <= rank < size:
+    if size < 1:
+        raise _left_over(values, "expected a WORLD_SIZE of at least 1")
+    if not 0 <= rank < size:
         raise _left_over(values, f"expected RANK from 0 to WORLD_SIZE - 1 = {size - 1}")
     if not 0 < _whole(values, "MASTER_PORT") <= _LARGEST_PORT:
         raise _left_over(values, f"expected MASTER_PORT from 1 to {_LARGEST_PORT}")
@@ -61,10 +63,10 @@ def _whole(values: dict[str, str], name: str) -> int:
 
 
 def _left_over(values: dict[str, str], problem: str) -> UsageError:
-    shown = ", ".join(f"{name}={value}" for name, value in values.items() if not name.startswith("MASTER"))
+    shown = ", ".join(f"{name}={value}" for name, value in values.items() if name != "MASTER_ADDR")
     return UsageError(
-        f"the environment says {shown}, {problem}; start the processes with torchrun or --processes, or, if these are "
-        f"left over: {how_to_unset()}"
+        f"the environment of a launched process is set ({shown}), {problem}; use torchrun or --processes, or forget "
+        f"what is left over: {how_to_unset()}"
     )
 
 

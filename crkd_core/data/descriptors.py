@@ -33,7 +33,7 @@ def allow_open_files(workers: int, option: str) -> None:
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise UsageError(
             f"{workers} loader processes need up to {needed} open files, and this system allows {hard} (ulimit -Hn); "
-            f"use fewer ({option}{max((hard - used) // _PER_WORKER, 0)}), or start it where ulimit -n is {_round_up(needed)}."
+            f"use {option}{max((hard - used) // _PER_WORKER, 0)}, or start it where ulimit -n is {_round_up(needed)}."
         )
     raised = _round_up(needed) if hard == resource.RLIM_INFINITY else min(_round_up(needed), hard)
     try:

@@ -1,5 +1,6 @@
 """Batches from loader processes, with errors that stay the one sentence they were."""
 
+import os
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.descriptors import allow_open_files, is_about_open_files, spare_descriptors
-from crkd_core.data.packing import PackedBatch, pack
+from crkd_core.data.packing import SHARED_MEMORY, PackedBatch, pack, remove_shared_memory
 from crkd_core.data.samples import Batch, Sample, collate
 from crkd_core.errors import CrkdError
 from crkd_core.interrupts import interrupts_held
@@ -24,7 +25,6 @@ Key = int | tuple[int, int]
 _POLL_S = 2.0
 # Files that passing a batch on opens for a moment.
 _PASSING = 8
-_SHARED_MEMORY = "/dev/shm"
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,18 @@ class LoaderOptions:
     Attributes:
         workers: processes that load them; 0: the process that asks.
         timeout_s: after so long without any batch from them something is wrong.
-        option: how the user sets `workers`, for messages; a number follows.
+        option, timeout_option: how the user sets the two, for messages; a number follows.
     """
 
     workers: int
     timeout_s: float = 600.0
     option: str = "--set train.workers="
+    timeout_option: str | None = "--set train.loader_timeout_s="
 
     @property
     def fewer(self) -> str:
         """What to try where these are too many."""
-        return f"run the same command with fewer ({self.option}{self.workers // 2}): it continues."
+        return f"run it again with fewer: {self.option}{self.workers // 2} (what is finished is kept)"
 
 
 class _ErrorsAsValues(Dataset):
@@ -59,9 +60,11 @@ class _ErrorsAsValues(Dataset):
         except (CrkdError, OSError, MemoryError) as error:
             # A file that could not be opened for want of descriptors is not damaged, whoever caught it.
             explained = _explain(error, self._options)
-            if explained is None and not isinstance(error, CrkdError):
+            if explained is not None:
+                return explained
+            if not isinstance(error, CrkdError):
                 raise
-            return explained or error
+            return error
 
 
 class _Collate:
@@ -85,6 +88,7 @@ class _Collate:
             explained = _explain(error, self._options)
             if explained is None:
                 raise
+            remove_shared_memory(os.getpid(), since=0.0)
             return explained
 
 
@@ -94,8 +98,8 @@ def load_batches(
     """Batches for lists of dataset keys.
 
     Raises:
-        CrkdError: what reading a sample raised; a loader process was killed, or was not heard of for too long; open files
-            or shared memory do not suffice for so many.
+        CrkdError: what reading a sample raised; a loader process was killed, or was not heard of for too long; open
+            files or shared memory do not suffice for so many.
     """
     workers = min(options.workers, len(batches)) if isinstance(batches, Sized) else options.workers
     if workers:
@@ -130,10 +134,11 @@ class _Received:
     def __init__(self, loader: DataLoader, options: LoaderOptions) -> None:
         self._options = options
         self._received = 0
+        self._began = time.time()
         self._total = len(loader) if isinstance(loader.batch_sampler, Sized) else None
         with interrupts_held(), _child_handler(None):
-            self._batches: Any = iter(loader)
-        self._workers = list(self._batches._workers)
+            batches: Any = iter(loader)
+        self._batches, self._workers = batches, list(batches._workers)
 
     def __iter__(self) -> "_Received":
         return self
@@ -165,7 +170,7 @@ class _Received:
             self._check_workers()
             return next(self._batches)
 
-    def _check_workers(self, *_: object) -> None:
+    def _check_workers(self) -> None:
         if any(worker.exitcode for worker in self._workers):
             raise _ProcessEnded
 
@@ -180,30 +185,39 @@ class _Received:
         return _explain(error, self._options)
 
     def _ended(self, number: int, code: int | None) -> CrkdError:
-        how = f"with status {code}"
+        reason = f"with status {code}"
         if code is not None and code < 0:
-            guess = {signal.SIGKILL: " (out of memory?)", signal.SIGBUS: f" ({_SHARED_MEMORY} is full?)"}
-            how = f"by signal {-code}{guess.get(signal.Signals(-code), '')}"
+            guesses: dict[int, str] = {
+                signal.SIGKILL: " (out of memory?)",
+                signal.SIGBUS: f" (is {SHARED_MEMORY} full?)",
+            }
+            reason = f"by signal {-code}{guesses.get(-code, '')}"
         return CrkdError(
-            f"loader process {number} of {len(self._workers)}, which reads sensor files, was ended from outside {how}; "
+            f"loader process {number} of {len(self._workers)}, which reads sensor files, was ended {reason}; "
             f"{self._options.fewer}"
         )
 
     def _silent(self, waited_s: float) -> CrkdError:
         number = self._received % len(self._workers) + 1
+        option = self._options.timeout_option
+        longer = f" or wait longer: {option}{max(round(2 * self._options.timeout_s), 1)}" if option else ""
         return CrkdError(
-            f"loader process {number} of {len(self._workers)} has sent no batch for {waited_s:.0f} s (a disk that does "
-            f"not answer? too many processes?); {self._options.fewer}"
+            f"loader process {number} of {len(self._workers)} has sent no batch for {waited_s:.0f} s (does the disk "
+            f"answer?); {self._options.fewer}{longer}"
         )
 
     def _end_workers(self) -> None:
         for worker in self._workers:
             worker.terminate()
+        for worker in self._workers:
+            worker.join(_POLL_S)
+            if worker.pid is not None and not worker.is_alive():
+                remove_shared_memory(worker.pid, since=self._began)
 
 
 @contextmanager
 def _child_handler(handler: Any) -> Iterator[None]:
-    """Have a handler called when a child process ends (None: leave it as it is), in the block only.
+    """Have a handler called when a child process ends (None: as before), and leave the one that was there, afterwards.
 
     torch would leave its own for good, which raises an error of its own in whatever the process is doing by then.
     """
@@ -211,8 +225,14 @@ def _child_handler(handler: Any) -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGCHLD)
+
+    def both(number: int, frame: Any) -> None:
+        if callable(before):
+            before(number, frame)
+        handler()
+
     if handler is not None:
-        signal.signal(signal.SIGCHLD, handler)
+        signal.signal(signal.SIGCHLD, both)
     try:
         yield
     finally:
@@ -220,15 +240,14 @@ def _child_handler(handler: Any) -> Iterator[None]:
 
 
 def _explain(error: BaseException, options: LoaderOptions) -> CrkdError | None:
-    """One sentence for what a system has too little of; None for other errors."""
+    """One sentence for what the system has too little of; None for other errors."""
     if is_about_open_files(error):
+        fewer = f", or {options.fewer}" if options.workers else ""
+        return CrkdError(f"this process may open no more files; allow more (ulimit -n 4096){fewer}")
+    if isinstance(error, MemoryError) and options.workers:
+        return CrkdError(f"there is too little memory for {options.workers} loader processes; {options.fewer}")
+    if "shared memory" in str(error):
         return CrkdError(
-            f"a process may open no more files (ulimit -n); allow more (ulimit -n 4096), or {options.fewer}"
-        )
-    if isinstance(error, MemoryError):
-        return CrkdError(f"there is not enough memory for {options.workers} loader processes; {options.fewer}")
-    if "shared memory" in str(error) or "torch_shm" in str(error):
-        return CrkdError(
-            f"the shared memory {_SHARED_MEMORY} is full; make it larger (docker run --shm-size=8g), or {options.fewer}"
+            f"the shared memory {SHARED_MEMORY} is full; make it larger (docker run --shm-size=8g) or {options.fewer}"
         )
     return None

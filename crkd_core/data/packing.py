@@ -1,11 +1,13 @@
 """A batch as it passes between processes: all its tensors in one piece of shared memory.
 
-Every piece of shared memory is an open file in both processes. A batch of eight samples with their teacher targets has a
-hundred tensors, and sixteen batches on the way would be more files than a process may open.
+Every piece of shared memory is an open file in both processes. A batch of eight samples with their teacher targets has
+a hundred tensors, and sixteen batches on the way would be more files than a process may open.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from crkd_core.data.samples import Batch
 
+SHARED_MEMORY = Path("/dev/shm")
 # What vector instructions like their operands to start at.
 _ALIGNMENT = 64
 
@@ -66,6 +69,21 @@ def pack(batch: Batch) -> PackedBatch:
     for tensor, place in zip(tensors, places, strict=True):
         _view(data, place).copy_(tensor)
     return PackedBatch(layout, data)
+
+
+def remove_shared_memory(process: int, since: float) -> None:
+    """Remove the memory that a process was about to share when it was ended, and that is in nobody's use.
+
+    torch gives it a name for as long as it takes to fill it with zeros.
+
+    Args:
+        process: id of the process; it has ended.
+        since: when it was started, in seconds since 1970: other processes of that id are not meant.
+    """
+    for path in SHARED_MEMORY.glob(f"torch_{process}_*"):
+        with suppress(OSError):
+            if path.stat().st_mtime >= since:
+                path.unlink()
 
 
 def _take_apart(value: Any, tensors: list[Tensor], places: list[_Place]) -> Any:

@@ -173,9 +173,10 @@ def _detect_all(
     dataset = SampleDataset(prepared, tokens, data, detector.modalities, bev=None, seed=trained.config.train.seed)
     indices = list(range(len(tokens)))
     batches = [indices[start : start + request.batch_size] for start in range(0, len(tokens), request.batch_size)]
+    options = LoaderOptions(request.workers, option="--workers ", timeout_option=None)
     found = detect(
         trained.detector,
-        load_batches(dataset, batches, LoaderOptions(request.workers, option="--workers "), device),
+        load_batches(dataset, batches, options, device),
         data.grid.build(),
         request.nms or detector.head.nms,
         device,

@@ -149,8 +149,8 @@ def _meet(launched: LaunchedRank) -> dist.Store:
         reason = str(failed[0]).strip().partition("\n")[0]
         if "EADDRINUSE" in reason:
             raise TrainingError(
-                f"the port of {launched.address}, where the processes of this run would meet, is in use; choose another "
-                f"MASTER_PORT, or, if the variables are left over: {how_to_unset()}"
+                f"the port of {launched.address}, where the processes of this run would meet, is in use; choose "
+                f"another MASTER_PORT, or, if the variables are left over: {how_to_unset()}"
             )
         raise TrainingError(
             f"the {launched.size} processes that WORLD_SIZE announces did not meet at {launched.address} within "
@@ -196,7 +196,7 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
         rank, number = next(iter((first or killed).items()))
         raise TrainingError(
             f"process {rank} of {processes} was killed by signal {number}"
-            f"{' (out of memory?)' if number == signal.SIGKILL else ''}; use a smaller batch or fewer processes, and run "
-            "the same command again: it continues."
+            f"{' (out of memory?)' if number == signal.SIGKILL else ''}; use a smaller batch or fewer processes, and "
+            "run the same command again: it continues."
         ) from None
     return 0
