@@ -1,14 +1,18 @@
 """The Typer app and the entry point of the ``crkd`` command."""
 
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from crkd_cli import console
 from crkd_cli.commands.ablate import ablate
 from crkd_cli.commands.compare import compare
 from crkd_cli.commands.demo import demo
@@ -22,7 +26,10 @@ from crkd_cli.commands.simulate import simulate
 from crkd_cli.commands.status import status
 from crkd_cli.commands.train_teacher import train_teacher
 from crkd_cli.commands.visualize import visualize
-from crkd_cli.session import INTERRUPTED, Session, session_of
+from crkd_cli.session import RELAUNCHED_VARIABLE, Session, Terminated, exit_code_of, session_of
+from crkd_cli.streams import guarded_streams
+from crkd_core.errors import CrkdError
+from crkd_core.processes import end_with_parent
 
 
 class _Commands(TyperGroup):
@@ -107,12 +114,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # wants their core. It has to be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     session = Session(typed)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launcher = os.environ.get(RELAUNCHED_VARIABLE, "")
+        end_with_parent(int(launcher) if launcher.isdigit() else None)
+    with guarded_streams(), _told_to_end():
+        try:
+            app(args=typed, prog_name="crkd", obj=session)
+        except CrkdError as error:
+            console.show_error(str(error))
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt as error:
+            session.report_interrupt()
+            sys.exit(exit_code_of(error))
+        except BrokenPipeError:
+            sys.exit(1)  # whoever read our output has left: nothing more to say
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Have SIGTERM (a scheduler, ``docker stop``) end a command as Ctrl-C does, for the length of the block.
+
+    Not in the processes of a launcher: they may wait for each other, where only the signal's own action reaches them.
+    """
+    launched = "TORCHELASTIC_RUN_ID" in os.environ
+    of_others = threading.current_thread() is not threading.main_thread()
+    if launched or of_others or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(*_: object) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
     try:
-        app(args=typed, prog_name="crkd", obj=session)
-    except KeyboardInterrupt:
-        session.report_interrupt()
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has left: nothing more to say, not even when Python flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,11 +2,16 @@
 
 import logging
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
-from crkd_cli.session import INTERRUPTED, RELAUNCHED_VARIABLE, Session
+from crkd_cli import console
+from crkd_cli.session import INTERRUPTED, RELAUNCHED_VARIABLE, Session, Terminated
 from crkd_core.errors import UsageError
+from crkd_core.processes import LaunchedRank, how_to_unset, launched_rank
 
 
 def spread(session: Session, device: str, gpus: int | None, processes: int | None) -> str:
@@ -16,19 +21,35 @@ def spread(session: Session, device: str, gpus: int | None, processes: int | Non
     this process's stage.
 
     Raises:
-        UsageError: the options contradict each other, or there are not so many GPUs.
+        UsageError: the options contradict each other or the launcher's variables, or there are not so many GPUs.
         typer.Exit: the processes have done the work; carries their exit status.
     """
     from crkd_core.cores import check_ranks
-    from crkd_core.training.distributed import choose_device, under_launcher
+    from crkd_core.training.distributed import choose_device
 
+    launched = launched_rank()
     device = _agreed_device(device, gpus, processes)
     check_ranks(processes or 1)
     count = gpus or processes or 1
-    if count > 1 and not under_launcher():
+    if launched is not None and launched.size > 1:
+        _check_launched(launched, count)
+    elif count > 1:
         raise typer.Exit(_run_in_processes(session, count))
     choose_device(device)
     return device
+
+
+def _check_launched(launched: LaunchedRank, count: int) -> None:
+    if count > launched.size:
+        raise UsageError(
+            f"{count} processes were asked for in one of {launched.size} that a launcher started (RANK, WORLD_SIZE); "
+            f"leave the option out, or, if the variables are left over: {how_to_unset()}"
+        )
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        console.show_note(
+            f"Process {launched.rank} of {launched.size} (RANK, WORLD_SIZE), waiting for the others at "
+            f"{launched.address}. If there are none, press Ctrl-C and: {how_to_unset()}"
+        )
 
 
 def _agreed_device(device: str, gpus: int | None, processes: int | None) -> str:
@@ -66,14 +87,27 @@ def _run_in_processes(session: Session, count: int) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // count, 1)))
     if not session.debug:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ[RELAUNCHED_VARIABLE] = "1"
+    os.environ[RELAUNCHED_VARIABLE] = str(os.getpid())
     try:
-        status = launch("crkd_cli", session.arguments, count)
-    except SignalException:
-        status = INTERRUPTED
+        with _handlers_kept():
+            status = launch("crkd_cli", session.arguments, count)
+    except SignalException as error:
+        raise (Terminated if error.sigval == signal.SIGTERM else KeyboardInterrupt) from None
     finally:
         logging.disable(logging.NOTSET)
         del os.environ[RELAUNCHED_VARIABLE]
     if status == INTERRUPTED:
         raise KeyboardInterrupt
     return status
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    # The launcher installs its own, whose exception would be an unknown error to everybody but it.
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)

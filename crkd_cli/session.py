@@ -15,6 +15,7 @@ import typer
 
 from crkd_cli import console
 from crkd_core.errors import CrkdError, UsageError
+from crkd_core.processes import LaunchedRank, launched_rank
 from crkd_core.progress import Progress
 
 if TYPE_CHECKING:
@@ -22,10 +23,21 @@ if TYPE_CHECKING:
     from crkd_core.config.schema import Config
 
 INTERRUPTED = 130
+TERMINATED = 143
 RELAUNCHED_VARIABLE = "CRKD_RELAUNCHED"
+"""Set in the processes of ``--gpus`` and ``--processes``: the id of the process that launched them."""
 
 # Long enough for the launcher to end the others once the first process has reported an error all of them have.
 _OTHERS_WAIT_S = 4.0
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM): to a stage the same as Ctrl-C."""
+
+
+def exit_code_of(interrupt: KeyboardInterrupt) -> int:
+    """The exit status of a command that was interrupted."""
+    return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 @dataclass
@@ -45,7 +57,14 @@ class Session:
     @property
     def rank(self) -> int:
         """Number of this process among those of a launched run."""
-        return int(os.environ.get("RANK", "0"))
+        return self._launched.rank if self._launched is not None else 0
+
+    @property
+    def _launched(self) -> LaunchedRank | None:
+        try:
+            return launched_rank()
+        except UsageError:
+            return None  # the commands that would join the others say what is wrong
 
     @property
     def is_first(self) -> bool:
@@ -106,7 +125,7 @@ class Session:
         except KeyboardInterrupt as error:
             if self.is_first and RELAUNCHED_VARIABLE not in os.environ:
                 self.report_interrupt()
-            raise typer.Exit(INTERRUPTED) from error
+            raise typer.Exit(exit_code_of(error)) from error
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
@@ -124,7 +143,7 @@ class Session:
     def _report(self, show) -> None:
         if not self.is_first:
             time.sleep(_OTHERS_WAIT_S)
-            sys.stderr.write(f"process {self.rank} of {os.environ.get('WORLD_SIZE', '?')}:\n")
+            sys.stderr.write(f"process {self.rank} of {os.environ['WORLD_SIZE']}:\n")
         if self.debug:
             traceback.print_exc()
         show()

@@ -58,4 +58,7 @@ class TrainConfig(Section):
     checkpoint_every_epochs: PositiveInt = Field(1, description="epochs between checkpoints")
     checkpoint_every_minutes: Positive = Field(10.0, description="minutes between checkpoints within an epoch")
     workers: Count = Field(4, le=MOST_WORKERS, description="loader processes of each training process")
+    loader_timeout_s: Positive = Field(
+        600.0, description="seconds without any batch from the loader processes after which a run gives up"
+    )
     seed: Seed = Field(0, description="seed of initialisation, augmentation and sampling")

@@ -17,7 +17,7 @@ from crkd_core.config.models import DetectorConfig, NMSConfig
 from crkd_core.cores import note_loaders
 from crkd_core.data import preparing
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.loader import load_batches
+from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
@@ -201,9 +201,10 @@ def _detect_all(
     indices = list(range(len(tokens)))
     batches = [indices[start : start + request.batch_size] for start in range(0, len(tokens), request.batch_size)]
     note_loaders(request.workers, progress)
+    options = LoaderOptions(request.workers, option="--workers ", timeout_option=None)
     found = detect(
         trained.detector,
-        load_batches(dataset, batches, request.workers, device),
+        load_batches(dataset, batches, options, device),
         data.grid.build(),
         request.nms or detector.head.nms,
         device,

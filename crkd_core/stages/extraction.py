@@ -15,7 +15,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.loader import load_batches
+from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.prepared import PreparedData
 from crkd_core.data.samples import Batch
 from crkd_core.distillation.storage import encode_targets
@@ -155,7 +155,9 @@ class Extraction:
             DamagedArtifactError: the teacher answers with values that are not finite.
         """
         storage = self._config.distill.targets.storage
-        loaded = load_batches(self._dataset, batches, self._config.train.workers, self._device)
+        train = self._config.train
+        options = LoaderOptions(train.workers, train.loader_timeout_s)
+        loaded = load_batches(self._dataset, batches, options, self._device)
         for keys, on_host in zip(batches, loaded):
             batch = on_host.to(self._device)
             output = self._teacher.output(batch)

@@ -17,7 +17,7 @@ from crkd_core.config.schema import Config
 from crkd_core.config.train import RunConfig
 from crkd_core.cores import note_loaders
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.loader import load_batches
+from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.samples import Batch
 from crkd_core.data.sampling import TrainingSampler
 from crkd_core.models.compiling import check_compiler, compile_dense_parts
@@ -31,7 +31,14 @@ from crkd_core.training.metrics import METRICS_NAME
 from crkd_core.training.trained import write_trained
 
 # Settings that change how a run computes, not what: they may differ when it is continued.
-_INCIDENTAL = {"compile", "log_gradients", "workers", "checkpoint_every_epochs", "checkpoint_every_minutes"}
+_INCIDENTAL = {
+    "compile",
+    "log_gradients",
+    "workers",
+    "loader_timeout_s",
+    "checkpoint_every_epochs",
+    "checkpoint_every_minutes",
+}
 
 
 @dataclass(frozen=True)
@@ -221,4 +228,5 @@ class EpochBatches:
 
     def __call__(self, epoch: int, start: int) -> Iterator[Batch]:
         batches = self._sampler(epoch, start)
-        return load_batches(self._dataset, batches, self._config.train.workers, self._processes.device)
+        options = LoaderOptions(self._config.train.workers, self._config.train.loader_timeout_s)
+        return load_batches(self._dataset, batches, options, self._processes.device)

@@ -3,17 +3,16 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from typing import Any
 
 from crkd_core.errors import CrkdError
 from crkd_core.interrupts import interrupts_held
+from crkd_core.processes import end_with_parent
 
 
 class Workers:
@@ -64,13 +63,6 @@ def _work(function: Callable[..., Any], *job: Any) -> Any:
 def _start(prepare: Callable[..., None] | None, arguments: tuple) -> None:
     # A process told to end removes what it is writing, as it does after any error.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    end_with_parent()
     if prepare is not None:
         prepare(*arguments)
-
-
-def _end_with(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)

@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import sys
-import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +15,14 @@ import torch
 import torch.distributed as dist
 
 from crkd_core.errors import TrainingError, UsageError, quoted
+from crkd_core.processes import LaunchedRank, how_to_unset, launched_rank
 
 _TIMEOUT = timedelta(minutes=60)
 _DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?")
+# The launcher starts all processes together; from the first import to the last it can take minutes on slow disks.
+_MEETING = timedelta(minutes=5)
+# Long enough for the process that failed first to say why, and for the launcher to end the others.
+_LAUNCHER_WAIT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -50,16 +57,6 @@ class ProcessGroup:
         return values[0]
 
 
-def under_launcher() -> bool:
-    """Whether this process was started by torch's elastic launcher."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "MASTER_ADDR" in os.environ
-
-
-def is_first_process() -> bool:
-    """Whether this process writes and reports."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 def choose_device(name: str = "auto") -> torch.device:
     """The device of a name: "cpu", "cuda", "cuda:N"; "auto" is the GPU where there is one.
 
@@ -84,22 +81,84 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     """Join the processes of this run for the length of the block; a single process needs no launcher.
 
     Within another such block, the processes are those that have already joined.
+
+    Raises:
+        UsageError: the variables that a launcher sets are incomplete or contradict each other.
+        TrainingError: the other processes did not come, or one of them has ended.
     """
-    if not under_launcher():
+    launched = launched_rank()
+    if launched is None or launched.size == 1:
         yield ProcessGroup(0, 1, choose_device(device))
         return
     chosen = choose_device(device)
     if chosen.type == "cuda":
-        chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        chosen = _own_gpu(launched)
         torch.cuda.set_device(chosen)
     if dist.is_initialized():
         yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    store = dist.PrefixStore("crkd", _meet(launched))
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
     try:
-        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)
-    finally:
-        dist.destroy_process_group()
+        dist.init_process_group(backend, store=store, rank=launched.rank, world_size=launched.size, timeout=_TIMEOUT)
+        try:
+            yield ProcessGroup(dist.get_rank(), dist.get_world_size(), chosen)
+        finally:
+            dist.destroy_process_group()
+    except RuntimeError as error:
+        if not _is_about_another(error):
+            raise
+        # It says itself what happened to it, or its launcher does, which then ends this process.
+        time.sleep(_LAUNCHER_WAIT_S)
+        raise TrainingError(
+            f"another of the {launched.size} processes of this run has ended; run the same command again: it continues."
+        ) from error
+
+
+def _own_gpu(launched: LaunchedRank) -> torch.device:
+    count = torch.cuda.device_count()
+    index = launched.rank % count if launched.local_rank is None else launched.local_rank
+    if index >= count:
+        raise UsageError(
+            f"LOCAL_RANK={index} asks for one GPU more than the {count} that torch sees on this machine; start {count} "
+            f"processes on it."
+        )
+    return torch.device("cuda", index)
+
+
+def _is_about_another(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error) or "closed by peer" in str(error)
+
+
+def _meet(launched: LaunchedRank) -> dist.Store:
+    """The store through which the processes of a run find each other, once they are there.
+
+    Waiting for them happens in a thread of its own, since it would not let Ctrl-C through.
+    """
+    met: list[dist.Store] = []
+    failed: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            met.append(next(dist.rendezvous("env://", timeout=_MEETING))[0])
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        reason = str(failed[0]).strip().partition("\n")[0]
+        if "EADDRINUSE" in reason:
+            raise TrainingError(
+                f"the port of {launched.address}, where the processes of this run would meet, is in use; choose "
+                f"another MASTER_PORT, or, if the variables are left over: {how_to_unset()}"
+            )
+        raise TrainingError(
+            f"the {launched.size} processes that WORLD_SIZE announces did not meet at {launched.address} within "
+            f"{_MEETING.total_seconds():.0f} s; if RANK and WORLD_SIZE are left over: {how_to_unset()}"
+        ) from failed[0]
+    return met[0]
 
 
 def launch(module: str, arguments: Sequence[str], processes: int) -> int:
@@ -114,27 +173,32 @@ def launch(module: str, arguments: Sequence[str], processes: int) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    with tempfile.TemporaryDirectory(prefix="crkd-launch-") as logs:
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=processes,
-            run_id="crkd",
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            monitor_interval=0.5,
-            start_method="spawn",
-            logs_specs=DefaultLogsSpecs(log_dir=logs),
-        )
-        try:
-            elastic_launch(config, sys.executable)("-m", module, *arguments)
-        except ChildFailedError as error:
-            codes = [failure.exitcode for failure in error.failures.values()]
-            if all(code < 0 for code in codes):
-                raise TrainingError(
-                    f"a process of this run was killed by signal {-codes[0]} (9 often means that memory ran out); "
-                    "use a smaller batch or fewer processes, and run the same command again: it continues."
-                ) from None
-            return next(code for code in codes if code > 0)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id="crkd",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        monitor_interval=0.5,
+        start_method="spawn",
+        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        exited = [code for code in codes.values() if code > 0]
+        killed = {rank: -code for rank, code in codes.items() if code < 0}
+        # One that aborts, or is told to end, while another reports an error is what follows from that error.
+        first = {rank: number for rank, number in killed.items() if number not in (signal.SIGABRT, signal.SIGTERM)}
+        if exited and not first:
+            return exited[0]
+        rank, number = next(iter((first or killed).items()))
+        raise TrainingError(
+            f"process {rank} of {processes} was killed by signal {number}"
+            f"{' (out of memory?)' if number == signal.SIGKILL else ''}; use a smaller batch or fewer processes, and "
+            "run the same command again: it continues."
+        ) from None
     return 0

@@ -14,6 +14,7 @@ from crkd_cli.app import main
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.processes import LAUNCH_VARIABLES
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
@@ -37,7 +38,7 @@ class Outcome:
 def crkd(capsys, monkeypatch, tmp_path) -> Callable[..., Outcome]:
     """Runs ``crkd ARGUMENTS`` in an empty folder, through the console script's own function."""
     monkeypatch.chdir(tmp_path)
-    for name in ("CRKD_WORKSPACE", "RANK", "WORLD_SIZE", "MASTER_ADDR", "FORCE_COLOR"):
+    for name in ("CRKD_WORKSPACE", "FORCE_COLOR", "TORCHELASTIC_RUN_ID", *LAUNCH_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "80")
 

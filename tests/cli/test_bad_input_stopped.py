@@ -291,14 +291,3 @@ def test_ctrl_c_while_a_loader_process_is_started(crkd, interrupt, evaluated, tm
     assert not _at_fork
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     stage.check_nothing_lost()
-
-
-def test_a_loader_process_that_is_killed(crkd, evaluated, tmp_path, monkeypatch):
-    stage = Stage(evaluated, tmp_path, "train-teacher")
-    monkeypatch.setattr("crkd_core.data.dataset.read_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-    ended = crkd(*stage.command, "--set", "train.workers=1")
-    assert ended.code == 1
-    said = ended.err.splitlines()[-1]
-    assert said.startswith("error: a process that reads sensor files was ended from outside")
-    assert "--set train.workers=N" in said
-    stage.check_nothing_lost()

@@ -54,7 +54,7 @@ def test_under_the_launcher_nothing_is_launched_again(monkeypatch, launched):
     from crkd_cli.relaunch import spread
     from crkd_cli.session import Session
 
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29500")):
         monkeypatch.setenv(name, value)
     assert spread(Session(), "auto", None, 2) == "cpu"
     assert launched == []

@@ -15,7 +15,7 @@ from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.data.loader import load_batches
+from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.errors import ConfigError, DamagedArtifactError, StaleArtifactError, WriteError
 from crkd_core.evaluation.decode import SampleDetections
 from crkd_core.evaluation.detections import Detections
@@ -190,7 +190,7 @@ def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     teacher = load_trained(chain.workspace.find("train-teacher", needed_for="test", make=""))
     tokens, view = prepared.tokens("train"), config.data.augment_student
     dataset = SampleDataset(prepared, tokens, config.data, ("camera", "lidar"), bev=view, seed=0)
-    loader = load_batches(dataset, [[(0, 0), (1, 0)], [(2, 0), (3, 0)]], 0, torch.device("cpu"))
+    loader = load_batches(dataset, [[(0, 0), (1, 0)], [(2, 0), (3, 0)]], LoaderOptions(0), torch.device("cpu"))
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
     stored = Detections(read_table(targets, DETECTIONS_NAME))
