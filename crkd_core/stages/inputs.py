@@ -82,8 +82,8 @@ def check_objects(prepared: PreparedData, tokens: Sequence[str], data: DataConfi
     else:
         (left, right), (behind, ahead) = data.grid.x_range_m, data.grid.y_range_m
         problem = (
-            f"{objects.with_points} are annotated, all of them outside of the grid (x {left:g} to {right:g} m, y "
-            f"{behind:g} to {ahead:g} m); set data.grid.x_range_m and data.grid.y_range_m, or check the boxes' frame"
+            f"all {objects.with_points} annotated ones with points lie outside of the grid (x {left:g} to {right:g} m, "
+            f"y {behind:g} to {ahead:g} m); set data.grid.x_range_m and data.grid.y_range_m, or check the boxes' frame"
         )
     raise DatasetError(f"the {len(tokens)} training samples of {prepared.artifact.label} have no object: {problem}.")
 
