@@ -21,17 +21,19 @@ def open_sensor_file(path: Path, kind: str) -> BinaryIO:
     return os.fdopen(_open(path, kind), "rb")
 
 
-def read_sensor_file(path: Path, kind: str) -> bytes:
+def read_sensor_file(path: Path, kind: str) -> bytearray:
     """All bytes of an ordinary file.
 
     Raises:
         DatasetError: the file is missing, not an ordinary file, or cannot be read.
     """
     with os.fdopen(_open(path, kind), "rb", buffering=0) as stream:
+        data = bytearray(os.fstat(stream.fileno()).st_size)
         try:
-            return stream.readall()
+            del data[stream.readinto(data) :]
         except OSError as error:
             raise _unreadable(path, kind, error) from None
+    return data
 
 
 def _open(path: Path, kind: str) -> int:

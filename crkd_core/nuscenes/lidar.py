@@ -42,10 +42,10 @@ def read_lidar(path: Path, columns: int = NUSCENES_COLUMNS) -> NDArray[np.float3
     if problem or data.startswith(tuple(_OTHER_FORMATS)):
         problem = problem or f"expected {columns} float32 a point and nothing else"
         raise DatasetError(f"the LiDAR file {path} is damaged: {problem}{_remedy(data, columns)}.")
-    values = np.frombuffer(data, "<f4").astype(np.float32)
+    values = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     points = values.reshape(-1, columns)
     if columns == NUSCENES_COLUMNS:
-        if len(points) and not is_ring_index(points[:_LOOKED_AT, 4]):
+        if len(points) and not is_ring_index(points[:: -(-len(points) // _LOOKED_AT), 4]):
             _check_columns(data, points, path)
     else:
         kept = min(columns, _USED_COLUMNS)
@@ -101,7 +101,7 @@ def refuse_other_columns(path: Path, columns: int) -> None:
         raise DatasetError(f"the LiDAR file {path} cannot be read: {problem}{remedy}.")
 
 
-def _check_columns(data: bytes, points: NDArray[np.float32], path: Path) -> None:
+def _check_columns(data: bytearray, points: NDArray[np.float32], path: Path) -> None:
     columns = points.shape[1]
     likely = likely_columns(points.reshape(-1))
     if likely == columns and not looks_like_float64(data):
@@ -118,7 +118,7 @@ def _first_odd(ring: NDArray[np.float32]) -> float:
     return float(next((value for value in ring if not is_ring_index(np.array([value]))), ring[0]))
 
 
-def _remedy(data: bytes, columns: int) -> str:
+def _remedy(data: bytearray, columns: int) -> str:
     for start, name in _OTHER_FORMATS.items():
         if data.startswith(start):
             return f"; it is {name}: write its points as bare float32"

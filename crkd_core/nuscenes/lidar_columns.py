@@ -41,7 +41,7 @@ def likely_columns(values: NDArray[np.float32]) -> int | None:
     return candidates[int(np.argmax(differences >= _AS_GOOD * differences.max()))]
 
 
-def looks_like_float64(data: bytes) -> bool:
+def looks_like_float64(data: bytes | bytearray) -> bool:
     """Whether a file's bytes make more sense as float64 than as float32: the wrong one gives values of any size."""
     if len(data) < 8 * _LEAST_POINTS:
         return False

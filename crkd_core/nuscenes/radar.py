@@ -69,7 +69,7 @@ def read_radar(path: Path) -> NDArray:
         DatasetError: the file is missing, not a PCD file, contradicts its header, lacks a field, or holds values that
             no radar measures.
     """
-    return parse_radar(read_sensor_file(path, "radar file"), path)
+    return parse_radar(bytes(read_sensor_file(path, "radar file")), path)
 
 
 def parse_radar(data: bytes, path: Path | str) -> NDArray:
