@@ -193,10 +193,10 @@ class DecoderConfig(Section):
         description="residual stages, the last merged with the first (CRKD), or SECOND's plain ones, all merged",
     )
     channels: ChannelsOfLayers = Field((128, 256, 512), description="channels of the stages")
-    strides: Annotated[tuple[Stride, ...], Field(min_length=1)] | None = Field(
+    strides: Annotated[tuple[Stride, ...], Field(min_length=1, max_length=100)] | None = Field(
         None, description="stride of each stage; not given: 2, 2, 1 of a residual decoder and 1, 2 of a second"
     )
-    blocks: Depth | tuple[Depth, ...] = Field(
+    blocks: Depth | Annotated[tuple[Depth, ...], Field(min_length=1, max_length=100)] = Field(
         2,
         description="basic blocks (residual) or convolutions after the first (second) of each stage, as one number or "
         "one a stage",
