@@ -80,9 +80,12 @@ _LARGEST_SHOWN = 10**20
 
 
 def quoted(value: object) -> str:
-    """A value that somebody gave, as a message can show it: whatever it is, in at most 60 letters."""
+    """A value that somebody gave, as a message can show it: whatever it is, its first 60 letters."""
     if isinstance(value, int) and abs(value) > _LARGEST_SHOWN:
         # Python refuses to write out integers of some thousand digits.
         return f"a number of about {int(value.bit_length() * 0.30103) + 1} digits"
-    text = repr(value[: _MOST_LETTERS + 1] if isinstance(value, str | bytes) else value)
-    return text if len(text) <= _MOST_LETTERS + 2 else f"{text[: _MOST_LETTERS - 3]}..."
+    if isinstance(value, str | bytes):
+        text = repr(value[:_MOST_LETTERS])
+        return text if len(value) <= _MOST_LETTERS else f"{text[:-1]}...{text[-1]}"
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."

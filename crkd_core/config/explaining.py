@@ -1,6 +1,7 @@
 """What is wrong with a value, in one sentence: the key, what was expected, what was found."""
 
 import difflib
+import types
 import typing
 from typing import Any
 
@@ -56,7 +57,7 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
 
 
 def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:
-    """Keys that lead to an error, without the tags of unions, and the section that the last of them is in."""
+    """Keys that lead to an error, without the members of unions, and the section that the last of them is in."""
     keys: list[str] = []
     section: type[BaseModel] | None = None
     here: Any = root
@@ -64,6 +65,10 @@ def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str]
         tagged = [member for member in typing.get_args(here) if Tag(str(part)) in getattr(member, "__metadata__", ())]
         if tagged:
             here = tagged[0].__origin__
+            continue
+        if typing.get_origin(here) in (typing.Union, types.UnionType) and isinstance(part, str):
+            # Which of several types the value was tried as.
+            here = None
             continue
         keys.append(str(part))
         section = here if isinstance(here, type) and issubclass(here, BaseModel) else None

@@ -37,7 +37,8 @@ ChannelsOfStages = Annotated[
     Annotated[Channels, Tag("number")] | Annotated[ChannelsOfLayers, Tag("list")], Discriminator(_number_or_list)
 ]
 BlocksOfStages = Annotated[
-    Annotated[Depth, Tag("number")] | Annotated[tuple[Depth, ...], Tag("list")], Discriminator(_number_or_list)
+    Annotated[Depth, Tag("number")] | Annotated[tuple[Depth, ...], Field(min_length=1, max_length=100), Tag("list")],
+    Discriminator(_number_or_list),
 ]
 
 
@@ -234,7 +235,7 @@ class DecoderConfig(Section):
         description="residual stages, the last merged with the first (CRKD), or SECOND's plain ones, all merged",
     )
     channels: ChannelsOfLayers = Field((128, 256, 512), description="channels of the stages")
-    strides: Annotated[tuple[Stride, ...], Field(min_length=1)] | None = Field(
+    strides: Annotated[tuple[Stride, ...], Field(min_length=1, max_length=100)] | None = Field(
         None, description="stride of each stage; not given: 2, 2, 1 of a residual decoder and 1, 2 of a second"
     )
     blocks: BlocksOfStages = Field(

@@ -33,10 +33,10 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _bounds(**limits: float) -> AfterValidator:
+def _bounds(**limits: int | float) -> AfterValidator:
     """Limits ``ge``, ``gt``, ``le``, ``lt``, which those that a field adds by itself come on top of, not instead."""
 
-    def check(value: float) -> float:
+    def check(value: int | float) -> int | float:
         for name, limit in limits.items():
             if not getattr(operator, name)(value, limit):
                 raise PydanticCustomError(

@@ -40,7 +40,8 @@ class _Reader(yaml.SafeLoader):
             self._count(self._values_of_anchor.get(event.anchor, 0), event)
             return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
         if event.tag is not None:
-            raise _Unsuitable(f"the tag {event.tag} is no part of a setting", event.start_mark)
+            tag = quoted(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            raise _Unsuitable(f"the tag {tag} is no part of a setting", event.start_mark)
         if self._depth == _MOST_DEPTH:
             raise _Unsuitable(f"more than {_MOST_DEPTH} levels stand within each other", event.start_mark)
         before, anchor = self._values, event.anchor
@@ -64,7 +65,8 @@ class _Reader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise _Unsuitable("a key is no name", key.start_mark)
+                name = quoted(key.value) if isinstance(key.value, str) else "of several values"
+                raise _Unsuitable(f"the key {name} is no name", key.start_mark)
             if key.value in seen:
                 raise _Unsuitable(f"the key {quoted(key.value)} stands there twice", key.start_mark)
             seen.add(key.value)

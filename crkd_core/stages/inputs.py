@@ -167,11 +167,14 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
         found = prepared.sweeps[modality] if modality in modalities else wanted
         if found < wanted:
             misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
+            if misfit:
+                raise ConfigError(
+                    f"data.{modality}.sweeps asks for {wanted} sweeps where {found} were prepared; {misfit}"
+                )
             raise ConfigError(
                 f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
                 f"it to at most "
                 f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
-                + (f" (besides, {misfit})" if misfit else "")
             )
 
 
