@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, explain_write_errors, write_json, write_text
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.difference import MadeOf, difference, warn_of_difference
 from crkd_core.artifacts.manifest import (
     MANIFEST_NAME,
     InputRef,
@@ -20,6 +22,8 @@ from crkd_core.artifacts.manifest import (
     read_manifest,
     record_file,
 )
+from crkd_core.artifacts.remedy import remedy, staleness
+from crkd_core.artifacts.unfinished import PARTIAL_SUFFIX, REQUEST_NAME, RunRequest, continuation, read_request
 from crkd_core.errors import (
     DamagedArtifactError,
     MissingArtifactError,
@@ -28,14 +32,11 @@ from crkd_core.errors import (
     WriteError,
 )
 
-_REQUEST_NAME = "request.json"
 _VERIFIED_NAME = ".verified.json"
 LOCK_NAME = ".lock"
-_UNLISTED = {MANIFEST_NAME, _REQUEST_NAME, _VERIFIED_NAME, LOCK_NAME}
-_PARTIAL = ".partial"
+_UNLISTED = {MANIFEST_NAME, REQUEST_NAME, _VERIFIED_NAME, LOCK_NAME}
 _REPLACED = ".replaced"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,29 @@ class Artifact:
 
     def damaged(self, relative: str, problem: str) -> DamagedArtifactError:
         """The error to raise when a file cannot be used."""
-        return DamagedArtifactError(
-            f"{self.path / relative} is damaged ({problem}); make it again with: {self.manifest.command} --force"
-        )
+        return DamagedArtifactError(f"{self.path / relative} is damaged ({problem}); {self.advice()}")
+
+    @property
+    def root(self) -> Path:
+        """Of its workspace."""
+        return self.path.parent.parent
+
+    def advice(self) -> str:
+        """What to do about it where it is stale or damaged: the end of a message."""
+        chosen = remedy(self.root, self.manifest)
+        if chosen.label == self.label:
+            return f"make it again with: {chosen.command}"
+        return f"first make {chosen.label}, which it was made from, again with: {chosen.command}"
+
+    def remake_command(self, **options: str | int) -> str:
+        """The command that makes it again, to be pasted; `options` (``lidar_sweeps=2``) differ from those of then."""
+        command = Command.parse(self.manifest.command)
+        if command is None:
+            return f"{self.manifest.command} --force"
+        command = command.moved(self.root)
+        for option, value in options.items():
+            command = command.setting(f"--{option.replace('_', '-')}", value)
+        return command.setting("--force").text(self.root)
 
     def verify(self, thorough: bool = False) -> None:
         """Check that every file is there with the recorded size and checksum.
@@ -119,12 +140,19 @@ class ArtifactWriter:
     stage: str
     name: str
     path: Path
-    command: str
+    command: Command | str
     settings: dict[str, Any]
     inputs: dict[str, InputRef]
     resumed: bool
     finished: Artifact | None = None
     _protected: set[str] = field(default_factory=set)
+
+    @property
+    def recorded_command(self) -> str:
+        """As the manifest holds it."""
+        if isinstance(self.command, Command):
+            return self.command.text(self.workspace.root, explicit=True)
+        return self.command
 
     def finish(self, facts: dict[str, Any] | None = None, scratch: Collection[str] = ()) -> Artifact:
         """Record every file, write the manifest and move the folder to its place, replacing an older one at once.
@@ -144,16 +172,17 @@ class ArtifactWriter:
             stage=self.stage,
             name=self.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            command=self.command,
+            command=self.recorded_command,
             settings=self.settings,
             inputs=self.inputs,
             facts=facts or {},
             files=files,
+            follows=self.command.follows if isinstance(self.command, Command) else None,
         )
         write_text(self.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
         final = self.workspace.folder(self.stage, self.name)
         with explain_write_errors(final):
-            (self.path / _REQUEST_NAME).unlink(missing_ok=True)
+            (self.path / REQUEST_NAME).unlink(missing_ok=True)
             (self.path / LOCK_NAME).unlink(missing_ok=True)
             replaced = final.with_name(final.name + _REPLACED)
             if final.exists():
@@ -188,7 +217,7 @@ class Workspace:
         Raises:
             UsageError: the name would not do as a folder's name and as a word of a command.
         """
-        if not _NAME.fullmatch(name) or name.endswith((_PARTIAL, _REPLACED)):
+        if not _NAME.fullmatch(name) or name.endswith((PARTIAL_SUFFIX, _REPLACED)):
             raise UsageError(
                 f"{name!r} cannot name a run: expected at most 100 letters (a-z), digits, '-', '_' and '.', the first "
                 "a letter or digit."
@@ -200,7 +229,7 @@ class Workspace:
         self._recover(stage)
         found = []
         for path in sorted((self.root / stage).glob("*")) if (self.root / stage).is_dir() else []:
-            if path.is_dir() and not path.name.endswith((_PARTIAL, _REPLACED)):
+            if path.is_dir() and not path.name.endswith((PARTIAL_SUFFIX, _REPLACED)):
                 manifest = read_manifest(path)
                 if manifest is not None:
                     found.append(Artifact(path, manifest))
@@ -208,7 +237,9 @@ class Workspace:
 
     def partial_names(self, stage: str) -> list[str]:
         """Names of unfinished runs of a stage."""
-        return sorted(p.name.removesuffix(_PARTIAL) for p in (self.root / stage).glob(f"*{_PARTIAL}") if p.is_dir())
+        return sorted(
+            p.name.removesuffix(PARTIAL_SUFFIX) for p in (self.root / stage).glob(f"*{PARTIAL_SUFFIX}") if p.is_dir()
+        )
 
     def find(self, stage: str, name: str | None = None, *, needed_for: str, make: str) -> Artifact:
         """The named, or the latest, finished artifact of a stage, verified and not stale.
@@ -222,41 +253,58 @@ class Workspace:
             DamagedArtifactError: a file is not what the manifest says.
             StaleArtifactError: an artifact it was made from has been remade since.
         """
-        there = self.artifacts(stage)
-        found = [artifact for artifact in there if name in (None, artifact.name)]
-        if not found:
-            wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
-            partial = name in self.partial_names(stage) if name else bool(self.partial_names(stage))
-            hint = " finished (the command that began it continues it)" if partial else ""
-            others = f"only {', '.join(artifact.label for artifact in there)}" if there else "none"
-            if name is not None and "--name" not in make and "--model" not in make:
-                make = f"{make} --name {name}"
-            raise MissingArtifactError(
-                f"{needed_for} needs {wanted}, and {self.root} has {others}{hint}; make it with: {make}"
-            )
-        artifact = found[-1]
+        artifact = self.finished(stage, name)
+        if artifact is None:
+            raise self._missing(stage, name, needed_for, make)
         artifact.verify()
         problem = self.staleness(artifact)
         if problem:
-            raise StaleArtifactError(
-                f"{artifact.label} is stale: {problem}; make it again with: {artifact.manifest.command} --force"
-            )
+            raise StaleArtifactError(f"{artifact.label} is stale: {problem}; {artifact.advice()}")
         return artifact
+
+    def finished(self, stage: str, name: str | None = None) -> Artifact | None:
+        """The named, or the latest, finished artifact of a stage; None where there is none.
+
+        Raises:
+            DamagedArtifactError: its manifest, or for the latest any of the stage, cannot be read.
+        """
+        if name is None:
+            return next(reversed(self.artifacts(stage)), None)
+        self._recover(stage)
+        path = self.root / stage / name
+        manifest = read_manifest(path) if _NAME.fullmatch(name) else None
+        return None if manifest is None else Artifact(path, manifest)
+
+    def _missing(self, stage: str, name: str | None, needed_for: str, make: str) -> MissingArtifactError:
+        there = ", ".join(artifact.label for artifact in self.artifacts(stage))
+        expected = f"{stage}/{name}" if name else f"a finished {stage} run"
+        unfinished = [partial for partial in self.partial_names(stage) if name in (None, partial)]
+        if unfinished:
+            return MissingArtifactError(
+                f"{needed_for} needs {expected}, and {stage}/{unfinished[-1]} is unfinished; continue it with: "
+                f"{continuation(self.root, stage, unfinished[-1])}"
+            )
+        return MissingArtifactError(
+            f"{needed_for} needs {expected}, and {self.root} has {f'only {there}' if there else 'none'}; "
+            f"make it with: {self.command(make, name=name)}"
+        )
+
+    def command(self, text: str, **options: str | int | None) -> str:
+        """A command to be pasted that works in this workspace; options that are None are left as they are."""
+        command = Command.parse(text)
+        if command is None:
+            return text
+        for option, value in options.items():
+            if value is not None:
+                command = command.setting(f"--{option.replace('_', '-')}", value)
+        return command.text(self.root)
 
     def staleness(self, artifact: Artifact) -> str | None:
         """Why an artifact no longer matches what it was made from; None where it does.
 
         An input that was deleted does not make it stale: what was made from it is still what it was.
         """
-        for role, ref in artifact.manifest.inputs.items():
-            manifest = read_manifest(self.folder(ref.stage, ref.name))
-            if manifest is not None and manifest.digest != ref.digest:
-                return f"its {role} {ref.stage}/{ref.name} has been remade since"
-            if manifest is not None:
-                deeper = self.staleness(Artifact(self.folder(ref.stage, ref.name), manifest))
-                if deeper:
-                    return f"its {role} {ref.stage}/{ref.name} is stale ({deeper})"
-        return None
+        return staleness(self.root, artifact.manifest)
 
     @contextmanager
     def write(
@@ -264,12 +312,13 @@ class Workspace:
         stage: str,
         name: str,
         *,
-        command: str,
+        command: Command | str,
         settings: dict[str, Any],
         inputs: dict[str, InputRef] | None = None,
         force: bool = False,
         resume: bool = True,
         replace: bool = False,
+        warn: Callable[[str], None] | None = None,
     ) -> Iterator[ArtifactWriter]:
         """Open an artifact for writing; :attr:`ArtifactWriter.finished` is set where an equal one exists already.
 
@@ -280,6 +329,7 @@ class Workspace:
             force: make it anew whatever exists.
             replace: a finished artifact of other settings or inputs may be replaced without `force` (for what is
                 cheap to make again).
+            warn: is told, before anything is made, how that differs from what it replaces.
 
         Raises:
             StaleArtifactError: a finished or unfinished artifact of other settings is in the way.
@@ -290,9 +340,9 @@ class Workspace:
         self._recover(stage)
         final = self.folder(stage, name)
         fingerprint = fingerprint_of(stage, settings, inputs)
-        partial = final.with_name(final.name + _PARTIAL)
+        partial = final.with_name(final.name + PARTIAL_SUFFIX)
         writer = ArtifactWriter(self, stage, name, partial, command, settings, inputs, resumed=False)
-        existing = read_manifest(final) if not force else None
+        existing = _read_replaced(final) if force else read_manifest(final)
         if existing is not None and not force:
             if existing.fingerprint == fingerprint:
                 artifact = Artifact(final, existing)
@@ -301,24 +351,25 @@ class Workspace:
                 yield writer
                 return
             if not replace:
+                changed = difference(MadeOf(existing.settings, existing.inputs), MadeOf(settings, inputs))
                 raise StaleArtifactError(
-                    f"{stage}/{name} exists and was made with other {_difference(existing, settings, inputs)}; "
-                    "choose another --name, or replace it with --force."
+                    f"{stage}/{name} exists and was made with other settings or inputs: {changed}; choose another "
+                    "--name, or replace it with --force."
                 )
         with explain_write_errors(partial):
             partial.mkdir(parents=True, exist_ok=True)
         with locked(partial):
+            replaced = MadeOf(existing.settings, existing.inputs) if existing else read_request(partial).made_of
+            if warn is not None and replaced is not None:
+                warn_of_difference(warn, f"{stage}/{name}", replaced, MadeOf(settings, inputs), force)
             writer.resumed = self._prepare_partial(writer, fingerprint, discard=force or not resume, replace=replace)
+            if isinstance(command, Command):
+                for path, text in command.configurations:
+                    _keep(path, text)
             yield writer
 
     def _prepare_partial(self, writer: ArtifactWriter, fingerprint: str, discard: bool, replace: bool) -> bool:
-        request_path = writer.path / _REQUEST_NAME
-        left = None
-        if request_path.exists():
-            try:
-                left = json.loads(request_path.read_text(encoding="utf-8")).get("fingerprint")
-            except (OSError, ValueError, AttributeError):
-                left = "unreadable"
+        left = read_request(writer.path).fingerprint if (writer.path / REQUEST_NAME).exists() else None
         if left == fingerprint and not discard:
             return True
         if left is not None and not discard and not replace:
@@ -330,7 +381,8 @@ class Workspace:
             for path in writer.path.iterdir():
                 if path.name != LOCK_NAME:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-        write_json(request_path, {"fingerprint": fingerprint, "command": writer.command, "settings": writer.settings})
+        made_of = MadeOf(writer.settings, writer.inputs)
+        RunRequest(fingerprint, writer.recorded_command, made_of).write(writer.path)
         return False
 
     def _recover(self, stage: str) -> None:
@@ -367,17 +419,17 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _difference(existing: Manifest, settings: dict[str, Any], inputs: dict[str, InputRef]) -> str:
-    changed = list(_changes(existing.settings, settings))
-    changed += [f"{role} (remade)" for role, ref in inputs.items() if existing.inputs.get(role) != ref]
-    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-    return f"settings or inputs: {shown}" if shown else "settings"
+def _read_replaced(folder: Path) -> Manifest | None:
+    # What is replaced may be damaged: that is why it is.
+    with suppress(DamagedArtifactError):
+        return read_manifest(folder)
+    return None
 
 
-def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-    elif json.dumps(old, default=str) != json.dumps(new, default=str):
-        checksums = all(isinstance(value, str) and _CHECKSUM.fullmatch(value) for value in (old, new))
-        yield f"{path} (changed)" if checksums else f"{path} ({old} -> {new})"
+def _keep(path: Path, text: str) -> None:
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, ValueError):
+        pass
+    write_text(path, text)
