@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from crkd_cli.session import session_of
-
-DEFAULT_WORKSPACE = Path("crkd-workspace")
+from crkd_core.artifacts.command import DEFAULT_WORKSPACE, WORKSPACE_VARIABLE
 
 _CONFIG_PANEL = "Configuration"
 _RUN_PANEL = "Running"
@@ -66,7 +65,7 @@ def _set_quiet(context: typer.Context, value: bool) -> None:
 
 WorkspaceOption = Annotated[
     Path,
-    typer.Option("--workspace", "-w", envvar="CRKD_WORKSPACE", help="Folder of all artifacts.", show_default=True),
+    typer.Option("--workspace", "-w", envvar=WORKSPACE_VARIABLE, help="Folder of all artifacts.", show_default=True),
 ]
 PresetOption = Annotated[
     str | None,

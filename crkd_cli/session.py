@@ -12,17 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from click import Path as PathType
+from click.core import ParameterSource
 
 from crkd_cli import console
 from crkd_core.errors import CrkdError
 from crkd_core.progress import Progress
 
 if TYPE_CHECKING:
+    from crkd_core.artifacts.command import Command
     from crkd_core.artifacts.workspace import Workspace
     from crkd_core.config.schema import Config
 
 INTERRUPTED = 130
 RELAUNCHED_VARIABLE = "CRKD_RELAUNCHED"
+
+# What an option of these does is no part of what is made.
+_OF_THIS_CALL = {
+    "--workspace", "--force", "--resume", "--quiet", "--debug",
+    "--json", "--breakdown", "--curves", "--official", "--plan", "--verify", "--all", "--check",
+}  # fmt: skip
 
 # Long enough for the launcher to end the others once the first process has reported an error all of them have.
 _OTHERS_WAIT_S = 4.0
@@ -56,6 +65,31 @@ class Session:
     def command_line(self) -> str:
         """What the user typed."""
         return shlex.join(["crkd", *self.arguments])
+
+    def command(self, context: typer.Context) -> "Command":
+        """What was given, as a command that makes the same.
+
+        Paths are absolute; options that only concern this call (how it reports, whether it may replace or continue
+        something) are left out.
+        """
+        from crkd_core.artifacts.command import Command, absolute
+
+        arguments, options = list[str](), list[tuple[str, str | None]]()
+        for parameter in context.command.params:
+            flag = next((name for name in parameter.opts if name.startswith("--")), "")
+            source = context.get_parameter_source(parameter.name or "")
+            if flag in _OF_THIS_CALL or source is not ParameterSource.COMMANDLINE:
+                continue
+            value = context.params[parameter.name or ""]
+            values = value if isinstance(value, (list, tuple)) else [value]
+            words = [str(absolute(Path(v))) if isinstance(parameter.type, PathType) else str(v) for v in values]
+            if parameter.param_type_name == "argument":
+                arguments += words
+            elif getattr(parameter, "is_flag", False):
+                options += [(flag, None)] if value else []
+            else:
+                options += [(flag, word) for word in words]
+        return Command(str(context.command.name), tuple(arguments), tuple(options))
 
     def progress(self) -> Progress:
         """Where the stage reports to: bars, plain lines, or (other processes, ``--quiet``) nowhere."""

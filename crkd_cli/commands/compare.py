@@ -71,6 +71,7 @@ def compare(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        command=session.command(context),
     )
     result = compare(request, session.workspace(workspace), session.progress())
     if as_json:

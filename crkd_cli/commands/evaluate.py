@@ -94,7 +94,8 @@ def evaluate(
             )
         from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
 
-        asked = [ResultsRequest(file, split, nuscenes, prepared, official, force) for file in results]
+        command = session.command(context)
+        asked = [ResultsRequest(file, split, nuscenes, prepared, official, force, command) for file in results]
         _print(
             [evaluate_results(request, store, session.progress()) for request in asked],
             split,
@@ -122,6 +123,7 @@ def evaluate(
             if changed
             else None,
             official=official,
+            command=session.command(context),
         )
         for name in names
     ]

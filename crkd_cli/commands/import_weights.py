@@ -37,7 +37,9 @@ def import_weights(
     resolved = session.config(store, preset, config, overrides)
     from crkd_core.stages.import_weights import ImportRequest, import_weights
 
-    request = ImportRequest(file=file, role=role, config=resolved, name=name, force=force)
+    request = ImportRequest(
+        file=file, role=role, config=resolved, name=name, force=force, command=session.command(context)
+    )
     result = import_weights(request, store, session.progress())
     console.print_facts(
         [

@@ -64,6 +64,7 @@ def prepare(
         processes=processes,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     result = prepare(request, session.workspace(workspace), session.progress())
     samples = ", ".join(f"{count} {split}" for split, count in result.samples_per_split.items())

@@ -52,5 +52,6 @@ def train_teacher(
         device=device,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     print_training(train_teacher(request, store, session.progress()))

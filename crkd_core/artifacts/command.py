@@ -13,6 +13,8 @@ WORKSPACE_VARIABLE = "CRKD_WORKSPACE"
 CONFIG_FOLDER = "configs"
 """Folder of a workspace that keeps the configurations which recorded commands name."""
 
+CONFIG_OPTIONS = ("--preset", "--config", "--set")
+
 _PROGRAM = "crkd"
 _WORKSPACE, _FORCE = "--workspace", "--force"
 _DIGEST_LENGTH = 8
@@ -127,6 +129,20 @@ def command_text(text: str, root: Path, force: bool = False) -> str:
         return text
     command = command.moved(root)
     return (command.setting(_FORCE) if force else command).text(root)
+
+
+def command_like(given: Command | None, text: str, root: Path) -> str:
+    """A command with the configuration that another one was given, to be pasted."""
+    command = Command.parse(text)
+    if command is None:
+        return text
+    chosen = tuple(pair for pair in (given.options if given is not None else ()) if pair[0] in CONFIG_OPTIONS)
+    return replace(command, options=(*command.options, *chosen)).text(root)
+
+
+def quoted(path: Path) -> str:
+    """A path to be pasted into a shell, in any folder."""
+    return shlex.quote(str(absolute(path)))
 
 
 def absolute(path: Path) -> Path:

@@ -111,7 +111,7 @@ def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
     if artifact.manifest.settings.get("format", 1) < preparing.FORMAT:
         raise StaleArtifactError(
             f"{artifact.label} was prepared in an older format, without the bicycle racks that the metrics need; make "
-            f"it again with: {artifact.manifest.command} --force"
+            f"it again with: {artifact.remake_command()}"
         )
     racks = read_table(artifact, preparing.BICYCLE_RACKS)
     sample, kept = _samples_of(numbers_of(racks["sample"]), prepared.rows(tokens))

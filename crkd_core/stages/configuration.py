@@ -1,11 +1,13 @@
 """Which configuration a stage runs with: the command's own, else that of the workspace's teacher."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.config.loading import load_config, with_overrides
+from crkd_core.config.loading import DEFAULT_PRESET, dump_config, load_config, with_overrides
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, DamagedArtifactError
@@ -31,6 +33,28 @@ def resolve_config(
             _check_undamaged(earlier)
             return with_overrides(read_run_config(earlier), overrides)
     return load_config(preset, file, overrides)
+
+
+def pin_configuration(command: Command | None, stage: str, name: str, config: Config, workspace: Workspace) -> Command:
+    """The command of a stage, such that it will have this configuration whatever becomes of files and models.
+
+    A preset stays as it was given. A file, and what a model of the workspace was trained with, are kept as a copy in
+    the workspace.
+
+    Args:
+        command: as it was given; None where the stage was not called from the command line.
+        name: of the artifact.
+    """
+    if command is None:
+        return Command(stage).keeping(workspace.root, name, dump_config(config))
+    file = command.get("--config")
+    if file is not None:
+        return command.without("--preset", "--set").keeping(workspace.root, Path(file).stem, dump_config(config))
+    model = latest_model(workspace) if not command.has("--preset") else None
+    if model is not None:
+        kept = command.keeping(workspace.root, model.name, dump_config(read_run_config(model)))
+        return replace(kept, follows=model.reference())
+    return command if command.has("--preset") else command.setting("--preset", DEFAULT_PRESET)
 
 
 def _check_undamaged(model: Artifact) -> None:

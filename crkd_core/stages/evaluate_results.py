@@ -1,32 +1,30 @@
 """Stage ``evaluate`` for a results file: any detector's nuScenes submission, checked and scored without a model."""
 
-import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crkd_core.artifacts.manifest import Manifest, record_file
+from crkd_core.artifacts.command import Command, absolute
+from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.tables import write_table
-from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import UsageError
 from crkd_core.evaluation.detections import TABLE_NAME
 from crkd_core.evaluation.metrics import CLASS_RANGE_M, Metrics
 from crkd_core.evaluation.results_file import Results, explain_unreadable, read_results
 from crkd_core.nuscenes.splits import resolve_split
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import (
-    STAGE,
     EvaluateResult,
     compare_with_devkit,
     require_annotated,
     score,
 )
 from crkd_core.stages.evaluated import read_metrics
+from crkd_core.stages.evaluations import STAGE, Subject, choose_name
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
+from crkd_core.stages.inputs import pin_machine
 
-_LONGEST_NAME = 80
 _SHOWN_BEYOND_RANGE_M = 4.0
 
 
@@ -40,6 +38,7 @@ class ResultsRequest:
         nuscenes: where the data set is now, if it moved since it was prepared; only `official` reads it.
         prepared: name of the prepared data; None for the latest.
         official: run the nuScenes devkit too, on the file and the data set's own tables, and compare.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     file: Path
@@ -48,6 +47,7 @@ class ResultsRequest:
     prepared: str | None = None
     official: bool = False
     force: bool = False
+    command: Command | None = None
 
 
 def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Progress) -> EvaluateResult:
@@ -66,52 +66,47 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
     split = resolve_split(request.split, prepared.version)
     if request.official:
         require_annotated(split)
-    name = results_name(request.file)
-    label = f"{name}-{request.split}"
+    subject = Subject.of_file(request.file)
+    label = choose_name(workspace, subject, request.split, split, artifact.name)
     with explain_unreadable(request.file):
         sha256 = record_file(request.file).sha256
     settings = {"split": split, "results": {"file": request.file.name, "sha256": sha256}}
     inputs = {"prepared": artifact.reference()}
-    existing = _existing(workspace, label, request.file)
-    is_known = existing is not None and (existing.settings, existing.inputs) == (settings, inputs)
+    existing = workspace.finished(STAGE, label)
+    is_known = existing is not None and (existing.manifest.settings, existing.manifest.inputs) == (settings, inputs)
     # Read before anything is written: a file that is refused leaves no trace.
     found = None if is_known and not request.force else read_results(request.file, prepared, split, progress)
-    command = shlex.join(["crkd", STAGE, "--results", str(request.file), "--split", request.split])
-    how: dict[str, Any] = {"command": command, "settings": settings, "inputs": inputs, "force": request.force}
-    with workspace.write(STAGE, label, **how, replace=True) as writer:
+    how: dict[str, Any] = {
+        "command": _command(request, artifact),
+        "settings": settings,
+        "inputs": inputs,
+        "force": request.force,
+        "replace": True,
+        "warn": progress.warning,
+    }
+    with workspace.write(STAGE, label, **how) as writer:
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
             difference = compare_with_devkit(request.official, request.file, prepared, split, metrics, progress)
-            return EvaluateResult(writer.finished, name, split, metrics, True, difference, request.file)
+            return EvaluateResult(writer.finished, subject.name, split, metrics, True, difference, request.file)
         found = found or read_results(request.file, prepared, split, progress)
         write_table(writer.path / TABLE_NAME, found.table)
         metrics = score(writer.path, prepared, split, found.tokens, found.table, progress)
         difference = compare_with_devkit(request.official, request.file, prepared, split, metrics, progress)
-        finished = writer.finish(_facts(name, split, found, metrics))
-    return EvaluateResult(finished, name, split, metrics, False, difference, request.file)
+        finished = writer.finish(_facts(subject, split, found, metrics))
+    return EvaluateResult(finished, subject.name, split, metrics, False, difference, request.file)
 
 
-def results_name(file: Path) -> str:
-    """What a results file is called in tables and in the workspace: its own name, in letters that all stages accept."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.removesuffix(".json")).lstrip("._-")[:_LONGEST_NAME]
-    return name or "results"
+def _command(request: ResultsRequest, prepared: Artifact) -> Command:
+    command = (request.command or Command(STAGE)).setting("--results", absolute(request.file))
+    command = command.setting("--split", request.split).setting("--prepared", prepared.name)
+    return pin_machine(command, request.nuscenes, "auto")
 
 
-def _existing(workspace: Workspace, name: str, file: Path) -> Manifest | None:
-    """The manifest of an evaluation of that name; a model's must not be replaced by a file's."""
-    found = next((artifact.manifest for artifact in workspace.artifacts(STAGE) if artifact.name == name), None)
-    if found is not None and "model" in found.inputs:
-        model = found.inputs["model"]
-        raise UsageError(
-            f"{STAGE}/{name} is the evaluation of the model {model.stage}/{model.name}, and that of {file} would have "
-            "the same name; rename the file."
-        )
-    return found
-
-
-def _facts(name: str, split: str, found: Results, metrics: Metrics | None) -> dict[str, Any]:
+def _facts(subject: Subject, split: str, found: Results, metrics: Metrics | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "model": name,
+        "model": subject.name,
+        "file": str(subject.file),
         "role": None,
         "modalities": list(found.modalities),
         "split": split,

@@ -52,7 +52,7 @@ def load_evaluated(evaluation: Artifact, workspace: Workspace) -> tuple[Scoring,
     if "mean_ap" not in facts:
         raise UsageError(f"{evaluation.label} has no scores: the annotations of {facts['split']} are not public.")
     reference = evaluation.manifest.inputs["prepared"]
-    make = f"crkd prepare --nuscenes DIR --name {reference.name}"
+    make = "crkd prepare --nuscenes DIR"
     prepared = PreparedData(workspace.find(PREPARE_STAGE, reference.name, needed_for=evaluation.label, make=make))
     tokens = prepared.tokens(facts["split"])
     return score_detections(prepared, tokens, read_detections(evaluation).table), prepared

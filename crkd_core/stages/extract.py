@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from crkd_core.artifacts.atomic import write_json
+from crkd_core.artifacts.command import Command, command_like, quoted
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
@@ -18,12 +19,13 @@ from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, WriteError
 from crkd_core.evaluation.scoring import score_detections
 from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
+from crkd_core.stages.configuration import pin_configuration
 from crkd_core.stages.extraction import Estimate, Extraction, ItemPlan, join_detections
-from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.runs import shared_writer
+from crkd_core.stages.inputs import open_prepared, pin_machine
+from crkd_core.stages.runs import pin_processes, shared_writer
 from crkd_core.stages.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
-from crkd_core.training.run_config import read_detector_config, read_run_config
+from crkd_core.training.run_config import CONFIG_NAME, read_detector_config, read_run_config
 
 STAGE = "extract-teacher"
 METRICS_NAME = "teacher_metrics.json"
@@ -41,6 +43,7 @@ class ExtractRequest:
         name: name of the targets.
         plan: only measure a few samples and report; nothing is written.
         verify: afterwards, compute this many random items again and compare them with what is stored.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     config: Config
@@ -53,6 +56,7 @@ class ExtractRequest:
     verify: int = 0
     force: bool = False
     resume: bool = True
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
-    _check_teacher(teacher, config)
+    _check_teacher(teacher, config, request.command)
     detector = read_detector_config(teacher)
     check_terms(config.distill, config.data.grid.build(), None, detector)
     modalities = detector.modalities
@@ -146,11 +150,12 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     with process_group(request.device) as processes:
         progress = progress if processes.is_first else SilentProgress()
         how = {
-            "command": f"crkd {STAGE} --name {request.name}",
+            "command": pin_processes(_command(request, workspace, teacher, prepared.artifact), processes),
             "settings": target_settings(config),
             "inputs": {"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
             "force": request.force,
             "resume": request.resume,
+            "warn": progress.warning,
         }
         with shared_writer(workspace, processes, STAGE, request.name, **how) as (writer, folder):
             if folder is not None:
@@ -175,20 +180,34 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     )
 
 
-def _check_teacher(teacher: Artifact, config: Config) -> None:
+def _command(request: ExtractRequest, workspace: Workspace, teacher: Artifact, prepared: Artifact) -> Command:
+    command = pin_configuration(request.command, STAGE, request.name, request.config, workspace)
+    command = command.setting("--teacher", teacher.name).setting("--name", request.name)
+    return pin_machine(command.setting("--prepared", prepared.name), request.nuscenes, request.device)
+
+
+def _check_teacher(teacher: Artifact, config: Config, command: Command | None) -> None:
     teacher.verify(thorough=True)
-    trained = read_run_config(teacher)
+    differing = input_difference(read_run_config(teacher), config)
+    if differing is not None:
+        key, found, expected = differing
+        raise StaleArtifactError(
+            f"the teacher {teacher.label} was trained with {key} = {found}, and this run asks for {expected}; use its "
+            f"configuration (--config {quoted(teacher.file(CONFIG_NAME))}), or train another teacher with: "
+            f"{command_like(command, 'crkd train-teacher --name NEW', teacher.root)}"
+        )
+
+
+def input_difference(trained: Config, asked: Config) -> tuple[str, object, object] | None:
+    """Why a detector that was trained with one configuration cannot run with another: the first key of its BEV grid or
+    images that differs, and its values in both; None where nothing does.
+    """
     for section in ("grid", "image"):
-        expected = getattr(config.data, section).model_dump(mode="json")
-        found = getattr(trained.data, section).model_dump(mode="json")
-        differing = [key for key in expected if expected[key] != found[key] and key not in _AUGMENTATION_KEYS]
-        if differing:
-            key = differing[0]
-            raise StaleArtifactError(
-                f"the teacher {teacher.label} was trained with data.{section}.{key} = {found[key]}, and this "
-                f"run asks for "
-                f"{expected[key]}; use its configuration, or train another teacher with: crkd train-teacher --name NEW"
-            )
+        own, other = (getattr(config.data, section).model_dump(mode="json") for config in (trained, asked))
+        for key in own:
+            if own[key] != other[key] and key not in _AUGMENTATION_KEYS:
+                return f"data.{section}.{key}", own[key], other[key]
+    return None
 
 
 # How images vary while training may differ between teacher and student; what the network takes in may not.

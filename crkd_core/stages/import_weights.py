@@ -1,13 +1,13 @@
 """Stage ``import-weights``: published checkpoints become models of this workspace, as if they were trained here."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
+from crkd_core.artifacts.command import Command, absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
@@ -16,6 +16,7 @@ from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
+from crkd_core.stages.configuration import pin_configuration
 from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
 from crkd_core.stages.pretrained import BACKBONE_NAME, STAGE, backbone_settings
@@ -42,6 +43,7 @@ class ImportRequest:
         config: the resolved configuration; its section of that role must describe the file's model.
         name: name of the run; None for ``teacher``, ``plain``, ``crkd`` or, for a backbone, the file's own.
         force: replace what is there.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     file: Path
@@ -49,6 +51,7 @@ class ImportRequest:
     config: Config
     name: str | None = None
     force: bool = False
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,14 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
         weights, target = _detector(request, file, found, progress)
     parameters = sum(tensor.numel() for key, tensor in weights.items() if not key.endswith(BUFFERS))
     source = {"model": found.model, "role": request.role, "sha256": record_file(request.file).sha256}
-    parts = ["crkd", STAGE, str(request.file), "--as", request.role, "--name", target.name]
     settings = {**target.settings, "imported": source}
     with workspace.write(
-        target.stage, target.name, command=shlex.join(parts), settings=settings, force=request.force
+        target.stage,
+        target.name,
+        command=_command(request, target.name, workspace),
+        settings=settings,
+        force=request.force,
+        warn=progress.warning,
     ) as writer:
         artifact = writer.finished
         if artifact is None:
@@ -108,6 +115,12 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
             facts = {"model": found.model, "tensors": len(weights), "parameters": parameters, **target.facts}
             artifact = writer.finish(facts)
     return ImportResult(artifact, found.model, len(weights), parameters)
+
+
+def _command(request: ImportRequest, name: str, workspace: Workspace) -> Command:
+    command = pin_configuration(request.command, STAGE, name, request.config, workspace)
+    command = replace(command, arguments=(str(absolute(request.file)),))
+    return command.setting("--as", request.role).setting("--name", name)
 
 
 def _file_name(request: ImportRequest) -> str:

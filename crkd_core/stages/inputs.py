@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from crkd_core.artifacts.command import Command, absolute
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, DatasetError
 
 STAGE = "prepare"
+_MAKE = f"crkd {STAGE} --nuscenes DIR"
 
 
 def open_prepared(
@@ -33,7 +35,7 @@ def open_prepared(
             prepared than the configuration uses.
         DatasetError: the folder of the sensor files is not there.
     """
-    artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
+    artifact = workspace.find(STAGE, name, needed_for=needed_for, make=_MAKE)
     prepared = PreparedData(artifact, nuscenes)
     check_fit(prepared, data, modalities)
     if set(modalities) - {"radar"}:
@@ -73,6 +75,16 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
         if found < wanted:
             raise ConfigError(
                 f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
-                f"it to at most "
-                f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
+                f"it to at most {found}, or run: {_prepare_again(prepared, modality, wanted)}"
             )
+
+
+def _prepare_again(prepared: PreparedData, modality: str, sweeps: int) -> str:
+    return prepared.artifact.remake_command(nuscenes=str(absolute(prepared.dataroot)), **{f"{modality}_sweeps": sweeps})
+
+
+def pin_machine(command: Command, nuscenes: Path | None, device: str) -> Command:
+    """The command of a stage with the data set's place and the device, where they were named."""
+    if nuscenes is not None:
+        command = command.setting("--nuscenes", absolute(nuscenes))
+    return command if device == "auto" else command.setting("--device", device)

@@ -1,6 +1,5 @@
 """Stage ``prepare``: a nuScenes folder becomes compact tables and radar tensors that every later stage reads."""
 
-import shlex
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.command import Command, absolute
 from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
@@ -42,6 +42,7 @@ class PrepareRequest:
         name: of the artifact; the version where None.
         processes: worker processes for the radar files.
         force: make it anew even where it exists; `resume`: continue an unfinished run.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     nuscenes: Path
@@ -53,6 +54,7 @@ class PrepareRequest:
     processes: int = 1
     force: bool = False
     resume: bool = True
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
         settings=settings,
         force=request.force,
         resume=request.resume,
+        warn=progress.warning,
     ) as writer:
         if writer.finished is not None:
             progress.message(f"{writer.finished.label} is up to date")
@@ -221,19 +224,16 @@ def _sweep_points(writer: ArtifactWriter, tokens: Sequence[str]) -> NDArray[np.i
     return np.stack([points[token] for token in tokens])
 
 
-def _command(request: PrepareRequest, version: str) -> str:
-    parts = ["crkd", "prepare", "--nuscenes", str(request.nuscenes)]
-    if request.version is not None:
-        parts += ["--version", request.version]
-    if request.name is not None and request.name != version:
-        parts += ["--name", request.name]
-    if request.radar_sweeps != PrepareRequest.radar_sweeps:
-        parts += ["--radar-sweeps", str(request.radar_sweeps)]
-    if request.lidar_sweeps != PrepareRequest.lidar_sweeps:
-        parts += ["--lidar-sweeps", str(request.lidar_sweeps)]
+def _command(request: PrepareRequest, version: str) -> Command:
+    # What a file or override says of the sweeps is said by options, so that they are free to change.
+    command = (request.command or Command(STAGE)).without("--config", "--set")
+    command = command.setting("--nuscenes", absolute(request.nuscenes)).setting("--version", version)
+    if request.name is not None:
+        command = command.setting("--name", request.name)
+    command = command.setting("--radar-sweeps", request.radar_sweeps).setting("--lidar-sweeps", request.lidar_sweeps)
     if request.allow_missing:
-        parts += ["--allow-missing", ",".join(sorted(request.allow_missing))]
-    return shlex.join(parts)
+        command = command.setting("--allow-missing", ",".join(sorted(request.allow_missing)))
+    return command
 
 
 def _result(artifact: Artifact) -> PrepareResult:

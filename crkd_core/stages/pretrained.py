@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
@@ -51,9 +52,23 @@ def find_backbone(
     if wanted in [backbone_settings(published) for published in _PUBLISHED]:
         progress.warning(
             "the image backbone starts from random weights; the published recipe starts from ImageNet weights, which "
-            f"this imports: {_MAKE}"
+            f"this imports: {workspace.command(_MAKE)}"
         )
     return None
+
+
+def pin_backbone(
+    command: Command, section: str, run: RunConfig, detector: DetectorConfig, backbone: Artifact | None
+) -> Command:
+    """The command of a run, such that its image backbone starts from the same weights whatever is imported later.
+
+    Args:
+        section: of the schedule: ``train.<section>``.
+        backbone: what :func:`find_backbone` chose.
+    """
+    if "camera" not in detector.modalities or run.backbone_weights != "auto":
+        return command
+    return command.adding("--set", f"train.{section}.backbone_weights={backbone.name if backbone else 'none'}")
 
 
 def load_backbone(model: Detector, artifact: Artifact) -> None:

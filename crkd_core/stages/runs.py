@@ -1,5 +1,6 @@
 """What the two training stages share: the run's folder, its data and the loop around a training step."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig
@@ -68,7 +70,7 @@ class RunSpec:
     stage: str
     name: str
     role: str
-    command: str
+    command: Command
     config: Config
     detector: DetectorConfig
     run: RunConfig
@@ -82,7 +84,8 @@ class RunSpec:
             "role": self.role,
             "detector": self.detector.model_dump(mode="json"),
             "data": self.config.data.model_dump(mode="json"),
-            "run": self.run.model_dump(mode="json"),
+            # Which weights the image backbone begins with is said by the inputs, however they were chosen.
+            "run": self.run.model_dump(mode="json") | {"backbone_weights": "auto"},
             "train": train,
             "processes": processes,
             **self.options,
@@ -105,6 +108,14 @@ def shared_writer(
     with workspace.write(stage, name, **how) as writer:
         processes.broadcast(None if writer.finished else str(writer.path))
         yield writer, None if writer.finished else writer.path
+
+
+def pin_processes(command: Command, processes: ProcessGroup) -> Command:
+    """The command of a run, such that it has as many processes also where another launcher started them."""
+    is_local = os.environ.get("LOCAL_WORLD_SIZE") == str(processes.size)
+    if processes.size == 1 or command.has("--gpus") or command.has("--processes") or not is_local:
+        return command
+    return command.setting("--gpus" if processes.device.type == "cuda" else "--processes", processes.size)
 
 
 def run_training(
@@ -132,11 +143,12 @@ def run_training(
         if spec.config.train.compile:
             check_compiler(processes.device)
         how = {
-            "command": spec.command,
+            "command": pin_processes(spec.command, processes),
             "settings": spec.settings(processes.size),
             "inputs": spec.inputs,
             "force": force,
             "resume": resume,
+            "warn": progress.warning,
         }
         with shared_writer(workspace, processes, spec.stage, spec.name, **how) as (writer, folder):
             if folder is None:

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import torch
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
-from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
+from crkd_core.stages.configuration import pin_configuration
+from crkd_core.stages.inputs import open_prepared, pin_machine
+from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start, pin_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
 
@@ -30,6 +32,7 @@ class TrainTeacherRequest:
         prepared: name of the prepared data; None for the latest.
         nuscenes: where the data set is now, if it moved since it was prepared.
         force: train anew although a run of that name exists; `resume`: continue a killed run.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     config: Config
@@ -40,6 +43,7 @@ class TrainTeacherRequest:
     device: str = "auto"
     force: bool = False
     resume: bool = True
+    command: Command | None = None
 
 
 def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
@@ -78,7 +82,7 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         stage=STAGE,
         name=request.name,
         role="teacher",
-        command=f"crkd {STAGE} --name {request.name}" + (f" --init {start.name}" if start else ""),
+        command=_command(request, workspace, prepared.artifact, start, backbone),
         config=config,
         detector=detector,
         run=config.train.teacher,
@@ -103,3 +107,17 @@ def _find_start(request: TrainTeacherRequest, workspace: Workspace) -> Artifact 
     if request.init == "none":
         return None
     return find_start(workspace, STAGE, request.init, request.name, f"crkd {STAGE} --name {request.init}")
+
+
+def _command(
+    request: TrainTeacherRequest,
+    workspace: Workspace,
+    prepared: Artifact,
+    start: Artifact | None,
+    backbone: Artifact | None,
+) -> Command:
+    config = request.config
+    command = pin_configuration(request.command, STAGE, request.name, config, workspace).setting("--name", request.name)
+    command = command.setting("--init", start.name if start else "none").setting("--prepared", prepared.name)
+    command = pin_machine(command, request.nuscenes, request.device)
+    return command if start else pin_backbone(command, "teacher", config.train.teacher, config.teacher, backbone)
