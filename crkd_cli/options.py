@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from crkd_cli.session import session_of
-from crkd_core.artifacts.command import DEFAULT_WORKSPACE, WORKSPACE_VARIABLE
+from crkd_core.artifacts.location import DEFAULT_WORKSPACE, WORKSPACE_VARIABLE
 
 _CONFIG_PANEL = "Configuration"
 _RUN_PANEL = "Running"

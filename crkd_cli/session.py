@@ -50,6 +50,7 @@ class Session:
     arguments: Sequence[str] = field(default_factory=list)
     debug: bool = False
     quiet: bool = False
+    _root_of_environment: Path | None = None
 
     @property
     def rank(self) -> int:
@@ -72,7 +73,8 @@ class Session:
         Paths are absolute; options that only concern this call (how it reports, whether it may replace or continue
         something) are left out.
         """
-        from crkd_core.artifacts.command import Command, absolute
+        from crkd_core.artifacts.command import Command
+        from crkd_core.artifacts.location import absolute
 
         arguments, options = list[str](), list[tuple[str, str | None]]()
         for parameter in context.command.params:
@@ -96,9 +98,13 @@ class Session:
         return console.choose_progress(silent=not self.is_first, quiet=self.quiet)
 
     def workspace(self, root: Path) -> "Workspace":
-        """The workspace of ``--workspace``."""
+        """The workspace of ``--workspace``, the environment, or by default."""
+        from crkd_core.artifacts.location import WORKSPACE_VARIABLE, absolute
         from crkd_core.artifacts.workspace import Workspace
 
+        named = any(word in ("--workspace", "-w") or word.startswith("--workspace=") for word in self.arguments)
+        if os.environ.get(WORKSPACE_VARIABLE) and not named:
+            self._root_of_environment = absolute(root)
         return Workspace(root)
 
     def config(
@@ -133,7 +139,15 @@ class Session:
         """Say calmly that nothing is lost."""
         if self.debug:
             traceback.print_exc()
-        console.show_note(f"Stopped. What was finished is kept; the same command continues: {self.command_line}")
+        console.show_note(f"Stopped. What was finished is kept; the same command continues: {self._continuation}")
+
+    @property
+    def _continuation(self) -> str:
+        """What was typed, but for --no-resume, with the workspace of the environment, where that decided."""
+        words = [word for word in self.arguments if word != "--no-resume"]
+        if self._root_of_environment is not None:
+            words += ["--workspace", str(self._root_of_environment)]
+        return shlex.join(["crkd", *words])
 
     def _report(self, show) -> None:
         if not self.is_first:

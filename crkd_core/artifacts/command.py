@@ -6,10 +6,9 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from crkd_core.artifacts.location import absolute, is_default
 from crkd_core.artifacts.manifest import InputRef
 
-DEFAULT_WORKSPACE = Path("crkd-workspace")
-WORKSPACE_VARIABLE = "CRKD_WORKSPACE"
 CONFIG_FOLDER = "configs"
 """Folder of a workspace that keeps the configurations which recorded commands name."""
 
@@ -138,18 +137,3 @@ def command_like(given: Command | None, text: str, root: Path) -> str:
         return text
     chosen = tuple(pair for pair in (given.options if given is not None else ()) if pair[0] in CONFIG_OPTIONS)
     return replace(command, options=(*command.options, *chosen)).text(root)
-
-
-def quoted(path: Path) -> str:
-    """A path to be pasted into a shell, in any folder."""
-    return shlex.quote(str(absolute(path)))
-
-
-def absolute(path: Path) -> Path:
-    """A path that means the same in every folder."""
-    return path.resolve() if ".." in path.parts else path.absolute()
-
-
-def is_default(root: Path) -> bool:
-    """Whether a command that is pasted here and now works in this workspace without being told to."""
-    return not os.environ.get(WORKSPACE_VARIABLE) and absolute(root) == DEFAULT_WORKSPACE.absolute()

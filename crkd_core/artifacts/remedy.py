@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.artifacts.command import Command, absolute, command_text
+from crkd_core.artifacts.command import Command, command_text
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef, Manifest, read_manifest
 
 _FIRST_COMMANDS = {

@@ -11,6 +11,7 @@ from crkd_core.config.loading import DEFAULT_PRESET, dump_config, load_config, w
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, DamagedArtifactError
+from crkd_core.stages.models import latest_model
 from crkd_core.training.run_config import CONFIG_NAME, read_run_config
 
 
@@ -69,15 +70,6 @@ def _check_undamaged(model: Artifact) -> None:
         f"{path}, which says how {model.label} was trained, is damaged ({problem}); name the configuration with "
         f"--preset or --config, and make {model.label} again with it and --force."
     )
-
-
-def latest_model(workspace: Workspace) -> Artifact | None:
-    """The latest teacher, else the latest student."""
-    for stage in ("train-teacher", "distill"):
-        found = workspace.artifacts(stage)
-        if found:
-            return found[-1]
-    return None
 
 
 def resolve_nms(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.artifacts.command import absolute
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.errors import UsageError
 from crkd_core.stages.models import MODEL_STAGES

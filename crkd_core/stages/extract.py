@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from crkd_core.artifacts.atomic import write_json
-from crkd_core.artifacts.command import Command, command_like, quoted
+from crkd_core.artifacts.command import Command, command_like
+from crkd_core.artifacts.location import quoted
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
-from crkd_core.artifacts.command import Command, absolute
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from crkd_core.artifacts.command import Command, absolute
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.data.prepared import PreparedData

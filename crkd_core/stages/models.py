@@ -7,6 +7,15 @@ MODEL_STAGES: tuple[str, ...] = ("train-teacher", "distill")
 _MAKE = "crkd train-teacher"
 
 
+def latest_model(workspace: Workspace) -> Artifact | None:
+    """The latest teacher, else the latest student."""
+    for stage in MODEL_STAGES:
+        found = workspace.artifacts(stage)
+        if found:
+            return found[-1]
+    return None
+
+
 def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artifact:
     """A trained model, verified and not stale.
 

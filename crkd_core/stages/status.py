@@ -1,62 +1,21 @@
 """What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
 
 import json
+import re
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
 
-from crkd_core.artifacts.manifest import MANIFEST_NAME, Manifest, read_manifest
+from crkd_core.artifacts.command import command_text
+from crkd_core.artifacts.manifest import MANIFEST_NAME, read_manifest
+from crkd_core.artifacts.remedy import first_command, wrong_size
+from crkd_core.artifacts.unfinished import PARTIAL_SUFFIX, continuation, read_request
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.errors import ArtifactError, DamagedArtifactError
+from crkd_core.stages.next_step import CHAIN, ArtifactStatus, State, next_step
 
-State = Literal["finished", "unfinished", "running", "stale", "damaged"]
-
-CHAIN: dict[str, str] = {
-    "prepare": "crkd prepare --nuscenes DIR",
-    "train-teacher": "crkd train-teacher",
-    "extract-teacher": "crkd extract-teacher",
-    "distill": "crkd distill",
-    "evaluate": "crkd evaluate",
-    "visualize": "crkd visualize",
-}
-"""The six stages in order, with the command that runs each."""
-
-_PARTIAL = ".partial"
 _REPLACED = ".replaced"
-
-
-@dataclass(frozen=True)
-class ArtifactStatus:
-    """One artifact, finished or not.
-
-    Attributes:
-        reason: why it is stale or damaged; empty otherwise.
-        when: time of completion, or of the last change of an unfinished one, ISO 8601 in UTC.
-        size_bytes: of all its files on disk.
-        command: what makes it (again), or continues it.
-        facts: results its stage recorded.
-        inputs: role to (label, digest) of what it was made from.
-        digest: of its contents; empty where it is not finished.
-    """
-
-    stage: str
-    name: str
-    state: State
-    reason: str
-    when: str
-    size_bytes: int
-    command: str
-    path: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, tuple[str, str]] = field(default_factory=dict)
-    digest: str = ""
-
-    @property
-    def label(self) -> str:
-        """``stage/name``."""
-        return f"{self.stage}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +46,7 @@ def workspace_status(workspace: Workspace, thorough: bool = False) -> WorkspaceS
     artifacts = tuple(
         status for stage in _stages(workspace.root) for status in _stage_status(workspace, stage, thorough)
     )
-    command, reason = _next_step(artifacts)
+    command, reason = next_step(workspace, artifacts)
     return WorkspaceStatus(workspace.root, artifacts, command, reason)
 
 
@@ -105,26 +64,27 @@ def _stage_status(workspace: Workspace, stage: str, thorough: bool) -> list[Arti
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not path.is_dir() or path.name.startswith(".") or path.name.endswith(_REPLACED):
             continue
-        if path.name.endswith(_PARTIAL):
-            found.append(_unfinished(stage, path))
+        if path.name.endswith(PARTIAL_SUFFIX):
+            found.append(_unfinished(workspace.root, stage, path))
         elif (path / MANIFEST_NAME).exists():
             found.append(_finished(workspace, stage, path, thorough))
     return sorted(found, key=lambda status: status.when)
 
 
-def _unfinished(stage: str, path: Path) -> ArtifactStatus:
-    command = CHAIN.get(stage, f"crkd {stage}")
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        command = json.loads((path / "request.json").read_text(encoding="utf-8"))["command"]
+def _unfinished(root: Path, stage: str, path: Path) -> ArtifactStatus:
+    name = path.name.removesuffix(PARTIAL_SUFFIX)
+    request = read_request(path)
+    inputs = request.made_of.inputs if request.made_of is not None else {}
     return ArtifactStatus(
         stage=stage,
-        name=path.name.removesuffix(_PARTIAL),
+        name=name,
         state="running" if _is_locked(path / ".lock") else "unfinished",
         reason="",
         when=_changed(path),
         size_bytes=_folder_size(path),
-        command=command,
+        command=continuation(root, stage, name),
         path=path,
+        inputs={role: (f"{ref.stage}/{ref.name}", ref.digest) for role, ref in inputs.items()},
     )
 
 
@@ -141,10 +101,13 @@ def _finished(workspace: Workspace, stage: str, path: Path, thorough: bool) -> A
             reason="its manifest is not readable",
             when=_changed(path),
             size_bytes=_folder_size(path),
-            command=CHAIN.get(stage, f"crkd {stage}"),
+            command=command_text(
+                _command_of_damaged(path) or first_command(stage, path.name), workspace.root, force=True
+            ),
             path=path,
         )
-    state, reason = _judge(workspace, Artifact(path, manifest), thorough)
+    artifact = Artifact(path, manifest)
+    state, reason = _judge(workspace, artifact, thorough)
     return ArtifactStatus(
         stage=stage,
         name=path.name,
@@ -152,7 +115,7 @@ def _finished(workspace: Workspace, stage: str, path: Path, thorough: bool) -> A
         reason=reason,
         when=manifest.created,
         size_bytes=sum(record.size for record in manifest.files.values()),
-        command=manifest.command,
+        command=command_text(manifest.command, workspace.root) if state == "finished" else artifact.remake_command(),
         path=path,
         facts=manifest.facts,
         inputs={role: (f"{ref.stage}/{ref.name}", ref.digest) for role, ref in manifest.inputs.items()},
@@ -161,7 +124,7 @@ def _finished(workspace: Workspace, stage: str, path: Path, thorough: bool) -> A
 
 
 def _judge(workspace: Workspace, artifact: Artifact, thorough: bool) -> tuple[State, str]:
-    problem = _first_wrong_size(artifact.path, artifact.manifest)
+    problem = wrong_size(artifact.path, artifact.manifest)
     if problem is None and thorough:
         try:
             artifact.verify(thorough=True)
@@ -176,66 +139,14 @@ def _judge(workspace: Workspace, artifact: Artifact, thorough: bool) -> tuple[St
     return ("stale", stale) if stale else ("finished", "")
 
 
-def _first_wrong_size(folder: Path, manifest: Manifest) -> str | None:
-    for relative, record in manifest.files.items():
-        try:
-            size = (folder / relative).stat().st_size
-        except OSError:
-            return f"{relative} is missing"
-        if size != record.size:
-            return f"{relative} has {size} bytes instead of {record.size}"
+def _command_of_damaged(folder: Path) -> str | None:
+    """The command in a manifest that cannot be read as a whole."""
+    with suppress(OSError, ValueError):
+        text = (folder / MANIFEST_NAME).read_text(encoding="utf-8", errors="replace")
+        recorded = re.search(r'^\s*"command": ("(?:[^"\\]|\\.)*")', text, re.MULTILINE)
+        if recorded is not None:
+            return str(json.loads(recorded.group(1)))
     return None
-
-
-def _next_step(artifacts: tuple[ArtifactStatus, ...]) -> tuple[str | None, str]:
-    running = [artifact for artifact in artifacts if artifact.state == "running"]
-    if running:
-        return None, f"{running[-1].label} is being made right now"
-    before: ArtifactStatus | None = None
-    for stage, command in CHAIN.items():
-        runs = [artifact for artifact in artifacts if artifact.stage == stage]
-        if stage == "distill":
-            runs = [run for run in runs if run.state == "unfinished" or _is_taught(run)]
-        if stage in ("evaluate", "visualize") and before is not None:
-            runs = [run for run in runs if run.state != "finished" or _was_made_from(run, before)]
-        done = [run for run in runs if run.state != "unfinished"]
-        if not done:
-            waiting = [run for run in runs if run.state == "unfinished"]
-            if waiting:
-                return waiting[-1].command, f"{waiting[-1].label} was stopped; this continues it"
-            if stage == "evaluate" and before is not None and before != _last(artifacts, "distill"):
-                command += f" --model {before.name}"
-            return command, _WHY[stage]
-        if done[-1].state != "finished":
-            return f"{done[-1].command} --force", f"{done[-1].label} is {done[-1].state}: {done[-1].reason}"
-        before = done[-1]
-    return None, "all six stages are done"
-
-
-_WHY = {
-    "prepare": "nothing is prepared yet",
-    "train-teacher": "there is no teacher yet",
-    "extract-teacher": "the teacher's targets are not extracted yet",
-    "distill": "no student was taught yet",
-    "evaluate": "the latest taught student is not evaluated yet",
-    "visualize": "there are no pictures of the latest evaluation yet",
-}
-
-
-def _last(artifacts: tuple[ArtifactStatus, ...], stage: str) -> ArtifactStatus | None:
-    """The one that the next stage takes by itself."""
-    finished = [artifact for artifact in artifacts if artifact.stage == stage and artifact.state != "unfinished"]
-    return finished[-1] if finished else None
-
-
-def _is_taught(student: ArtifactStatus) -> bool:
-    if not student.inputs:
-        return student.facts.get("taught", True)
-    return bool({"targets", "teacher"} & student.inputs.keys())
-
-
-def _was_made_from(artifact: ArtifactStatus, other: ArtifactStatus) -> bool:
-    return any(digest == other.digest for _, digest in artifact.inputs.values())
 
 
 def _is_locked(path: Path) -> bool:

@@ -4,7 +4,8 @@ from typing import Literal
 
 import torch
 
-from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_like, quoted
+from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_like
+from crkd_core.artifacts.location import quoted
 from crkd_core.artifacts.shards import TensorShards
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, Modality
@@ -89,10 +90,11 @@ class TeacherInput:
         if self.online:
             wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
             if wanted != found:
+                another = command_like(self._command, "crkd train-teacher --name NEW", self.artifact.root)
                 raise StaleArtifactError(
                     f"the teacher {self.artifact.label} has another BEV grid: expected "
                     f"{_first_difference(wanted, found)}; {self._use_configuration_of(self.artifact)}, or train "
-                    f"another one with: {command_like(self._command, 'crkd train-teacher --name NEW', self.artifact.root)}"
+                    f"another one with: {another}"
                 )
             return
         problem = settings_problem(self._config, self.artifact)
