@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from click import Path as PathType
-from click.core import ParameterSource
 
 from crkd_cli import console
 from crkd_core.errors import CrkdError
@@ -80,11 +78,13 @@ class Session:
         for parameter in context.command.params:
             flag = next((name for name in parameter.opts if name.startswith("--")), "")
             source = context.get_parameter_source(parameter.name or "")
-            if flag in _OF_THIS_CALL or source is not ParameterSource.COMMANDLINE:
+            if flag in _OF_THIS_CALL or source is None or source.name != "COMMANDLINE":
                 continue
             value = context.params[parameter.name or ""]
             values = value if isinstance(value, (list, tuple)) else [value]
-            words = [str(absolute(Path(v))) if isinstance(parameter.type, PathType) else str(v) for v in values]
+            # Typer turns texts into paths before or after the parser, as its version goes.
+            is_path = getattr(getattr(parameter, "type", None), "name", "") == "path"
+            words = [str(absolute(Path(v))) if is_path or isinstance(v, Path) else str(v) for v in values]
             if parameter.param_type_name == "argument":
                 arguments += words
             elif getattr(parameter, "is_flag", False):
