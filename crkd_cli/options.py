@@ -53,6 +53,11 @@ def complete_prepared(ctx: typer.Context, incomplete: str) -> list[str]:
     return complete_run("prepare", ctx, incomplete)
 
 
+def complete_backbone(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of imported backbones, and none."""
+    return [word for word in ("none",) if word.startswith(incomplete)] + complete_run("import-weights", ctx, incomplete)
+
+
 def _set_debug(context: typer.Context, value: bool) -> None:
     if value:
         session_of(context).debug = True
@@ -116,6 +121,16 @@ WorkersOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int, typer.Option("--batch-size", min=1, help="Samples at a time.", rich_help_panel=_MACHINE_PANEL)
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="none|NAME",
+        help="Imported weights to start the image backbone from; as the configuration says.",
+        autocompletion=complete_backbone,
+        show_default=False,
+    ),
 ]
 LoaderOption = Annotated[
     int,

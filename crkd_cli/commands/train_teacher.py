@@ -15,6 +15,7 @@ def train_teacher(
     init: Annotated[
         str, typer.Option("--init", metavar="none|RUN", help="Teacher run to start from, or none: new weights.")
     ] = "none",
+    backbone: options.BackboneOption = None,
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -47,6 +48,7 @@ def train_teacher(
         config=resolved,
         name=name,
         init=init,
+        backbone=backbone,
         prepared=prepared,
         nuscenes=nuscenes,
         device=device,

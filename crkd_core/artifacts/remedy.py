@@ -74,7 +74,7 @@ def remedy(root: Path, manifest: Manifest) -> Remedy:
             return Remedy(f"{ref.stage}/{ref.name}", command_text(first_command(ref.stage, ref.name), root))
         if wrong_size(folder_of(root, ref), made_from) or staleness(root, made_from):
             return remedy(root, made_from)
-    return Remedy(f"{manifest.stage}/{manifest.name}", command_text(_own_command(root, manifest), root, force=True))
+    return Remedy(f"{manifest.stage}/{manifest.name}", command_text(own_command(root, manifest), root, force=True))
 
 
 def first_command(stage: str, name: str) -> str:
@@ -82,7 +82,8 @@ def first_command(stage: str, name: str) -> str:
     return _FIRST_COMMANDS.get(stage, f"crkd {stage} --name {{name}}").format(name=name)
 
 
-def _own_command(root: Path, manifest: Manifest) -> str:
+def own_command(root: Path, manifest: Manifest) -> str:
+    """What makes an artifact again, as it was, or after a model whose configuration it keeps to."""
     command, model = Command.parse(manifest.command), manifest.follows
     if command is None or model is None or not _is_made_from(root, manifest, model):
         return manifest.command

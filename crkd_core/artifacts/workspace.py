@@ -22,7 +22,7 @@ from crkd_core.artifacts.manifest import (
     read_manifest,
     record_file,
 )
-from crkd_core.artifacts.remedy import remedy, staleness
+from crkd_core.artifacts.remedy import own_command, remedy, staleness
 from crkd_core.artifacts.unfinished import PARTIAL_SUFFIX, REQUEST_NAME, RunRequest, continuation, read_request
 from crkd_core.errors import (
     DamagedArtifactError,
@@ -85,7 +85,7 @@ class Artifact:
 
     def remake_command(self, **options: str | int) -> str:
         """The command that makes it again, to be pasted; `options` (``lidar_sweeps=2``) differ from those of then."""
-        command = Command.parse(self.manifest.command)
+        command = Command.parse(own_command(self.root, self.manifest))
         if command is None:
             return f"{self.manifest.command} --force"
         command = command.moved(self.root)

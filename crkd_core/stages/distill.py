@@ -42,6 +42,7 @@ class DistillRequest:
         live_teacher: name of the teacher that is run in every step; None for the latest.
         init: name of the student run to start from; "none" for random weights; "auto" for the plain student where
             there is one (and random weights for the plain student itself).
+        backbone: name of imported weights of the image backbone, or "none"; None for what the configuration says.
         name: name of the run; None for ``plain`` (no losses, random weights), ``control`` (no losses, from another
             run), ``crkd`` (all losses) or ``crkd-<losses>``.
         command: as it was given, for the manifest; None where there was none.
@@ -53,6 +54,7 @@ class DistillRequest:
     targets: str | None = None
     live_teacher: str | None = None
     init: str = "auto"
+    backbone: str | None = None
     name: str | None = None
     prepared: str | None = None
     nuscenes: Path | None = None
@@ -173,7 +175,9 @@ def _plan_student(request: DistillRequest, workspace: Workspace, progress: Progr
     plain = not losses and start is None
     detector = without_calibration(config.student) if plain else config.student
     run = config.train.student if plain else config.train.distill
-    backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress) if start is None else None
+    backbone = None
+    if start is None:
+        backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress, request.backbone)
     name = request.name or _default_name(losses, started=start is not None)
     return _Student(name, config, losses, detector, run, start, backbone)
 
@@ -232,6 +236,5 @@ def _command(
         command = command.setting("--targets", teacher.artifact.name)
     command = pin_machine(command.setting("--prepared", prepared.name), request.nuscenes, request.device)
     if student.start is not None:
-        return command
-    section = "distill" if student.run is student.config.train.distill else "student"
-    return pin_backbone(command, section, student.run, student.detector, student.backbone)
+        return command.without("--backbone")
+    return pin_backbone(command, student.detector, student.backbone)

@@ -84,8 +84,7 @@ class RunSpec:
             "role": self.role,
             "detector": self.detector.model_dump(mode="json"),
             "data": self.config.data.model_dump(mode="json"),
-            # Which weights the image backbone begins with is said by the inputs, however they were chosen.
-            "run": self.run.model_dump(mode="json") | {"backbone_weights": "auto"},
+            "run": self.run.model_dump(mode="json"),
             "train": train,
             "processes": processes,
             **self.options,

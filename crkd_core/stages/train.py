@@ -29,6 +29,7 @@ class TrainTeacherRequest:
         config: the resolved configuration; section ``teacher`` is built, ``train.teacher`` is its schedule.
         name: name of the run.
         init: name of the teacher run to start from; "none" for new weights.
+        backbone: name of imported weights of the image backbone, or "none"; None for what the configuration says.
         prepared: name of the prepared data; None for the latest.
         nuscenes: where the data set is now, if it moved since it was prepared.
         force: train anew although a run of that name exists; `resume`: continue a killed run.
@@ -38,6 +39,7 @@ class TrainTeacherRequest:
     config: Config
     name: str = "teacher"
     init: str = "none"
+    backbone: str | None = None
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
@@ -76,7 +78,10 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     )
     start = _find_start(request, workspace)
     needed_for = f"crkd {STAGE}"
-    backbone = None if start else find_backbone(workspace, config.train.teacher, detector, needed_for, progress)
+    backbone = None
+    if start is None:
+        run = config.train.teacher
+        backbone = find_backbone(workspace, run, detector, needed_for, progress, request.backbone)
     made_from = {"prepared": prepared.artifact, "start": start, "backbone": backbone}
     spec = RunSpec(
         stage=STAGE,
@@ -120,4 +125,4 @@ def _command(
     command = pin_configuration(request.command, STAGE, request.name, config, workspace).setting("--name", request.name)
     command = command.setting("--init", start.name if start else "none").setting("--prepared", prepared.name)
     command = pin_machine(command, request.nuscenes, request.device)
-    return command if start else pin_backbone(command, "teacher", config.train.teacher, config.teacher, backbone)
+    return command.without("--backbone") if start else pin_backbone(command, config.teacher, backbone)

@@ -22,9 +22,11 @@ FLAGS = {
     | _REDO
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
-    "train-teacher": _TRAINING | {"--compile", "--init"},
+    "train-teacher": _TRAINING | {"--compile", "--init", "--backbone"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify"},
-    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients"},
+    "distill": _TRAINING
+    | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients"}
+    | {"--backbone"},
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
