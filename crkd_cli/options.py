@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from crkd_cli.session import session_of
-
-DEFAULT_WORKSPACE = Path("crkd-workspace")
+from crkd_core.artifacts.location import DEFAULT_WORKSPACE, WORKSPACE_VARIABLE
 
 # Beyond these a number is a slip: the command would only end when the machine is worn out.
 MOST_PROCESSES = 1024
@@ -63,6 +62,11 @@ def complete_prepared(ctx: typer.Context, incomplete: str) -> list[str]:
     return complete_run("prepare", ctx, incomplete)
 
 
+def complete_backbone(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of imported backbones, and none."""
+    return [word for word in ("none",) if word.startswith(incomplete)] + complete_run("import-weights", ctx, incomplete)
+
+
 def _set_debug(context: typer.Context, value: bool) -> None:
     if value:
         session_of(context).debug = True
@@ -75,7 +79,7 @@ def _set_quiet(context: typer.Context, value: bool) -> None:
 
 WorkspaceOption = Annotated[
     Path,
-    typer.Option("--workspace", "-w", envvar="CRKD_WORKSPACE", help="Folder of all artifacts.", show_default=True),
+    typer.Option("--workspace", "-w", envvar=WORKSPACE_VARIABLE, help="Folder of all artifacts.", show_default=True),
 ]
 PresetOption = Annotated[
     str | None,
@@ -143,6 +147,16 @@ WorkersOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int, typer.Option("--batch-size", min=1, max=MOST_BATCH, help="Samples at a time.", rich_help_panel=_MACHINE_PANEL)
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="none|NAME",
+        help="Imported weights to start the image backbone from; as the configuration says.",
+        autocompletion=complete_backbone,
+        show_default=False,
+    ),
 ]
 LoaderOption = Annotated[
     int,

@@ -19,6 +19,7 @@ from crkd_core.processes import LaunchedRank, launched_rank
 from crkd_core.progress import Progress
 
 if TYPE_CHECKING:
+    from crkd_core.artifacts.command import Command
     from crkd_core.artifacts.workspace import Workspace
     from crkd_core.config.schema import Config
 
@@ -26,6 +27,12 @@ INTERRUPTED = 130
 TERMINATED = 143
 RELAUNCHED_VARIABLE = "CRKD_RELAUNCHED"
 """Set in the processes of ``--gpus`` and ``--processes``: the id of the process that launched them."""
+
+# What an option of these does is no part of what is made.
+_OF_THIS_CALL = {
+    "--workspace", "--force", "--resume", "--quiet", "--debug",
+    "--json", "--breakdown", "--curves", "--official", "--plan", "--verify", "--all", "--check",
+}  # fmt: skip
 
 # Long enough for the launcher to end the others once the first process has reported an error all of them have.
 _OTHERS_WAIT_S = 4.0
@@ -53,6 +60,7 @@ class Session:
     arguments: Sequence[str] = field(default_factory=list)
     debug: bool = False
     quiet: bool = False
+    _root_of_environment: Path | None = None
 
     @property
     def rank(self) -> int:
@@ -96,14 +104,46 @@ class Session:
                 continue
             raise UsageError(f"{what} is empty; give it a value, or leave it out.")
 
+    def command(self, context: typer.Context) -> "Command":
+        """What was given, as a command that makes the same.
+
+        Paths are absolute; options that only concern this call (how it reports, whether it may replace or continue
+        something) are left out.
+        """
+        from crkd_core.artifacts.command import Command
+        from crkd_core.artifacts.location import absolute
+
+        arguments, options = list[str](), list[tuple[str, str | None]]()
+        for parameter in context.command.params:
+            flag = next((name for name in parameter.opts if name.startswith("--")), "")
+            source = context.get_parameter_source(parameter.name or "")
+            if flag in _OF_THIS_CALL or source is None or source.name != "COMMANDLINE":
+                continue
+            value = context.params[parameter.name or ""]
+            values = value if isinstance(value, (list, tuple)) else [value]
+            # Typer turns texts into paths before or after the parser, as its version goes.
+            is_path = getattr(getattr(parameter, "type", None), "name", "") == "path"
+            words = [str(absolute(Path(v))) if is_path or isinstance(v, Path) else str(v) for v in values]
+            if parameter.param_type_name == "argument":
+                arguments += words
+            elif getattr(parameter, "is_flag", False):
+                options += [(flag, None)] if value else []
+            else:
+                options += [(flag, word) for word in words]
+        return Command(str(context.command.name), tuple(arguments), tuple(options))
+
     def progress(self) -> Progress:
         """Where the stage reports to: bars, plain lines, or (other processes, ``--quiet``) nowhere."""
         return console.choose_progress(silent=not self.is_first, quiet=self.quiet)
 
     def workspace(self, root: Path) -> "Workspace":
-        """The workspace of ``--workspace``."""
+        """The workspace of ``--workspace``, the environment, or by default."""
+        from crkd_core.artifacts.location import WORKSPACE_VARIABLE, absolute
         from crkd_core.artifacts.workspace import Workspace
 
+        named = any(word in ("--workspace", "-w") or word.startswith("--workspace=") for word in self.arguments)
+        if os.environ.get(WORKSPACE_VARIABLE) and not named:
+            self._root_of_environment = absolute(root)
         return Workspace(root)
 
     def config(
@@ -138,7 +178,15 @@ class Session:
         """Say calmly that nothing is lost."""
         if self.debug:
             traceback.print_exc()
-        console.show_note(f"Stopped. What was finished is kept; the same command continues: {self.command_line}")
+        console.show_note(f"Stopped. What was finished is kept; the same command continues: {self._continuation}")
+
+    @property
+    def _continuation(self) -> str:
+        """What was typed, but for --no-resume, with the workspace of the environment, where that decided."""
+        words = [word for word in self.arguments if word != "--no-resume"]
+        if self._root_of_environment is not None:
+            words += ["--workspace", str(self._root_of_environment)]
+        return shlex.join(["crkd", *words])
 
     def _report(self, show) -> None:
         if not self.is_first:

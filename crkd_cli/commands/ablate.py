@@ -92,6 +92,7 @@ def ablate(
         device=device,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     planned = plan_ablation(request, store)
     if plan:

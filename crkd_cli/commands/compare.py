@@ -74,15 +74,17 @@ def compare(
         device=device,
         batch_size=batch_size,
         workers=workers,
+        command=session.command(context),
     )
-    result = compare(request, session.workspace(workspace), session.progress())
+    store = session.workspace(workspace)
+    result = compare(request, store, session.progress())
     if as_json:
         console.print_lines(json.dumps(_to_json(result), indent=2))
         return
-    _print(result, breakdown or [], score)
+    _print(result, breakdown or [], score, store.command("crkd visualize", missed=result.artifact.name))
 
 
-def _print(result: "CompareResult", kinds: list[str], score: float) -> None:
+def _print(result: "CompareResult", kinds: list[str], score: float, show_missed: str) -> None:
     rows = result.table.to_pylist()
     whole = [row for row in rows if row["kind"] == "all"]
     console.print_lines(f"A is {result.names[0]}, B is {result.names[1]}; differences are B - A.")
@@ -98,7 +100,7 @@ def _print(result: "CompareResult", kinds: list[str], score: float) -> None:
         console.print_table(table)
     if whole[0]["ap_low"] is None:
         console.print_lines("A dash: too few scenes have such objects to tell (5 are needed, and resamples).", "")
-    _print_missed(result, score)
+    _print_missed(result, score, show_missed)
     console.print_facts([("comparison", result.artifact.path)])
 
 
@@ -118,7 +120,7 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.3f}"
 
 
-def _print_missed(result: "CompareResult", score: float) -> None:
+def _print_missed(result: "CompareResult", score: float, show: str) -> None:
     counts = sorted(_missed_by_class(result).items(), key=lambda item: -item[1])
     found = f"A finds {result.missed.num_rows} objects that B misses (from score {score:g} on)"
     if not counts:
@@ -126,7 +128,7 @@ def _print_missed(result: "CompareResult", score: float) -> None:
         return
     by_class = ", ".join(f"{name} {count}" for name, count in counts[:_MOST_CLASSES])
     console.print_lines(f"{found}:", f"{by_class}{', ...' if len(counts) > _MOST_CLASSES else ''}.")
-    console.print_lines(f"They are shown by: crkd visualize --missed {result.artifact.name}")
+    console.print_lines(f"They are shown by: {show}")
 
 
 def _missed_by_class(result: "CompareResult") -> dict[str, int]:

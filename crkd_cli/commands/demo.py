@@ -1,6 +1,7 @@
 """``crkd demo``."""
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import Session, session_of
+from crkd_core.artifacts.location import quoted
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.workspace import Workspace
@@ -54,7 +56,7 @@ def demo(
 
     choose_device(device)
     show = _Demo(session, session.workspace(workspace), config, device, processes, force)
-    typed = "".join(f" --set {override}" for override in overrides or ())
+    typed = "".join(f" --set {shlex.quote(override)}" for override in overrides or ())
     steps = show.steps(scenes, samples, f" --preset {preset}{typed}")
     for number, step in enumerate(steps, start=1):
         if not quiet and not session.quiet:
@@ -87,14 +89,14 @@ class _Demo:
 
     def steps(self, scenes: int, samples: int, chosen: str) -> list[_Step]:
         """Every step with the command it stands for; `chosen` are the options that choose the configuration."""
-        at = f"--workspace {self._workspace.root}"
+        dataset, at = quoted(self._dataset), f"--workspace {quoted(self._workspace.root)}"
         models = " ".join(f"--model {name}" for name in MODELS)
         return [
             _Step(
-                f"crkd simulate --out {self._dataset} --size tiny --scenes {scenes} --samples {samples}",
+                f"crkd simulate --out {dataset} --size tiny --scenes {scenes} --samples {samples}",
                 lambda: self._simulate(scenes, samples),
             ),
-            _Step(f"crkd prepare --nuscenes {self._dataset} {at}", self._prepare),
+            _Step(f"crkd prepare --nuscenes {dataset} {at}", self._prepare),
             _Step(f"crkd train-teacher {at}{chosen}", self._train_teacher),
             _Step(f"crkd extract-teacher {at}", self._extract_teacher),
             _Step(f"crkd distill {at} --losses none", lambda: self._distill(())),

@@ -41,6 +41,26 @@ def parse_losses(text: str | None) -> tuple[str, ...] | None:
     return names
 
 
+def complete_source(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Where teacher targets come from."""
+    sources = ["cache", "online", *(f"online:{name}" for name in options.complete_teacher(ctx, ""))]
+    return [source for source in sources if source.startswith(incomplete)]
+
+
+def parse_teacher(text: str) -> "tuple[Literal['cache', 'online'], str | None]":
+    """Where teacher targets come from, and the name of a live teacher where one is named.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    source, _, run = text.partition(":")
+    if source == "online" and (run or ":" not in text):
+        return "online", run or None
+    if text == "cache":
+        return "cache", None
+    raise UsageError(f"--teacher expects cache, online or online:RUN, found {text!r}.")
+
+
 def distill(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -54,8 +74,13 @@ def distill(
         ),
     ] = None,
     teacher: Annotated[
-        Literal["cache", "online"],
-        typer.Option("--teacher", help="Use extracted targets, or run the teacher in every step."),
+        str,
+        typer.Option(
+            "--teacher",
+            metavar="cache|online|online:RUN",
+            help="Use extracted targets, or run the (latest) teacher in every step.",
+            autocompletion=complete_source,
+        ),
     ] = "cache",
     targets: Annotated[
         str | None,
@@ -85,6 +110,7 @@ def distill(
         ),
     ] = None,
     split: options.TrainSplitOption = "train",
+    backbone: options.BackboneOption = None,
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -106,6 +132,7 @@ def distill(
     session = session_of(context)
     store = session.workspace(workspace)
     names = parse_losses(losses)
+    source, live_teacher = parse_teacher(teacher)
     chosen = [*(overrides or []), *(["train.compile=true"] if compile_dense else [])]
     if log_gradients is not None:
         chosen.append(f"train.log_gradients={log_gradients}")
@@ -119,9 +146,11 @@ def distill(
     request = DistillRequest(
         config=resolved,
         losses=names,
-        teacher=teacher,
+        teacher=source,
+        live_teacher=live_teacher,
         targets=targets,
         init=init,
+        backbone=backbone,
         name=name,
         split=split,
         prepared=prepared,
@@ -129,5 +158,6 @@ def distill(
         device=device,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     print_training(distill(request, store, session.progress()))

@@ -118,7 +118,11 @@ def evaluate(
             )
         from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
 
-        asked = [ResultsRequest(file, split, nuscenes, prepared, official, force, version, subset) for file in results]
+        command = session.command(context)
+        asked = [
+            ResultsRequest(file, split, nuscenes, prepared, official, force, version, subset, command)
+            for file in results
+        ]
         _print(
             [evaluate_results(request, store, session.progress()) for request in asked],
             split,
@@ -148,6 +152,7 @@ def evaluate(
             if changed
             else None,
             official=official,
+            command=session.command(context),
         )
         for name in names
     ]
@@ -173,14 +178,19 @@ class Shown:
 def _print(
     results: "list[EvaluateResult]", split: str, workspace: "Workspace", progress: "Progress", shown: Shown
 ) -> None:
+    from crkd_core.stages.evaluations import titles_of
+
     found = [_analyse(result, workspace, progress, shown) for result in results]
+    titles = titles_of([result.artifact for result in results])
     if shown.as_json:
-        models = [_to_json(result) | analysis.to_json() for result, analysis in zip(results, found)]
+        models = [
+            _to_json(result, title) | analysis.to_json() for result, title, analysis in zip(results, titles, found)
+        ]
         console.print_lines(json.dumps({"split": split, "models": models}, indent=2))
         return
-    print_scores(results)
-    for result, analysis in zip(results, found):
-        analysis.show(result.model, shown.kinds)
+    print_scores(results, titles)
+    for title, analysis in zip(titles, found):
+        analysis.show(title, shown.kinds)
 
 
 def _analyse(result: "EvaluateResult", workspace: "Workspace", progress: "Progress", shown: Shown) -> Analysis:
@@ -199,7 +209,8 @@ def _all_models(workspace: "Workspace") -> list[str]:
 
     names = [artifact.label for stage in MODEL_STAGES for artifact in reversed(list(workspace.newest_first(stage)))]
     if not names:
-        raise UsageError(f"--all: {workspace.root} has no trained model; make one with: crkd train-teacher")
+        make = workspace.command("crkd train-teacher")
+        raise UsageError(f"--all: {workspace.root} has no trained model; make one with: {make}")
     return names
 
 
@@ -224,17 +235,16 @@ def evaluate_models(
     return results
 
 
-def print_scores(results: "list[EvaluateResult]", names: list[str] | None = None) -> None:
+def print_scores(results: "list[EvaluateResult]", titles: list[str]) -> None:
     """One row per model, the classes of a single one, and where everything is.
 
     Without annotations (the test split) there are no scores, only submissions.
 
     Args:
-        names: what to call the models; their run names by default.
+        titles: what to call the models.
     """
-    titles = names or [result.model for result in results]
     if all(result.metrics is None for result in results):
-        _print_submissions(results)
+        _print_submissions(results, titles)
         return
     table = console.make_table(["model", "mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE"], numbers_from=1)
     for title, result in zip(titles, results):
@@ -259,10 +269,10 @@ def _parts(title: str, result: "EvaluateResult") -> list[str]:
     return [f"{title} was scored on {scored:,} of {of_split:,} samples of {result.split}, not on all."]
 
 
-def _print_submissions(results: "list[EvaluateResult]") -> None:
+def _print_submissions(results: "list[EvaluateResult]", titles: list[str]) -> None:
     console.print_lines(f"The annotations of {results[0].split} are not public; submit these files to be scored:")
-    console.print_facts((result.model, result.submission) for result in results)
-    console.print_lines(*(line for result in results for line in _parts(result.model, result)))
+    console.print_facts((title, result.submission) for title, result in zip(titles, results))
+    console.print_lines(*(line for title, result in zip(titles, results) for line in _parts(title, result)))
 
 
 def _print_classes(metrics: "Metrics") -> None:
@@ -276,9 +286,9 @@ def _number(value: float) -> str:
     return "-" if value != value else f"{value:.4f}"
 
 
-def _to_json(result: "EvaluateResult") -> dict:
+def _to_json(result: "EvaluateResult", title: str) -> dict:
     return {
-        "model": result.model,
+        "model": title,
         "artifact": str(result.artifact.path),
         "samples": result.samples[0],
         "samples_of_split": result.samples[1],

@@ -67,5 +67,6 @@ def extract_teacher(
         verify=verify,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     print_extraction(extract_teacher(request, store, session.progress()))

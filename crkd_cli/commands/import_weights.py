@@ -50,6 +50,7 @@ def import_weights(
         force=force,
         averaged=averaged,
         overrides=tuple(overrides or ()),
+        command=session.command(context),
     )
     result = import_weights(request, store, session.progress())
     console.print_facts(

@@ -84,6 +84,7 @@ def prepare(
         processes=processes,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     if check_only:
         print_checked(check(request, session.progress()), nuscenes)

@@ -55,6 +55,7 @@ def simulate(
     chosen = {"kind": kind, "train_scenes": scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
     values = {name: value for name, value in chosen.items() if value is not None}
     world = simulation_config(size, {**values, "seed": seed}, overrides)
+    from crkd_core.artifacts.location import quoted
     from crkd_core.stages.simulate import SimulateRequest, simulate
 
     result = simulate(SimulateRequest(out, world, processes, force), session_of(context).progress())
@@ -63,6 +64,6 @@ def simulate(
             ("data set", result.root),
             ("version", result.version),
             ("contents", f"{result.scenes} scenes, {result.samples} samples, {result.annotations} annotations"),
-            ("next", f"crkd prepare --nuscenes {result.root}"),
+            ("next", f"crkd prepare --nuscenes {quoted(result.root)}"),
         ]
     )

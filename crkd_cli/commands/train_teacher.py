@@ -16,6 +16,7 @@ def train_teacher(
         str, typer.Option("--init", metavar="none|RUN", help="Teacher run to start from, or none: new weights.")
     ] = "none",
     split: options.TrainSplitOption = "train",
+    backbone: options.BackboneOption = None,
     prepared: options.PreparedOption = None,
     nuscenes: options.NuscenesOption = None,
     preset: options.PresetOption = None,
@@ -49,10 +50,12 @@ def train_teacher(
         name=name,
         init=init,
         split=split,
+        backbone=backbone,
         prepared=prepared,
         nuscenes=nuscenes,
         device=device,
         force=force,
         resume=resume,
+        command=session.command(context),
     )
     print_training(train_teacher(request, store, session.progress()))

@@ -61,6 +61,7 @@ def visualize(
         score=score,
         force=force,
         missed=missed,
+        command=session.command(context),
     )
     result = visualize(request, session.workspace(workspace), session.progress())
     console.print_lines(*(str(path) for path in (*result.paths, result.index)))

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import write_json, write_text
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.journal import read_journal
 from crkd_core.artifacts.manifest import MANIFEST_NAME, InputRef, Manifest, read_regular, record_file
+from crkd_core.artifacts.remedy import own_command, remedy
 from crkd_core.artifacts.run_folder import VERIFIED_NAME, RunFolder
 from crkd_core.errors import DamagedArtifactError, WriteError
 from crkd_core.progress import Progress
@@ -47,10 +49,32 @@ class Artifact:
     def damaged(self, relative: str, problem: str) -> DamagedArtifactError:
         """The error to raise when a file cannot be used."""
         return DamagedArtifactError(
-            f"{self.path / relative} is damaged ({problem}); make it again with: {self.manifest.command} --force",
+            f"{self.path / relative} is damaged ({problem}); {self.advice()}",
             problem=problem,
             command=self.manifest.command,
         )
+
+    @property
+    def root(self) -> Path:
+        """Of its workspace."""
+        return self.path.parent.parent
+
+    def advice(self) -> str:
+        """What to do about it where it is stale or damaged: the end of a message."""
+        chosen = remedy(self.root, self.manifest)
+        if chosen.label == self.label:
+            return f"make it again with: {chosen.command}"
+        return f"first make {chosen.label}, which it was made from, again with: {chosen.command}"
+
+    def remake_command(self, **options: str | int) -> str:
+        """The command that makes it again, to be pasted; `options` (``lidar_sweeps=2``) differ from those of then."""
+        command = Command.parse(own_command(self.root, self.manifest))
+        if command is None:
+            return f"{self.manifest.command} --force"
+        command = command.moved(self.root)
+        for option, value in options.items():
+            command = command.setting(f"--{option.replace('_', '-')}", value)
+        return command.setting("--force").text(self.root)
 
     def verify(self, thorough: bool = False) -> None:
         """Check that every file is there with the recorded size and checksum.
@@ -99,10 +123,11 @@ class ArtifactWriter:
         remade: files of it that were damaged and are to be made again.
         set_aside: where a folder with a damaged manifest, which this artifact replaces, is now.
         is_being_remade: whether a stopped remake of what is finished waits to be continued.
+        difference: how it differs from what it is about to replace, where that may surprise; empty otherwise.
     """
 
     run: RunFolder
-    command: str
+    command: Command | str
     settings: dict[str, Any]
     inputs: dict[str, InputRef]
     resumed: bool = False
@@ -110,6 +135,14 @@ class ArtifactWriter:
     remade: tuple[str, ...] = ()
     set_aside: Path | None = None
     is_being_remade: bool = False
+    difference: str = ""
+
+    @property
+    def recorded_command(self) -> str:
+        """As the manifest holds it."""
+        if isinstance(self.command, Command):
+            return self.command.text(self.run.final.parent.parent, explicit=True)
+        return self.command
 
     @property
     def path(self) -> Path:
@@ -117,7 +150,9 @@ class ArtifactWriter:
         return self.run.partial
 
     def warn(self, progress: Progress) -> None:
-        """Say what of an earlier run could not be used."""
+        """Say what of an earlier run could not be used, and how what is to be made differs from what it replaces."""
+        if self.difference:
+            progress.warning(f"{self.run.label} is replaced by one with other settings or inputs: {self.difference}")
         for relative in self.remade:
             progress.warning(f"{relative} of the unfinished {self.run.label} is damaged and is made again")
         if self.is_being_remade:
@@ -153,11 +188,12 @@ class ArtifactWriter:
             stage=self.run.stage,
             name=self.run.name,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            command=self.command,
+            command=self.recorded_command,
             settings=self.settings,
             inputs=self.inputs,
             facts=facts or {},
             files=files,
+            follows=self.command.follows if isinstance(self.command, Command) else None,
         ).sealed()
         write_text(self.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
         self.run.put_in_place()

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by UTF-8 `text`, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def keep_text(path: Path, text: str) -> None:
+    """Write UTF-8 `text` to `path` unless that is what it holds."""
+    with suppress(OSError, ValueError):
+        if path.read_text(encoding="utf-8") == text:
+            return
+    write_text(path, text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -67,11 +67,12 @@ class Manifest(BaseModel):
     Attributes:
         stage, name: where it lives in the workspace.
         created: time of completion, ISO 8601 (not part of the digest).
-        command: the command that remakes it.
+        command: the command that remakes it, with its workspace; paths are absolute.
         settings: what of the configuration and options determined its contents.
         inputs: role to artifact it was made from.
         facts: results worth knowing without opening files (JSON values; not part of the digest).
         files: relative path to size and checksum.
+        follows: the trained model whose configuration it kept to, where it was given none of its own.
         checksum: SHA-256 of all of the above as JSON values; None in manifests of the first versions of crkd.
     """
 
@@ -86,6 +87,7 @@ class Manifest(BaseModel):
     inputs: dict[str, InputRef] = Field(default_factory=dict)
     facts: dict[str, Any] = Field(default_factory=dict)
     files: dict[_RelativePath, FileRecord] = Field(default_factory=dict)
+    follows: InputRef | None = None
     checksum: str | None = None
 
     def sealed(self) -> "Manifest":

@@ -146,12 +146,12 @@ def _unfinished_damaged(path: Path, error: Exception) -> DamagedArtifactError:
 class TensorShards:
     """Random access to the items of a finished artifact; cheap to send to loader processes.
 
-    What it keeps of an item is a few numbers: a hundred bytes for each would be gigabytes for a training set in twenty
-    views.
+    `artifact` is what they are of. What it keeps of an item is a few numbers: a hundred bytes for each would be
+    gigabytes for a training set in twenty views.
     """
 
     def __init__(self, artifact: Artifact, folder: str = "") -> None:
-        self._artifact = artifact
+        self.artifact = artifact
         self._prefix = f"{folder}/" if folder else ""
         table = read_table(artifact, f"{self._prefix}{INDEX_NAME}", INDEX_SCHEMA.names)
         tokens, shards = (table[name].combine_chunks().dictionary_encode() for name in ("token", "shard"))
@@ -196,7 +196,7 @@ class TensorShards:
         try:
             return unpack_item(os.pread(self._file(shard).fileno(), size, offset))
         except _UNREADABLE as error:
-            raise self._artifact.damaged(
+            raise self.artifact.damaged(
                 self._prefix + self._shards[shard], f"it cannot be read as safetensors: {error}"
             ) from None
 
@@ -209,7 +209,7 @@ class TensorShards:
         if shard in self._open:
             self._open.move_to_end(shard)
         else:
-            self._open[shard] = self._artifact.file(self._prefix + self._shards[shard]).open("rb")
+            self._open[shard] = self.artifact.file(self._prefix + self._shards[shard]).open("rb")
             if len(self._open) > _OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
         return self._open[shard]

@@ -1,6 +1,5 @@
 """The workspace: finding finished artifacts, and writing new ones so that nothing is lost or half-written."""
 
-import json
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -10,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.artifact import Artifact, ArtifactWriter
+from crkd_core.artifacts.atomic import keep_text
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.difference import MadeOf, difference, surprising_difference
 from crkd_core.artifacts.locks import is_locked, locked
 from crkd_core.artifacts.manifest import (
     MANIFEST_NAME,
@@ -19,7 +21,9 @@ from crkd_core.artifacts.manifest import (
     owned_files,
     read_manifest,
 )
+from crkd_core.artifacts.remedy import staleness
 from crkd_core.artifacts.run_folder import PARTIAL, RunFolder, is_run_name, run_name
+from crkd_core.artifacts.unfinished import continuation, read_request
 from crkd_core.errors import (
     CrkdError,
     DamagedArtifactError,
@@ -32,7 +36,6 @@ from crkd_core.errors import (
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 # Evaluations are named after a model and a split, so they need longer names than a user may give to a run.
 _LONGEST_GIVEN_NAME = 100
-_CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
 class Workspace:
@@ -148,47 +151,56 @@ class Workspace:
             DamagedArtifactError: a file is not what the manifest says.
             StaleArtifactError: an artifact it was made from has been remade since.
         """
-        if name is None:
-            artifact = next(self.newest_first(stage), None)
-        else:
-            artifact = self.get(stage, name) if name in self.names(stage) else None
+        artifact = self.finished(stage, name)
         if artifact is None:
-            there = self.artifacts(stage)
-            wanted = f"{stage}/{name}" if name else f"a finished {stage} run"
-            partial = name in self.partial_names(stage) if name else bool(self.partial_names(stage))
-            hint = " finished (the command that began it continues it)" if partial else ""
-            others = f"only {', '.join(artifact.label for artifact in there)}" if there else "none"
-            if name is not None and "--name" not in make and "--model" not in make:
-                make = f"{make} --name {name}"
-            raise MissingArtifactError(
-                f"{needed_for} needs {wanted}, and {self.root} has {others}{hint}; make it with: {make}"
-            )
+            raise self._missing(stage, name, needed_for, make)
         artifact = self._settled(artifact)
         artifact.verify()
         problem = self.staleness(artifact)
         if problem:
-            raise StaleArtifactError(
-                f"{artifact.label} is stale: {problem}; make it again with: {artifact.manifest.command} --force"
-            )
+            raise StaleArtifactError(f"{artifact.label} is stale: {problem}; {artifact.advice()}")
         return artifact
+
+    def finished(self, stage: str, name: str | None = None) -> Artifact | None:
+        """The named, or the latest, finished artifact of a stage, not verified; None where there is none.
+
+        Raises:
+            DamagedArtifactError: its manifest cannot be read, or is that of another artifact.
+        """
+        if name is None:
+            return next(self.newest_first(stage), None)
+        return self.get(stage, name) if _is_name(name) else None
+
+    def _missing(self, stage: str, name: str | None, needed_for: str, make: str) -> MissingArtifactError:
+        there = ", ".join(artifact.label for artifact in self.artifacts(stage))
+        expected = f"{stage}/{name}" if name else f"a finished {stage} run"
+        unfinished = [partial for partial in self.partial_names(stage) if name in (None, partial)]
+        if unfinished:
+            return MissingArtifactError(
+                f"{needed_for} needs {expected}, and {stage}/{unfinished[-1]} is unfinished; continue it with: "
+                f"{continuation(self.root, stage, unfinished[-1])}"
+            )
+        return MissingArtifactError(
+            f"{needed_for} needs {expected}, and {self.root} has {f'only {there}' if there else 'none'}; "
+            f"make it with: {self.command(make, name=name)}"
+        )
+
+    def command(self, text: str, **options: str | int | None) -> str:
+        """A command to be pasted that works in this workspace; options that are None are left as they are."""
+        command = Command.parse(text)
+        if command is None:
+            return text
+        for option, value in options.items():
+            if value is not None:
+                command = command.setting(f"--{option.replace('_', '-')}", value)
+        return command.text(self.root)
 
     def staleness(self, artifact: Artifact) -> str | None:
         """Why an artifact no longer matches what it was made from; None where it does.
 
         An input that was deleted or damaged does not make it stale: what was made from it is still what it was.
         """
-        for role, ref in artifact.manifest.inputs.items():
-            try:
-                made_from = self.get(ref.stage, ref.name)
-            except (DamagedArtifactError, UsageError):
-                continue  # whoever reads it is told
-            if made_from is not None and made_from.manifest.digest != ref.digest:
-                return f"its {role} {ref.stage}/{ref.name} has been remade since"
-            if made_from is not None:
-                deeper = self.staleness(made_from)
-                if deeper:
-                    return f"its {role} {ref.stage}/{ref.name} is stale ({deeper})"
-        return None
+        return staleness(self.root, artifact.manifest)
 
     @contextmanager
     def write(
@@ -196,7 +208,7 @@ class Workspace:
         stage: str,
         name: str,
         *,
-        command: str,
+        command: Command | str,
         settings: dict[str, Any],
         inputs: dict[str, InputRef] | None = None,
         force: bool = False,
@@ -229,8 +241,9 @@ class Workspace:
         writer = ArtifactWriter(run, command, settings, inputs or {})
         request = {
             "fingerprint": fingerprint_of(stage, settings, writer.inputs),
-            "command": command,
+            "command": writer.recorded_command,
             "settings": settings,
+            "inputs": {role: ref.model_dump() for role, ref in writer.inputs.items()},
             "forced": force,
         }
         completed = self._settle(run)
@@ -260,10 +273,15 @@ class Workspace:
                     f"an unfinished {stage}/{name} with other settings or inputs is in {run.partial}; "
                     "continue it with its own settings, choose another --name, or discard it with --force."
                 )
+            replaced = MadeOf(existing.settings, existing.inputs) if existing else read_request(run.partial).made_of
+            if replaced is not None:
+                writer.difference = surprising_difference(replaced, MadeOf(settings, writer.inputs), force)
             if continues:
                 writer.resumed, writer.remade = True, tuple(run.resume(frozenset(irreplaceable)))
             else:
                 run.begin(request)
+            for path, text in command.configurations if isinstance(command, Command) else ():
+                keep_text(path, text)
             yield writer
 
     def _run(self, stage: str, name: str) -> RunFolder:
@@ -313,16 +331,13 @@ class Workspace:
         return None
 
     def _refused(self, existing: Manifest, writer: ArtifactWriter, unfinished: bool) -> StaleArtifactError:
-        label = writer.run.label
-        difference = _difference(existing, writer.settings, writer.inputs)
+        changed = difference(MadeOf(existing.settings, existing.inputs), MadeOf(writer.settings, writer.inputs))
+        label = f"{writer.run.label} exists and was made with other settings or inputs: {changed}"
         if unfinished:
             return StaleArtifactError(
-                f"{label} exists and was made with other {difference}; its remake with yours is unfinished: continue "
-                "it with --force, or choose another --name."
+                f"{label}; its remake with yours is unfinished: continue it with --force, or choose another --name."
             )
-        return StaleArtifactError(
-            f"{label} exists and was made with other {difference}; choose another --name, or replace it with --force."
-        )
+        return StaleArtifactError(f"{label}; choose another --name, or replace it with --force.")
 
 
 def _continues(left: dict[str, Any] | None, request: dict[str, Any]) -> bool:
@@ -349,19 +364,3 @@ def _bad_name(name: str) -> UsageError:
         f"{name!r} cannot name a run: expected at most 100 letters (a-z), digits, '-', '_' and '.', the first "
         "a letter or digit."
     )
-
-
-def _difference(existing: Manifest, settings: dict[str, Any], inputs: dict[str, InputRef]) -> str:
-    changed = list(_changes(existing.settings, settings))
-    changed += [f"{role} (remade)" for role, ref in inputs.items() if existing.inputs.get(role) != ref]
-    shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-    return f"settings or inputs: {shown}" if shown else "settings"
-
-
-def _changes(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from _changes(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-    elif json.dumps(old, default=str) != json.dumps(new, default=str):
-        checksums = all(isinstance(value, str) and _CHECKSUM.fullmatch(value) for value in (old, new))
-        yield f"{path} (changed)" if checksums else f"{path} ({old} -> {new})"

@@ -75,8 +75,7 @@ class View:
             return View(number=int(tensors[f"{_PREFIX}number"]), **arrays)
         except KeyError as error:
             raise DamagedArtifactError(
-                f"stored teacher targets lack the tensor {error} of their augmented view; make them again with: "
-                "crkd extract-teacher --force"
+                f"stored teacher targets lack the tensor {error} of their augmented view; extract them again"
             ) from None
 
 

@@ -17,7 +17,7 @@ from crkd_core.data.images import normalise_images, read_image, transform_image
 from crkd_core.data.points import load_lidar, radar_features, training_boxes
 from crkd_core.data.prepared import Cameras, PreparedData
 from crkd_core.data.samples import Sample
-from crkd_core.errors import DatasetError, StaleArtifactError
+from crkd_core.errors import DamagedArtifactError, DatasetError, StaleArtifactError
 from crkd_core.geometry.boxes import Boxes3D
 
 
@@ -83,7 +83,10 @@ class SampleDataset(Dataset):
         if self._mirror_targets:
             stored, mirrored = stored_view(number, self._targets.views)
         item = self._read_targets(token, stored)
-        view = View.from_tensors(item).mirrored(*mirrored, number=number)
+        try:
+            view = View.from_tensors(item).mirrored(*mirrored, number=number)
+        except DamagedArtifactError as error:
+            raise DamagedArtifactError(f"{error}: {self._targets.artifact.remake_command()}") from None
         return replace(self._load(view, token, without_view(item)), mirrored=mirrored)
 
     def view_of(self, index: int, number: int) -> View:
@@ -103,10 +106,8 @@ class SampleDataset(Dataset):
     def _read_targets(self, token: str, number: int) -> dict[str, Tensor]:
         key = ItemKey(token, number)
         if self._targets is None or key not in self._targets:
-            raise StaleArtifactError(
-                f"the stored teacher targets hold no view {number} of sample {token}; make them again with: "
-                "crkd extract-teacher --force"
-            )
+            again = f"; {self._targets.artifact.advice()}" if self._targets is not None else ""
+            raise StaleArtifactError(f"the stored teacher targets hold no view {number} of sample {token}{again}")
         return self._targets.read(key)
 
     def _load(self, view: View, token: str, targets: dict[str, Tensor] | None) -> Sample:
@@ -149,9 +150,10 @@ class SampleDataset(Dataset):
     def _lidar(self, view: View, token: str) -> Tensor:
         sweeps = self.prepared.lidar_sweeps(token)
         if view.lidar_sweeps.max(initial=0) >= len(sweeps.paths):
+            again = f"; {self._targets.artifact.advice()}" if self._targets is not None else ""
             raise StaleArtifactError(
                 f"the stored view of sample {token} uses LiDAR sweep {int(view.lidar_sweeps.max())}, and only "
-                f"{len(sweeps.paths)} are prepared; make the targets again with: crkd extract-teacher --force"
+                f"{len(sweeps.paths)} are prepared{again}"
             )
         points = load_lidar(
             self.prepared.dataroot,

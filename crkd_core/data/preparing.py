@@ -89,7 +89,7 @@ def check_format(artifact: Artifact) -> None:
     if older < FORMAT:
         raise StaleArtifactError(
             f"{artifact.label} was prepared in an older format ({older}, this version needs {FORMAT}); make it again "
-            f"with: {artifact.manifest.command} --force"
+            f"with: {artifact.remake_command()}"
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.columns import BoxColumns
 from crkd_core.evaluation.displacement import find_displacement
@@ -65,12 +66,18 @@ class Evidence:
         detected: all detections, also those that the benchmark leaves out.
         to_lidar: (S, 2, 2) rotation of horizontal vectors from the global frame to each sample's LiDAR frame.
         inputs: of the model, where it is known.
+        data: what the samples were prepared as; for advice.
     """
 
     scoring: Scoring
     detected: BoxColumns
     to_lidar: Float64[np.ndarray, "s 2 2"]
     inputs: tuple[SensorInput, ...] = ()
+    data: Artifact | None = None
+
+    def prepare_again(self, **options: str | int) -> str:
+        """The command that prepares the samples again."""
+        return "" if self.data is None else f": {self.data.remake_command(**options)}"
 
     def pairs(self) -> tuple[BoxColumns, BoxColumns]:
         """Matches at 2 m, those of the highest scores where there are very many: detections and their objects."""
@@ -93,7 +100,8 @@ def no_points(evidence: Evidence) -> Finding | None:
                 f"no {sensor.name} points",
                 f"none of the {sensor.samples} samples has a single {sensor.name} point, and the model uses "
                 f"{sensor.name}",
-                f"check that the {sensor.name} files are in the data set, and prepare it again: crkd prepare --force",
+                f"check that the {sensor.name} files are in the data set, and prepare it again"
+                f"{evidence.prepare_again()}",
             )
     return None
 
@@ -106,8 +114,8 @@ def no_sweeps(evidence: Evidence) -> Finding | None:
                 f"no {sensor.name} sweeps",
                 f"the model uses {sensor.sweeps} {sensor.name} sweeps a sample, and none of the {sensor.samples} "
                 "samples has one before its key frame",
-                f"unpack the sweeps/ folders of the data set, and prepare it again: crkd prepare "
-                f"--{sensor.name}-sweeps {sensor.sweeps} --force",
+                "unpack the sweeps/ folders of the data set, and prepare it again"
+                f"{evidence.prepare_again(**{f'{sensor.name}_sweeps': sensor.sweeps})}",
             )
     return None
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import with_overrides
@@ -19,14 +20,17 @@ from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.stages.ablate_rows import COMPARISONS, Row, Variant, canonical, published_backbone
 from crkd_core.stages.ablate_table import ScoredRow, score_row, write_tables
+from crkd_core.stages.configuration import pin_configuration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
 from crkd_core.stages.distill import DistillRequest, distill
-from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
+from crkd_core.stages.evaluations import STAGE as EVALUATE_STAGE
+from crkd_core.stages.evaluations import Subject, evaluations_of
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import ExtractRequest, check_teacher, extract_teacher, target_settings
-from crkd_core.stages.inputs import PreparedSource, find_prepared, open_prepared
+from crkd_core.stages.inputs import PreparedSource, find_prepared, open_prepared, pin_machine, prepared_with
 from crkd_core.stages.teacher_input import settings_problem
+from crkd_core.stages.train import STAGE as TEACHER_STAGE
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
 from crkd_core.training.run_config import read_detector_config
 
@@ -48,6 +52,7 @@ class AblateRequest:
         teacher: name of the teacher; None for the latest.
         name: name of the result; None for one after the comparisons.
         force: train, score and compare everything anew, with the targets that are there.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     config: Config
@@ -62,6 +67,7 @@ class AblateRequest:
     device: str = "auto"
     force: bool = False
     resume: bool = True
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ def ablate(request: AblateRequest, workspace: Workspace, progress: Progress) -> 
     work = _Ablation(request, workspace)
     with process_group(request.device) as processes:
         scores = work.run(processes, progress if processes.is_first else SilentProgress())
-        return work.write(scores) if processes.is_first else None
+        return work.write(scores, progress) if processes.is_first else None
 
 
 def check_ablation(request: AblateRequest, workspace: Workspace) -> None:
@@ -133,6 +139,8 @@ class _Ablation:
         self._request = _checked(request)
         self._workspace = workspace
         workspace.folder(STAGE, self._name)
+        # Before any student is there that another command would take its configuration from.
+        self._configured = pin_configuration(request.command, STAGE, self._name, request.config, workspace)
         self._continued = with_overrides(request.config, request.set_after, option="--set-after")
         self._rows: list[tuple[str, Row, Variant]] = [
             (comparison, row, self._canonical(row.variant))
@@ -155,7 +163,7 @@ class _Ablation:
             teacher = self._workspace.find(
                 "train-teacher", request.teacher, needed_for=needed_for, make="crkd train-teacher"
             )
-            check_teacher(teacher, request.config)
+            check_teacher(teacher, request.config, request.command)
             detector = read_detector_config(teacher)
             for config in taught:
                 check_terms(config.distill, config.data.grid.build(), config.student, detector)
@@ -186,8 +194,13 @@ class _Ablation:
                 start=self._start_name(variant, seed),
                 epochs=(config.train.student if variant.start is None else config.train.distill).epochs,
                 trained=self._state(DISTILL_STAGE, name),
-                scored=self._state(EVALUATE_STAGE, f"{name}-{self._request.split}"),
+                scored=self._state(EVALUATE_STAGE, self._evaluation_name(name)),
             )
+
+    def _evaluation_name(self, run: str) -> str:
+        of_split = evaluations_of(self._workspace, self._request.split)
+        own = [found.name for found in of_split if Subject.of(found) == Subject(run, DISTILL_STAGE)]
+        return own[-1] if own else f"{run}-{self._request.split}"
 
     def _state(self, stage: str, name: str) -> State:
         there = [artifact for artifact in self._workspace.artifacts(stage) if artifact.name == name]
@@ -279,16 +292,32 @@ class _Ablation:
         )
         return evaluate(scoring, self._workspace, progress)
 
-    def write(self, scores: dict[tuple[Variant, int], EvaluateResult]) -> AblateResult:
+    def _command(self) -> Command:
+        request, find = self._request, self._workspace.finished
+        command = self._configured.setting("--comparison", *request.comparisons).setting("--split", request.split)
+        command = command.setting("--seeds", ",".join(map(str, request.seeds)))
+        command = command.setting("--name", self._name)
+        if request.set_after:
+            command = command.setting("--set-after", *request.set_after)
+        teacher = find(TEACHER_STAGE, request.teacher)
+        prepared = next(reversed(prepared_with(self._workspace, TRAIN)), None)
+        for option, given, latest in (
+            ("--teacher", request.teacher, teacher),
+            ("--prepared", request.prepared, prepared),
+        ):
+            chosen = given or (latest.name if latest is not None else None)
+            command = command if chosen is None else command.setting(option, chosen)
+        return pin_machine(command, request.nuscenes, request.device)
+
+    def write(self, scores: dict[tuple[Variant, int], EvaluateResult], progress: Progress) -> AblateResult:
         """The tables of finished scores."""
         request, backbone = self._request, published_backbone(self._request.config)
         rows = []
         for comparison, row, variant in self._rows:
             metrics = [_metrics(scores[variant, seed]) for seed in request.seeds]
             rows.append(score_row(comparison, row, f"{STAGE}-{variant.name}", request.seeds, metrics))
-        chosen = [f"--comparison {comparison}" for comparison in request.comparisons]
         how: dict[str, Any] = {
-            "command": " ".join(["crkd ablate", *chosen, f"--seeds {','.join(map(str, request.seeds))}"]),
+            "command": self._command(),
             "settings": {
                 "comparisons": list(request.comparisons),
                 "seeds": list(request.seeds),
@@ -298,6 +327,7 @@ class _Ablation:
             "inputs": {_run_name(*student): result.artifact.reference() for student, result in scores.items()},
             "force": request.force,
             "replace": True,
+            "warn": progress.warning if request.force else None,
         }
         with self._workspace.write(STAGE, self._name, **how) as writer:
             if writer.finished is None:

@@ -1,10 +1,10 @@
 """Which of the stages can work on the prepared data there are, and on which split."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crkd_core.artifacts.command import Command
 from crkd_core.nuscenes.splits import TRAIN, TRAINVAL
 
 _VAL, _TEST = "val", "test"
@@ -45,7 +45,7 @@ class DataAdvice:
         known = next((split for split in others if _VAL in split), others[0] if others else None)
         return known or (_TEST if self._has(_TEST) else None)
 
-    def command(self, stage: str, command: str, trained_on: str | None) -> tuple[str, str | None]:
+    def command(self, stage: str, command: Command, trained_on: str | None) -> tuple[Command, str | None]:
         """The command of a stage that works on these data, and why it is another one than usual.
 
         Args:
@@ -62,11 +62,12 @@ class DataAdvice:
         if split is None:
             there = ", ".join(dict.fromkeys(name for facts in self.prepared for name in facts["samples_per_split"]))
             purpose = "train on" if usual == TRAIN else "evaluate on"
-            return "crkd prepare --nuscenes DIR", f"there are no samples to {purpose} yet, only {there or 'none'}"
+            prepare = Command("prepare").setting("--nuscenes", "DIR")
+            return prepare, f"there are no samples to {purpose} yet, only {there or 'none'}"
         reason = None
         if stage == "distill" and not self.teachable:
-            command, reason = f"{command} --losses none", "there is no LiDAR for a teacher to see"
-        return command if split == usual else f"{command} --split {shlex.quote(split)}", reason
+            command, reason = command.setting("--losses", "none"), "there is no LiDAR for a teacher to see"
+        return command if split == usual else command.setting("--split", split), reason
 
     def _has(self, split: str) -> bool:
         return any({split, f"mini_{split}"} & facts["samples_per_split"].keys() for facts in self.prepared)

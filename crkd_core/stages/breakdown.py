@@ -66,6 +66,7 @@ def write_analysis(
         detected=detection_columns(table, scoring.samples),
         to_lidar=rotations_to_lidar(prepared, scoring.samples.tokens),
         inputs=tuple(inputs),
+        data=prepared.artifact,
     )
     return {
         "findings": [asdict(finding) for finding in explain(evidence)],

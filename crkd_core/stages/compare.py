@@ -1,11 +1,11 @@
 """Stage ``compare``: two evaluations of one split, with paired differences and what only the first one finds."""
 
-import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.tables import read_table, write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.errors import MissingArtifactError, UsageError
@@ -15,10 +15,11 @@ from crkd_core.evaluation.scoring import Scoring
 from crkd_core.evaluation.slices import read_object_facts
 from crkd_core.progress import Progress
 from crkd_core.stages.breakdown import break_down, find_parts
-from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.evaluated import TOKENS_NAME, load_evaluated
-from crkd_core.stages.inputs import split_slug
+from crkd_core.stages.evaluations import STAGE as EVALUATE_STAGE
+from crkd_core.stages.evaluations import Subject, find_evaluation, handle_of, titles_of
+from crkd_core.stages.inputs import pin_machine, split_slug
 
 STAGE = "compare"
 _LONGEST_NAME = 40
@@ -35,6 +36,7 @@ class CompareRequest:
         resamples: of the scenes, the same for both.
         score: an object is found by a detection with at least this score.
         nuscenes, device, batch_size, workers: of an evaluation that has yet to be made.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     first: str
@@ -47,6 +49,7 @@ class CompareRequest:
     device: str = "auto"
     batch_size: int = 4
     workers: int = 2
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -73,13 +76,12 @@ def compare(request: CompareRequest, workspace: Workspace, progress: Progress) -
         )
     first, second = (_evaluation(name, request, workspace, progress) for name in (request.first, request.second))
     _require_same_data(first, second)
-    names = first.manifest.facts["model"], second.manifest.facts["model"]
-    label = "-".join([*(name[:_LONGEST_NAME] for name in names), split_slug(request.split)])
-    command = f"crkd {STAGE} {request.first} {request.second} --split {shlex.quote(request.split)}"
+    title, other = titles_of((first, second))
+    names = title, other
     with workspace.write(
         STAGE,
-        label,
-        command=command,
+        _choose_name(workspace, (first, second), names, request.split),
+        command=_command(request, (first, second), workspace),
         settings={"resamples": request.resamples, "score": request.score},
         inputs={"first": first.reference(), "second": second.reference()},
         force=request.force,
@@ -100,8 +102,14 @@ def find_comparison(workspace: Workspace, name: str, needed_for: str) -> Artifac
     Raises:
         ArtifactError: there is none of that name, or it cannot be used.
     """
-    make = f"crkd {STAGE} MODEL MODEL (comparisons are named MODEL-MODEL-SPLIT)"
-    return workspace.find(STAGE, name.removeprefix(f"{STAGE}/"), needed_for=needed_for, make=make)
+    name = name.removeprefix(f"{STAGE}/")
+    if workspace.finished(STAGE, name) is None:
+        there = ", ".join(artifact.name for artifact in workspace.artifacts(STAGE)) or "none"
+        raise MissingArtifactError(
+            f"{needed_for} needs a comparison, and {name!r} is none of those in {workspace.root} ({there}); make "
+            f"one with: {workspace.command(f'crkd {STAGE} MODEL MODEL')}"
+        )
+    return workspace.find(STAGE, name, needed_for=needed_for, make=f"crkd {STAGE} MODEL MODEL")
 
 
 def read_missed(comparison: Artifact) -> pa.Table:
@@ -135,27 +143,22 @@ def _write_tables(
     return missed.num_rows
 
 
-def _evaluation(name: str, request: CompareRequest, workspace: Workspace, progress: Progress) -> Artifact:
-    """The finished evaluation that `name` means; made where it is not there or stale."""
-    stage, _, run = name.rpartition("/")
-    there = workspace.names(EVALUATE_STAGE)
-    for label in (f"{run}-{split_slug(request.split)}", run):
-        found = workspace.get(EVALUATE_STAGE, label) if label in there else None
-        if found is None:
-            continue
-        model = found.manifest.inputs.get("model")
-        is_meant = stage in ("", EVALUATE_STAGE, model.stage if model else "")
-        # What can be made again from a model is; a stale evaluation of a file is refused by name.
-        if is_meant and (model is None or workspace.staleness(found) is None):
-            make = found.manifest.command
-            return workspace.find(EVALUATE_STAGE, label, needed_for=f"crkd {STAGE}", make=make)
-    if stage == EVALUATE_STAGE:
-        known = ", ".join(there) or "none"
+def _evaluation(word: str, request: CompareRequest, workspace: Workspace, progress: Progress) -> Artifact:
+    """The finished evaluation that a word means; made where it is not there or stale."""
+    found = find_evaluation(workspace, word, request.split, f"crkd {STAGE}")
+    # What can be made again from a model is; a stale evaluation of a file is refused by name.
+    if found is not None and ("model" not in found.manifest.inputs or workspace.staleness(found) is None):
+        make = f"crkd {EVALUATE_STAGE}"
+        return workspace.find(EVALUATE_STAGE, found.name, needed_for=f"crkd {STAGE}", make=make)
+    stage, _, run = word.rpartition("/")
+    if found is None and stage == EVALUATE_STAGE:
+        known = ", ".join(artifact.name for artifact in workspace.artifacts(EVALUATE_STAGE)) or "none"
         raise MissingArtifactError(
             f"crkd {STAGE}: there is no evaluation {run!r} in {workspace.root}; there is {known}."
         )
+    subject = Subject.of(found) if found is not None else None
     asked = EvaluateRequest(
-        model=name,
+        model=word if subject is None else f"{subject.stage}/{subject.name}",
         split=request.split,
         nuscenes=request.nuscenes,
         device=request.device,
@@ -163,6 +166,28 @@ def _evaluation(name: str, request: CompareRequest, workspace: Workspace, progre
         workers=request.workers,
     )
     return evaluate(asked, workspace, progress).artifact
+
+
+def _choose_name(
+    workspace: Workspace, evaluations: tuple[Artifact, Artifact], titles: tuple[str, str], split: str
+) -> str:
+    """That of the earlier comparison of the same two, else one that no other has."""
+    base = "-".join([*(title.replace("/", "-").lstrip("._-")[:_LONGEST_NAME] for title in titles), split_slug(split)])
+    same = [evaluation.name for evaluation in evaluations]
+    name, count = base, 1
+    while (there := workspace.finished(STAGE, name)) is not None:
+        if [there.manifest.inputs[role].name for role in ("first", "second")] == same:
+            break
+        count += 1
+        name = f"{base}-{count}"
+    return name
+
+
+def _command(request: CompareRequest, evaluations: tuple[Artifact, Artifact], workspace: Workspace) -> Command:
+    words = tuple(handle_of(evaluation, workspace) for evaluation in evaluations)
+    command = replace(request.command or Command(STAGE), arguments=words).setting("--split", request.split)
+    command = command.setting("--bootstrap", request.resamples).setting("--score", f"{request.score:g}")
+    return pin_machine(command, request.nuscenes, request.device)
 
 
 def _require_same_data(first: Artifact, second: Artifact) -> None:

@@ -3,18 +3,20 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import DataConfig
-from crkd_core.config.loading import DEFAULT_PRESET, load_config, preset_names, with_overrides
+from crkd_core.config.loading import DEFAULT_PRESET, dump_config, load_config, preset_names, with_overrides
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ArtifactError, ConfigError, DamagedArtifactError
 from crkd_core.progress import Progress, SilentProgress
-from crkd_core.stages.models import MODEL_STAGES
+from crkd_core.stages.models import MODEL_STAGES, latest_model
 from crkd_core.training.run_config import CONFIG_NAME, read_run_config
 
 
@@ -120,6 +122,28 @@ def _data_settings(model: Artifact) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
+def pin_configuration(command: Command | None, stage: str, name: str, config: Config, workspace: Workspace) -> Command:
+    """The command of a stage, such that it will have this configuration whatever becomes of files and models.
+
+    A preset stays as it was given. A file, and what a model of the workspace was trained with, are kept as a copy in
+    the workspace.
+
+    Args:
+        command: as it was given; None where the stage was not called from the command line.
+        name: of the artifact.
+    """
+    if command is None:
+        return Command(stage).keeping(workspace.root, name, dump_config(config))
+    file = command.get("--config")
+    if file is not None:
+        return command.without("--preset", "--set").keeping(workspace.root, Path(file).stem, dump_config(config))
+    model = latest_model(workspace) if not command.has("--preset") else None
+    if model is not None:
+        kept = command.keeping(workspace.root, model.name, dump_config(read_run_config(model)))
+        return replace(kept, follows=model.reference())
+    return command if command.has("--preset") else command.setting("--preset", DEFAULT_PRESET)
+
+
 def _check_undamaged(model: Artifact) -> None:
     path = model.file(CONFIG_NAME)
     try:
@@ -137,19 +161,6 @@ def _check_undamaged(model: Artifact) -> None:
 def models(workspace: Workspace) -> list[Artifact]:
     """All trained models, teachers first, the latest of each first."""
     return [model for stage in MODEL_STAGES for model in reversed(workspace.artifacts(stage))]
-
-
-def latest_model(workspace: Workspace) -> Artifact | None:
-    """The latest teacher, else the latest student.
-
-    Raises:
-        DamagedArtifactError: its manifest is damaged.
-    """
-    for stage in ("train-teacher", "distill"):
-        latest = next(workspace.newest_first(stage), None)
-        if latest is not None:
-            return latest
-    return None
 
 
 def resolve_nms(

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.models import DetectorConfig
@@ -18,16 +19,18 @@ from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
+from crkd_core.stages.configuration import pin_configuration
 from crkd_core.stages.extract import warn_of_poor_teacher
 from crkd_core.stages.inputs import (
     PreparedSource,
     check_objects,
     open_prepared,
-    split_option,
+    pin_machine,
+    pin_split,
     split_settings,
     warn_of_misfit,
 )
-from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
+from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start, pin_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.stages.teacher_input import TeacherInput
 from crkd_core.training.steps import DetectionStep, DistillationStep
@@ -44,18 +47,23 @@ class DistillRequest:
         losses: terms of the objective; () is no distillation; None is what the configuration says.
         teacher: take the teacher targets from the cache, or run the teacher in every step.
         targets: name of the teacher targets; None for the latest.
+        live_teacher: name of the teacher that is run in every step; None for the latest.
         init: name of the student run to start from; "none" for random weights; "auto" for the plain student where
             there is one (and random weights for the plain student itself).
+        backbone: name of imported weights of the image backbone, or "none"; None for what the configuration says.
         name: name of the run; None for ``plain`` (no losses, random weights), ``control`` (no losses, from another
             run), ``crkd`` (all losses) or ``crkd-<losses>``.
         split: samples to train on; ``trainval`` for train and val together.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     config: Config
     losses: tuple[str, ...] | None = None
     teacher: Literal["cache", "online"] = "cache"
     targets: str | None = None
+    live_teacher: str | None = None
     init: str = "auto"
+    backbone: str | None = None
     name: str | None = None
     prepared: str | None = None
     nuscenes: Path | None = None
@@ -63,6 +71,7 @@ class DistillRequest:
     force: bool = False
     resume: bool = True
     split: str = "train"
+    command: Command | None = None
 
 
 def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
@@ -80,7 +89,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     """
     student = _plan_student(request, workspace, progress)
     config, losses = student.config, student.losses
-    teacher = TeacherInput(request.teacher, request.targets, config, workspace, request.split) if losses else None
+    teacher = _teacher_input(request, config, workspace) if losses else None
     modalities = student.detector.modalities if teacher is None else teacher.with_own(student.detector.modalities)
     made_from = teacher.artifact.manifest.inputs.get("prepared") if teacher is not None else None
     source = PreparedSource(request.split, made_from, progress)
@@ -88,6 +97,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         workspace, request.prepared, request.nuscenes, config.data, modalities, f"crkd {STAGE}", source
     )
     tokens = prepared.tokens(request.split)
+    check_objects(prepared, tokens, config.data)
     warn_of_misfit(prepared, config.data, modalities, progress)
     if teacher is not None:
         teacher.check_fits(prepared, tokens, request.split)
@@ -96,10 +106,8 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     if losses and student.start is None:
         progress.warning(
             "the workspace has no plain student to start from, so the student starts from random weights; "
-            f"the published recipe trains one first: crkd {STAGE} --losses none"
+            f"the published recipe trains one first: {workspace.command(f'crkd {STAGE} --losses none')}"
         )
-    tokens = prepared.tokens("train")
-    check_objects(prepared, tokens, config.data)
     dataset = SampleDataset(
         prepared,
         tokens,
@@ -117,7 +125,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         stage=STAGE,
         name=student.name,
         role="student",
-        command=_command(request, losses, student.name),
+        command=_command(request, workspace, student, prepared.artifact, teacher),
         config=config,
         detector=student.detector,
         run=student.run,
@@ -186,7 +194,9 @@ def _plan_student(request: DistillRequest, workspace: Workspace, progress: Progr
     plain = not losses and start is None
     detector = without_calibration(config.student) if plain else config.student
     run = config.train.student if plain else config.train.distill
-    backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress) if start is None else None
+    backbone = None
+    if start is None:
+        backbone = find_backbone(workspace, run, detector, f"crkd {STAGE}", progress, request.backbone)
     name = request.name or _default_name(losses, started=start is not None)
     return _Student(name, config, losses, detector, run, start, backbone)
 
@@ -228,10 +238,23 @@ def _default_name(losses: tuple[str, ...], started: bool) -> str:
     return DISTILLED if losses == LOSS_NAMES else "-".join((DISTILLED, *losses))
 
 
-def _command(request: DistillRequest, losses: tuple[str, ...], name: str) -> str:
-    parts = [f"crkd {STAGE}", f"--losses {','.join(losses) or 'none'}", f"--name {name}"]
-    if request.init != "auto":
-        parts.append(f"--init {request.init}")
-    if request.teacher != "cache":
-        parts.append(f"--teacher {request.teacher}")
-    return " ".join(parts) + split_option(request.split)
+def _teacher_input(request: DistillRequest, config: Config, workspace: Workspace) -> TeacherInput:
+    chosen = request.live_teacher if request.teacher == "online" else request.targets
+    return TeacherInput(request.teacher, chosen, config, workspace, request.split, request.command)
+
+
+def _command(
+    request: DistillRequest, workspace: Workspace, student: "_Student", prepared: Artifact, teacher: TeacherInput | None
+) -> Command:
+    command = pin_configuration(request.command, STAGE, student.name, request.config, workspace)
+    command = command.without("--teacher", "--targets").setting("--losses", ",".join(student.losses) or "none")
+    command = command.setting("--name", student.name).setting("--init", student.start.name if student.start else "none")
+    if teacher is not None and teacher.online:
+        command = command.setting("--teacher", f"online:{teacher.artifact.name}")
+    elif teacher is not None:
+        command = command.setting("--targets", teacher.artifact.name)
+    command = pin_split(command, request.split)
+    command = pin_machine(command.setting("--prepared", prepared.name), request.nuscenes, request.device)
+    if student.start is not None:
+        return command.without("--backbone")
+    return pin_backbone(command, student.detector, student.backbone)

@@ -1,6 +1,6 @@
 """Stage ``evaluate``: detections of a trained model on a split, the nuScenes submission, the nuScenes metrics."""
 
-import shlex
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 
 from crkd_core.artifacts.atomic import write_json
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig, NMSConfig
@@ -30,13 +31,13 @@ from crkd_core.nuscenes.splits import splits_of_version
 from crkd_core.progress import Progress
 from crkd_core.stages.breakdown import sensor_inputs, write_analysis
 from crkd_core.stages.evaluated import METRICS_NAME, OWN_KEY, read_metrics
-from crkd_core.stages.inputs import PreparedSource, open_prepared, split_slug
+from crkd_core.stages.evaluations import STAGE, Subject, choose_name
+from crkd_core.stages.inputs import PreparedSource, open_prepared, pin_machine, split_slug
 from crkd_core.stages.models import find_model
 from crkd_core.training.distributed import choose_device
 from crkd_core.training.run_config import read_detector_config, read_run_config
 from crkd_core.training.trained import load_trained
 
-STAGE = "evaluate"
 TEST_SPLIT = "test"
 
 
@@ -52,6 +53,7 @@ class EvaluateRequest:
         prepared: name of the prepared data; None for those the model was trained on, or the latest.
         nms: how boxes are selected from the head's peaks; None for the model's own configuration.
         official: run the nuScenes devkit too, on the submission and the data set's own tables, and compare.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     model: str | None = None
@@ -64,6 +66,7 @@ class EvaluateRequest:
     prepared: str | None = None
     nms: NMSConfig | None = None
     official: bool = False
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     tokens = prepared.tokens(request.split)
     _warn_of_seen_samples(model, prepared, tokens, split, progress)
     how: dict[str, Any] = {
-        "command": f"crkd {STAGE} --model {model.name} --split {shlex.quote(request.split)}",
+        "command": _command(request, model, prepared.artifact, detector.head.nms),
         "settings": {
             "split": split,
             "precision": "fp32",
@@ -143,7 +146,9 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     def compare(submission: Path, metrics: Metrics | None) -> float | None:
         return compare_with_devkit(submission, prepared, split, tokens, metrics, progress) if request.official else None
 
-    with workspace.write(STAGE, f"{model.name}-{split_slug(request.split)}", **how) as writer:
+    subject = Subject(model.name, model.stage)
+    name = choose_name(workspace, subject, split_slug(request.split), split, prepared.artifact.name)
+    with workspace.write(STAGE, name, **how) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
@@ -160,6 +165,18 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
         difference = compare(writer.path / SUBMISSION_NAME, metrics)
         artifact = writer.finish(_facts(model, split, tokens, prepared, metrics))
     return EvaluateResult(artifact, model.name, split, metrics, False, difference)
+
+
+def _command(request: EvaluateRequest, model: Artifact, prepared: Artifact, own_nms: NMSConfig) -> Command:
+    command = request.command or Command(STAGE)
+    command = command.without("--preset", "--config", "--set").setting("--model", model.label)
+    command = command.setting("--split", request.split).setting("--prepared", prepared.name)
+    if request.nms is not None:
+        role, own = model.manifest.settings["role"], own_nms.model_dump(mode="json")
+        for field, value in request.nms.model_dump(mode="json").items():
+            if value != own[field]:
+                command = command.adding("--set", f"{role}.head.nms.{field}={json.dumps(value)}")
+    return pin_machine(command, request.nuscenes, request.device)
 
 
 def _open_prepared(

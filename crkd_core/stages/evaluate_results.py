@@ -1,7 +1,5 @@
 """Stage ``evaluate`` for a results file: any detector's nuScenes submission, checked and scored without a model."""
 
-import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,18 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from crkd_core.artifacts.manifest import Manifest, record_file
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
+from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.data.prepared import PreparedData
-from crkd_core.errors import MissingArtifactError, UsageError
+from crkd_core.errors import MissingArtifactError
 from crkd_core.evaluation.detections import TABLE_NAME
 from crkd_core.evaluation.metrics import CLASS_RANGE_M, Metrics
 from crkd_core.evaluation.results_file import Results, explain_unreadable, read_results
 from crkd_core.nuscenes.folder import digest_tables
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import (
-    STAGE,
     EvaluateResult,
     compare_with_devkit,
     require_alike,
@@ -30,11 +29,11 @@ from crkd_core.stages.evaluate import (
 )
 from crkd_core.stages.evaluated import TOKENS_NAME, evaluated_tokens, read_metrics
 from crkd_core.stages.evaluation_tables import find_tables, open_tables
+from crkd_core.stages.evaluations import STAGE, Subject, choose_name
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
-from crkd_core.stages.inputs import PreparedSource, find_prepared, prepared_with, split_slug
+from crkd_core.stages.inputs import PreparedSource, find_prepared, pin_machine, prepared_with, split_slug
 
 _SUBSET = "subset"
-_LONGEST_NAME = 80
 _SHOWN_BEYOND_RANGE_M = 4.0
 
 
@@ -50,6 +49,7 @@ class ResultsRequest:
         prepared: name of the prepared data; None for the latest that have the split.
         official: run the nuScenes devkit too, on the file and the data set's own tables, and compare.
         subset: the file has only some samples of the split, and is scored on these.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     file: Path
@@ -60,6 +60,7 @@ class ResultsRequest:
     force: bool = False
     version: str | None = None
     subset: bool = False
+    command: Command | None = None
 
 
 def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Progress) -> EvaluateResult:
@@ -78,33 +79,40 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
     if request.official:
         require_annotated(prepared, split)
         require_alike(prepared, split)
-    name = results_name(request.file)
-    label = "-".join([name, split_slug(request.split), *([_SUBSET] if request.subset else [])])
+    subject = Subject.of_file(request.file)
+    slug, data = split_slug(request.split), prepared.artifact.name
+    label = choose_name(workspace, subject, slug, split, data, request.subset)
     settings: dict[str, Any] = {"split": split, "results": {"file": request.file.name, "sha256": sha256}}
     if request.subset:
         settings[_SUBSET] = True
     inputs = {"prepared": prepared.artifact.reference()}
-    existing = _existing(workspace, label, request.file)
-    is_known = existing is not None and (existing.settings, existing.inputs) == (settings, inputs)
+    existing = workspace.finished(STAGE, label)
+    is_known = existing is not None and (existing.manifest.settings, existing.manifest.inputs) == (settings, inputs)
 
     def read() -> Results:
         return read_results(request.file, prepared, split, progress, request.subset)
 
     # Read before anything is written: a file that is refused leaves no trace.
     found = None if is_known and not request.force else read()
-    how: dict[str, Any] = {"command": _command(request), "settings": settings, "inputs": inputs, "force": request.force}
+    how: dict[str, Any] = {
+        "command": _command(request, prepared),
+        "settings": settings,
+        "inputs": inputs,
+        "force": request.force,
+        "replace": True,
+    }
 
     def compare(tokens: Sequence[str], metrics: Metrics | None) -> float | None:
         if not request.official:
             return None
         return compare_with_devkit(request.file, prepared, split, tokens, metrics, progress)
 
-    with workspace.write(STAGE, label, **how, replace=True) as writer:
+    with workspace.write(STAGE, label, **how) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)
             difference = compare(evaluated_tokens(writer.finished, prepared), metrics)
-            return EvaluateResult(writer.finished, name, split, metrics, True, difference, request.file)
+            return EvaluateResult(writer.finished, subject.name, split, metrics, True, difference, request.file)
         found = found or read()
         write_table(writer.path / TABLE_NAME, found.table)
         if request.subset:
@@ -113,9 +121,9 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
             write_table(writer.path / TOKENS_NAME, pa.table({"sample_token": tokens}))
         metrics = score(writer.path, prepared, split, found.tokens, found.table, progress)
         difference = compare(found.tokens, metrics)
-        facts = _facts(name, found, metrics) | {"split": split, **samples_facts(prepared, split, found.tokens)}
+        facts = _facts(subject, found, metrics) | {"split": split, **samples_facts(prepared, split, found.tokens)}
         finished = writer.finish(facts)
-    return EvaluateResult(finished, name, split, metrics, False, difference, request.file)
+    return EvaluateResult(finished, subject.name, split, metrics, False, difference, request.file)
 
 
 def _open_data(request: ResultsRequest, workspace: Workspace, progress: Progress) -> PreparedData:
@@ -143,36 +151,21 @@ def _open_data(request: ResultsRequest, workspace: Workspace, progress: Progress
     return open_tables(workspace, request.nuscenes, version, request.file, progress)
 
 
-def _command(request: ResultsRequest) -> str:
-    parts = ["crkd", STAGE, "--results", str(request.file), "--split", request.split]
-    if request.nuscenes is not None and request.prepared is None:
-        parts += ["--nuscenes", str(request.nuscenes)]
-    if request.version is not None:
-        parts += ["--version", request.version]
-    return shlex.join([*parts, *(["--subset"] if request.subset else [])])
+def _command(request: ResultsRequest, data: PreparedData) -> Command:
+    command = (request.command or Command(STAGE)).setting("--results", absolute(request.file))
+    command = command.setting("--split", request.split)
+    if request.subset:
+        command = command.setting("--subset")
+    command = pin_machine(command, request.nuscenes, "auto")
+    if data.artifact.stage == PREPARE_STAGE:
+        return command.without("--version").setting("--prepared", data.artifact.name)
+    return command.setting("--version", data.version)
 
 
-def results_name(file: Path) -> str:
-    """What a results file is called in tables and in the workspace: its own name, in letters that all stages accept."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", file.name.removesuffix(".json")).lstrip("._-")[:_LONGEST_NAME]
-    return name or "results"
-
-
-def _existing(workspace: Workspace, name: str, file: Path) -> Manifest | None:
-    """The manifest of an evaluation of that name; a model's must not be replaced by a file's."""
-    found = next((artifact.manifest for artifact in workspace.artifacts(STAGE) if artifact.name == name), None)
-    if found is not None and "model" in found.inputs:
-        model = found.inputs["model"]
-        raise UsageError(
-            f"{STAGE}/{name} is the evaluation of the model {model.stage}/{model.name}, and that of {file} would have "
-            "the same name; rename the file."
-        )
-    return found
-
-
-def _facts(name: str, found: Results, metrics: Metrics | None) -> dict[str, Any]:
+def _facts(subject: Subject, found: Results, metrics: Metrics | None) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "model": name,
+        "model": subject.name,
+        "file": str(subject.file),
         "role": None,
         "modalities": list(found.modalities),
         "samples": len(found.tokens),

@@ -1,9 +1,10 @@
 """What metrics need of a data set, from its nuScenes tables alone: no sensor file is looked at, nothing is prepared."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
@@ -51,8 +52,10 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
     }
     if splits_file.is_file():
         settings["splits_sha256"] = record_file(splits_file).sha256
-    words = ["crkd", "evaluate", "--results", str(results), "--nuscenes", str(dataroot), "--version", version]
-    with workspace.write(STAGE, version, command=shlex.join(words), settings=settings, replace=True) as writer:
+    command = Command("evaluate").setting("--results", absolute(results)).setting("--nuscenes", absolute(dataroot))
+    command = command.setting("--version", version)
+    with workspace.write(STAGE, version, command=command, settings=settings, replace=True) as writer:
+        writer.warn(progress)
         if writer.finished is not None:
             return PreparedData(writer.finished, dataroot)
         source = read_version(dataroot, version, progress)
@@ -85,5 +88,6 @@ def _facts(source: VersionTables) -> dict[str, Any]:
         "annotations": len(tables.annotations.token),
         "lidar": False,
         "radar_points": 0,
+        preparing.DEVKIT_DIFFERENCES: preparing.devkit_differences(tables, source.splits.of_scene),
         "own_splits": list(source.splits.own),
     }

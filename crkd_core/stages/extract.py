@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from crkd_core.artifacts.atomic import write_json
+from crkd_core.artifacts.command import Command, command_like
+from crkd_core.artifacts.location import quoted
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.distill import DistillConfig
@@ -19,12 +21,13 @@ from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, WriteError
 from crkd_core.evaluation.scoring import score_detections
 from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
+from crkd_core.stages.configuration import pin_configuration
 from crkd_core.stages.extraction import Estimate, Extraction, ItemPlan, join_detections
-from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, split_option, split_settings
-from crkd_core.stages.runs import shared_writer
+from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, pin_machine, pin_split, split_settings
+from crkd_core.stages.runs import pin_processes, shared_writer
 from crkd_core.stages.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
-from crkd_core.training.run_config import read_detector_config, read_run_config
+from crkd_core.training.run_config import CONFIG_NAME, read_detector_config, read_run_config
 
 STAGE = "extract-teacher"
 METRICS_NAME = "teacher_metrics.json"
@@ -43,6 +46,7 @@ class ExtractRequest:
         split: samples to extract targets of; ``trainval`` for train and val together.
         plan: only measure a few samples and report; nothing is written.
         verify: afterwards, compute this many random items again and compare them with what is stored.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     config: Config
@@ -56,6 +60,7 @@ class ExtractRequest:
     force: bool = False
     resume: bool = True
     split: str = "train"
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
-    check_teacher(teacher, config)
+    check_teacher(teacher, config, request.command)
     detector = read_detector_config(teacher)
     check_terms(config.distill, config.data.grid.build(), None, detector)
     source = PreparedSource(request.split, teacher.manifest.inputs.get("prepared"), progress)
@@ -153,7 +158,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     with process_group(request.device) as processes:
         progress = progress if processes.is_first else SilentProgress()
         how = {
-            "command": f"crkd {STAGE} --name {request.name}" + split_option(request.split),
+            "command": pin_processes(_command(request, workspace, teacher, prepared.artifact), processes),
             "settings": target_settings(config) | split_settings(prepared, request.split),
             "inputs": {"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
             "force": request.force,
@@ -184,7 +189,14 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     )
 
 
-def check_teacher(teacher: Artifact, config: Config) -> None:
+def _command(request: ExtractRequest, workspace: Workspace, teacher: Artifact, prepared: Artifact) -> Command:
+    command = pin_configuration(request.command, STAGE, request.name, request.config, workspace)
+    command = command.setting("--teacher", teacher.name).setting("--name", request.name)
+    command = pin_split(command, request.split)
+    return pin_machine(command.setting("--prepared", prepared.name), request.nuscenes, request.device)
+
+
+def check_teacher(teacher: Artifact, config: Config, command: Command | None) -> None:
     """Refuse a teacher that is damaged, or whose students see another area or other images.
 
     Raises:
@@ -192,18 +204,26 @@ def check_teacher(teacher: Artifact, config: Config) -> None:
         StaleArtifactError: it was trained on another grid or images of another size.
     """
     teacher.verify(thorough=True)
-    trained = read_run_config(teacher)
+    differing = input_difference(read_run_config(teacher), config)
+    if differing is not None:
+        key, found, expected = differing
+        raise StaleArtifactError(
+            f"the teacher {teacher.label} was trained with {key} = {found}, and this run asks for {expected}; use its "
+            f"configuration (--config {quoted(teacher.file(CONFIG_NAME))}), or train another teacher with: "
+            f"{command_like(command, 'crkd train-teacher --name NEW', teacher.root)}"
+        )
+
+
+def input_difference(trained: Config, asked: Config) -> tuple[str, object, object] | None:
+    """Why a detector that was trained with one configuration cannot run with another: the first key of its BEV grid or
+    images that differs, and its values in both; None where nothing does.
+    """
     for section in ("grid", "image"):
-        expected = getattr(config.data, section).model_dump(mode="json")
-        found = getattr(trained.data, section).model_dump(mode="json")
-        differing = [key for key in expected if expected[key] != found[key] and key not in _AUGMENTATION_KEYS]
-        if differing:
-            key = differing[0]
-            raise StaleArtifactError(
-                f"the teacher {teacher.label} was trained with data.{section}.{key} = {found[key]}, and this "
-                f"run asks for "
-                f"{expected[key]}; use its configuration, or train another teacher with: crkd train-teacher --name NEW"
-            )
+        own, other = (getattr(config.data, section).model_dump(mode="json") for config in (trained, asked))
+        for key in own:
+            if own[key] != other[key] and key not in _AUGMENTATION_KEYS:
+                return f"data.{section}.{key}", own[key], other[key]
+    return None
 
 
 # How images vary while training may differ between teacher and student; what the network takes in may not.

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from crkd_core.artifacts.command import command_text
 from crkd_core.artifacts.shards import ItemKey, pack_item, shard_name, write_shard
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
@@ -97,7 +98,7 @@ class Extraction:
         self._plan = plan
         self._config = config
         self._device = device
-        self._label = teacher.label
+        self._artifact = teacher
         self._prepared = prepared
         self._grid = config.data.grid.build()
         self._nms = trained.detector_config.head.nms
@@ -192,9 +193,9 @@ class Extraction:
         ]
         if not torch.stack([bev_map.isfinite().all() for bev_map in maps]).all():
             raise DamagedArtifactError(
-                f"the teacher {self._label} answers with values that are not finite (among the samples "
+                f"the teacher {self._artifact.label} answers with values that are not finite (among the samples "
                 f"{', '.join(batch.tokens)}), so nothing can be learned from it; train another one with: "
-                "crkd train-teacher --name NEW"
+                f"{command_text('crkd train-teacher --name NEW', self._artifact.root)}"
             )
 
 

@@ -1,6 +1,5 @@
 """Stage ``import-weights``: published checkpoints become models of this workspace, as if they were trained here."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
@@ -16,7 +17,7 @@ from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
-from crkd_core.stages.configuration import latest_model, resolve_config
+from crkd_core.stages.configuration import latest_model, pin_configuration, resolve_config
 from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
 from crkd_core.stages.pretrained import BACKBONE_NAME, STAGE, backbone_settings
@@ -47,6 +48,7 @@ class ImportRequest:
         force: replace what is there.
         averaged: take the averaged weights (EMA) that the file keeps beside the plain ones.
         overrides: ``section.field=value`` changes of the configuration, where `config` is None.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     file: Path
@@ -56,6 +58,7 @@ class ImportRequest:
     force: bool = False
     averaged: bool = False
     overrides: tuple[str, ...] = ()
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,13 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
         "sha256": record_file(request.file).sha256,
         **({"averaged": True} if request.averaged else {}),
     }
-    parts = ["crkd", STAGE, str(request.file), "--as", request.role, "--name", target.name]
-    parts += ["--ema"] if request.averaged else []
     settings = {**target.settings, "imported": source}
     with workspace.write(
-        target.stage, target.name, command=shlex.join(parts), settings=settings, force=request.force
+        target.stage,
+        target.name,
+        command=_command(request, config, target.name, workspace),
+        settings=settings,
+        force=request.force,
     ) as writer:
         writer.warn(progress)
         artifact = writer.finished
@@ -157,6 +162,13 @@ def _image_backbones(role: Role, config: Config) -> list[ResNetConfig | SwinConf
     if role == "backbone":
         return [config.student.camera.backbone, config.teacher.camera.backbone]
     return [(config.teacher if role == "teacher" else config.student).camera.backbone]
+
+
+def _command(request: ImportRequest, config: Config, name: str, workspace: Workspace) -> Command:
+    command = pin_configuration(request.command, STAGE, name, config, workspace)
+    command = replace(command, arguments=(str(absolute(request.file)),))
+    command = command.setting("--as", request.role).setting("--name", name)
+    return command.setting("--ema") if request.averaged else command
 
 
 def _file_name(request: ImportRequest) -> str:

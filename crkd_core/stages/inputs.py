@@ -1,11 +1,12 @@
 """Finding prepared data for a stage, and checking that a configuration fits it."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import NUSCENES_COLUMNS, DataConfig
@@ -17,6 +18,7 @@ from crkd_core.progress import Progress
 from crkd_core.stages.preset_fit import image_misfit
 
 STAGE = "prepare"
+_MAKE = f"crkd {STAGE} --nuscenes DIR"
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def find_prepared(
     """The artifact of :func:`open_prepared`, which has the same arguments and errors but for its files."""
     if name is None and source is not None:
         name = _choose(workspace, source, modalities, needed_for)
-    artifact = workspace.find(STAGE, name, needed_for=needed_for, make="crkd prepare --nuscenes DIR")
+    artifact = workspace.find(STAGE, name, needed_for=needed_for, make=_MAKE)
     preparing.check_format(artifact)
     return artifact
 
@@ -173,8 +175,7 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
                 )
             raise ConfigError(
                 f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
-                f"it to at most "
-                f"{found}, or run: crkd prepare --{modality}-sweeps {wanted} --force"
+                f"it to at most {found}, or run: {_prepare_again(prepared, modality, wanted)}"
             )
 
 
@@ -184,9 +185,9 @@ def split_settings(prepared: PreparedData, split: str) -> dict[str, str]:
     return {} if split == TRAIN or official == f"mini_{TRAIN}" else {"split": official}
 
 
-def split_option(split: str) -> str:
-    """The option of a command that names the split to train on, with a space before it; nothing for ``train``."""
-    return "" if split == TRAIN else f" --split {shlex.quote(split)}"
+def pin_split(command: Command, split: str) -> Command:
+    """The command of a training stage with the split it trains on, unless that is ``train``."""
+    return command if split == TRAIN else command.setting("--split", split)
 
 
 def split_slug(split: str) -> str:
@@ -199,3 +200,14 @@ def warn_of_misfit(prepared: PreparedData, data: DataConfig, modalities: Sequenc
     misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
     if misfit:
         progress.warning(misfit)
+
+
+def _prepare_again(prepared: PreparedData, modality: str, sweeps: int) -> str:
+    return prepared.artifact.remake_command(nuscenes=str(absolute(prepared.dataroot)), **{f"{modality}_sweeps": sweeps})
+
+
+def pin_machine(command: Command, nuscenes: Path | None, device: str) -> Command:
+    """The command of a stage with the data set's place and the device, where they were named."""
+    if nuscenes is not None:
+        command = command.setting("--nuscenes", absolute(nuscenes))
+    return command if device == "auto" else command.setting("--device", device)

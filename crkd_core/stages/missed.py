@@ -29,9 +29,16 @@ class MissedObjects:
 
     @property
     def models(self) -> tuple[str, str]:
-        """Who finds them, and who misses them."""
+        """Who finds them, and who misses them, as the comparison calls them."""
         facts = self.comparison.manifest.facts
         return facts["first"], facts["second"]
+
+    @property
+    def evaluations(self) -> tuple[str, str]:
+        """Their evaluations, as ``visualize`` takes them."""
+        inputs = self.comparison.manifest.inputs
+        first, second = (f"{inputs[role].stage}/{inputs[role].name}" for role in ("first", "second"))
+        return first, second
 
     @property
     def title(self) -> str:

@@ -4,7 +4,20 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.errors import MissingArtifactError
 
 MODEL_STAGES: tuple[str, ...] = ("train-teacher", "distill")
-_MAKE = "crkd train-teacher, or crkd distill"
+_MAKE = "crkd train-teacher"
+
+
+def latest_model(workspace: Workspace) -> Artifact | None:
+    """The latest teacher, else the latest student.
+
+    Raises:
+        DamagedArtifactError: its manifest is damaged.
+    """
+    for stage in MODEL_STAGES:
+        latest = next(workspace.newest_first(stage), None)
+        if latest is not None:
+            return latest
+    return None
 
 
 def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artifact:
@@ -23,9 +36,10 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
         stage = next((stage for stage in reversed(MODEL_STAGES) if workspace.names(stage)), None)
         if stage is None:
             raise MissingArtifactError(
-                f"{needed_for} needs a trained model, and {workspace.root} has none; make one with: {_MAKE}"
+                f"{needed_for} needs a trained model, and {workspace.root} has none; make one with: "
+                f"{workspace.command(_MAKE)}"
             )
-        return workspace.find(stage, needed_for=needed_for, make=_MAKE)
+        return workspace.find(stage, needed_for=needed_for, make=f"crkd {stage}")
     wanted_stage, _, run = name.rpartition("/")
     holders = [stage for stage in MODEL_STAGES if wanted_stage in ("", stage) and run in workspace.names(stage)]
     if len(holders) == 1:
@@ -34,12 +48,12 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
         both = " and ".join(f"{stage}/{run}" for stage in holders)
         raise MissingArtifactError(f"{needed_for}: {run!r} may mean {both}; name one of them in full.")
     known = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
-    unfinished = [f"{stage}/{run}" for stage in MODEL_STAGES if run in workspace.partial_names(stage)]
+    unfinished = [
+        stage for stage in MODEL_STAGES if wanted_stage in ("", stage) and run in workspace.partial_names(stage)
+    ]
     if unfinished:
-        raise MissingArtifactError(
-            f"{needed_for} needs {unfinished[0]}, which is not finished; the command that began it continues it."
-        )
+        return workspace.find(unfinished[0], run, needed_for=needed_for, make=f"crkd {unfinished[0]}")
     raise MissingArtifactError(
         f"{needed_for}: no trained model is named {name!r} in {workspace.root}; there is "
-        f"{', '.join(known) if known else 'none yet'}; make one with: {_MAKE}"
+        f"{', '.join(known) if known else 'none yet'}; make one with: {workspace.command(_MAKE)}"
     )

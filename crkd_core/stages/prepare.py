@@ -1,6 +1,5 @@
 """Stage ``prepare``: a nuScenes folder becomes compact tables and radar tensors that every later stage reads."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import digest_of
 from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
@@ -50,6 +51,7 @@ class PrepareRequest:
         lidar_columns: float32 values a LiDAR point.
         processes: worker processes for the radar files.
         force: make it anew even where it exists; `resume`: continue an unfinished run.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     nuscenes: Path
@@ -63,6 +65,7 @@ class PrepareRequest:
     processes: int = 1
     force: bool = False
     resume: bool = True
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     with workspace.write(
         STAGE,
         request.name or default_name,
-        command=_command(request, default_name),
+        command=_command(request, version),
         settings=_settings(request, survey),
         force=request.force,
         resume=request.resume,
@@ -286,19 +289,20 @@ def _sweep_points(folder: Path, shards: Sequence[str], tokens: Sequence[str]) ->
     return np.stack([points[token] for token in tokens])
 
 
-def _command(request: PrepareRequest, default_name: str) -> str:
-    parts = ["crkd", "prepare", "--nuscenes", str(request.nuscenes)]
-    if request.version is not None:
-        parts += ["--version", request.version]
-    if request.name is not None and request.name != default_name:
-        parts += ["--name", request.name]
-    if request.radar_sweeps != PrepareRequest.radar_sweeps:
-        parts += ["--radar-sweeps", str(request.radar_sweeps)]
-    if request.lidar_sweeps != PrepareRequest.lidar_sweeps:
-        parts += ["--lidar-sweeps", str(request.lidar_sweeps)]
+def _command(request: PrepareRequest, version: str) -> Command:
+    # What a file or override says of the sweeps is said by options, so that they are free to change.
+    command = (request.command or Command(STAGE)).without("--config", "--set")
+    if request.lidar_columns != NUSCENES_COLUMNS:
+        command = command.setting("--set", f"data.lidar.columns={request.lidar_columns}")
+    if request.allow_outside:
+        command = command.setting("--allow-outside")
+    command = command.setting("--nuscenes", absolute(request.nuscenes)).setting("--version", version)
+    if request.name is not None:
+        command = command.setting("--name", request.name)
+    command = command.setting("--radar-sweeps", request.radar_sweeps).setting("--lidar-sweeps", request.lidar_sweeps)
     if request.allow_missing:
-        parts += ["--allow-missing", ",".join(sorted(request.allow_missing))]
-    return shlex.join(parts)
+        command = command.setting("--allow-missing", ",".join(sorted(request.allow_missing)))
+    return command
 
 
 def _result(artifact: Artifact) -> PrepareResult:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
@@ -24,19 +25,28 @@ def backbone_settings(config: ResNetConfig | SwinConfig | TimmConfig) -> dict[st
 
 
 def find_backbone(
-    workspace: Workspace, run: RunConfig, detector: DetectorConfig, needed_for: str, progress: Progress
+    workspace: Workspace,
+    run: RunConfig,
+    detector: DetectorConfig,
+    needed_for: str,
+    progress: Progress,
+    chosen: str | None = None,
 ) -> Artifact | None:
-    """The imported weights that a run's image backbone starts from, as ``run.backbone_weights`` says.
+    """The imported weights that a run's image backbone starts from.
+
+    Args:
+        chosen: their name, or none; None for what ``run.backbone_weights`` says.
 
     Raises:
         MissingArtifactError: there are no imported weights of that name.
         ConfigError: they are of another backbone.
     """
-    if "camera" not in detector.modalities or run.backbone_weights == "none":
+    name = chosen or run.backbone_weights
+    if "camera" not in detector.modalities or name == "none":
         return None
     wanted = backbone_settings(detector.camera.backbone)
-    if run.backbone_weights != "auto":
-        artifact = workspace.find(STAGE, run.backbone_weights, needed_for=needed_for, make=_MAKE)
+    if name != "auto":
+        artifact = workspace.find(STAGE, name, needed_for=needed_for, make=_MAKE)
         if artifact.manifest.settings["backbone"] != wanted:
             raise ConfigError(
                 f"{artifact.label} cannot start this image backbone: expected weights for {wanted}, found "
@@ -52,9 +62,16 @@ def find_backbone(
     if wanted in [backbone_settings(published) for published in _PUBLISHED]:
         progress.warning(
             "the image backbone starts from random weights; the published recipe starts from ImageNet weights, which "
-            f"this imports: {_MAKE}"
+            f"this imports: {workspace.command(_MAKE)}"
         )
     return None
+
+
+def pin_backbone(command: Command, detector: DetectorConfig, backbone: Artifact | None) -> Command:
+    """The command of a run, such that its image backbone starts from the same weights whatever is imported later."""
+    if "camera" not in detector.modalities:
+        return command
+    return command.setting("--backbone", backbone.name if backbone is not None else "none")
 
 
 def load_backbone(model: Detector, artifact: Artifact) -> None:

@@ -1,5 +1,6 @@
 """What the two training stages share: the run's folder, its data and the loop around a training step."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig
@@ -77,7 +79,7 @@ class RunSpec:
     stage: str
     name: str
     role: str
-    command: str
+    command: Command
     config: Config
     detector: DetectorConfig
     run: RunConfig
@@ -116,6 +118,14 @@ def shared_writer(
         yield writer, None if writer.finished else writer.path
 
 
+def pin_processes(command: Command, processes: ProcessGroup) -> Command:
+    """The command of a run, such that it has as many processes also where another launcher started them."""
+    is_local = os.environ.get("LOCAL_WORLD_SIZE") == str(processes.size)
+    if processes.size == 1 or command.has("--gpus") or command.has("--processes") or not is_local:
+        return command
+    return command.setting("--gpus" if processes.device.type == "cuda" else "--processes", processes.size)
+
+
 def run_training(
     spec: RunSpec,
     build_step: StepBuilder,
@@ -144,7 +154,7 @@ def run_training(
         torch.manual_seed(spec.config.train.seed)
         detector = build_detector(spec.detector, spec.config.data)
         how = {
-            "command": spec.command,
+            "command": pin_processes(spec.command, processes),
             "settings": spec.settings(processes.size),
             "inputs": spec.inputs,
             "force": force,

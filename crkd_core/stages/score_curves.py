@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.evaluation.accumulation import RECALLS, Curve, accumulate_curves
 from crkd_core.evaluation.metrics import DEVKIT_ERRORS, MIN_PRECISION, MIN_RECALL, TP_DISTANCE_M, UNDEFINED_ERRORS
@@ -35,7 +36,9 @@ def score_curves(evaluation: Artifact, workspace: Workspace) -> tuple[Path, Path
         ArtifactError: the evaluation or its prepared data cannot be used.
         WriteError: a file cannot be written.
     """
-    command, inputs = f"{evaluation.manifest.command} --curves", {"evaluation": evaluation.reference()}
+    made = Command.parse(evaluation.manifest.command)
+    command = made.moved(workspace.root).setting("--curves") if made is not None else evaluation.manifest.command
+    inputs = {"evaluation": evaluation.reference()}
     with workspace.write(STAGE, evaluation.name, command=command, settings={}, inputs=inputs, replace=True) as writer:
         if writer.finished is None:
             draw_score_curves(writer.path, evaluation.name, load_evaluated(evaluation, workspace)[0])

@@ -1,11 +1,12 @@
 """The teacher's side of a distillation run: finding it and checking that it belongs to the run."""
 
-import shlex
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 
+from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_like
+from crkd_core.artifacts.location import quoted
 from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import DetectorConfig, Modality
@@ -15,9 +16,9 @@ from crkd_core.data.prepared import PreparedData
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
-from crkd_core.stages.extract import target_settings
+from crkd_core.stages.extract import input_difference, target_settings
 from crkd_core.stages.inputs import split_slug
-from crkd_core.training.run_config import read_detector_config
+from crkd_core.training.run_config import CONFIG_NAME, read_detector_config, read_run_config
 from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
 from crkd_core.training.trained import load_trained
 
@@ -39,26 +40,28 @@ class TeacherInput:
     def __init__(
         self,
         source: Literal["cache", "online"],
-        targets: str | None,
+        name: str | None,
         config: Config,
         workspace: Workspace,
         split: str = TRAIN,
+        command: Command | None = None,
     ) -> None:
         self.online = source == "online"
         self._config = config
         self._workspace = workspace
+        self._command = command
         self.shards: TensorShards | None = None
         self.views: int | None = None
         self.flips = False
         needed_for = "crkd distill"
         if self.online:
             self.input_role = "teacher"
-            self.artifact = workspace.find("train-teacher", None, needed_for=needed_for, make="crkd train-teacher")
+            self.artifact = workspace.find("train-teacher", name, needed_for=needed_for, make="crkd train-teacher")
             return
         if "teacher_train_mode" in config.distill.released_quirks:
             raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
         self.input_role = "targets"
-        name = targets or _latest_fitting(config, workspace, split)
+        name = name or _latest_fitting(config, workspace, split)
         self.artifact = workspace.find(EXTRACT_STAGE, name, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
         self.shards = TensorShards(self.artifact)
         self.flips = config.distill.targets.flips
@@ -90,20 +93,22 @@ class TeacherInput:
         if made_from is not None and made_from != prepared.artifact.reference() and not self._same_tables(prepared):
             raise StaleArtifactError(
                 f"{self.artifact.label} was made from {made_from.name}, and this run uses "
-                f"{prepared.artifact.label}; make it again with: {stored.command} --force"
+                f"{prepared.artifact.label}; add --prepared {made_from.name}, or make it again with: "
+                f"{self.artifact.remake_command(prepared=prepared.artifact.name)}"
             )
         if self.online:
             wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
             if wanted != found:
+                another = command_like(self._command, "crkd train-teacher --name NEW", self.artifact.root)
                 raise StaleArtifactError(
                     f"the teacher {self.artifact.label} has another BEV grid: expected "
-                    f"{_first_difference(wanted, found)}; use its configuration, or train another one with: "
-                    "crkd train-teacher --name NEW"
+                    f"{_first_difference(wanted, found)}; {self._use_configuration_of(self.artifact)}, or train "
+                    f"another one with: {another}"
                 )
             return
         problem = settings_problem(self._config, self.artifact)
         if problem is not None:
-            raise StaleArtifactError(problem)
+            raise StaleArtifactError(f"{problem}; {self._remedy()}")
         self._check_covers(tokens, split)
         grid = self._config.data.grid
         if self.flips and not all(lower == -upper for lower, upper in (grid.x_range_m, grid.y_range_m)):
@@ -139,9 +144,32 @@ class TeacherInput:
         if absent:
             raise StaleArtifactError(
                 f"{self.artifact.label} lacks {len(absent)} of the {len(tokens)} samples of {split}, such as "
-                f"{absent[0]}; extract targets of them with: crkd {EXTRACT_STAGE} --split {shlex.quote(split)} "
-                f"--name {self.artifact.name}-{split_slug(split)}"
+                f"{absent[0]}; extract targets of them with: {self._extract(split)}"
             )
+
+    def _extract(self, split: str) -> str:
+        own = Command.parse(self.artifact.manifest.command) or Command(EXTRACT_STAGE)
+        own = own.moved(self.artifact.root).setting("--split", split)
+        return own.setting("--name", f"{self.artifact.name}-{split_slug(split)}").text(self.artifact.root)
+
+    def _remedy(self) -> str:
+        """What to do about stored targets of other settings."""
+        made_of, root = self.artifact.manifest.inputs["teacher"], self.artifact.root
+        teacher = Workspace(root).finished(made_of.stage, made_of.name)
+        if teacher is not None and input_difference(read_run_config(teacher), self._config) is not None:
+            return f"{self._use_configuration_of(teacher)}, or another teacher"
+        own = Command.parse(self.artifact.manifest.command) or Command(EXTRACT_STAGE)
+        again = own.moved(root).without("--preset", "--config", "--set").setting("--force")
+        for option, value in self._command.options if self._command is not None else ():
+            if option in CONFIG_OPTIONS and value is not None:
+                again = again.adding(option, value)
+        # The losses are the student's option, not part of its configuration.
+        losses = dict.fromkeys((*self.artifact.manifest.settings["losses"], *self._config.distill.losses))
+        again = again.adding("--set", f"distill.losses=[{', '.join(losses)}]")
+        return f"use those settings, or make it again with: {again.text(root)}"
+
+    def _use_configuration_of(self, teacher: Artifact) -> str:
+        return f"use the configuration of {teacher.label} (--config {quoted(teacher.file(CONFIG_NAME))})"
 
     def source(self, device: torch.device) -> TargetSource:
         """What gives the training step its teacher targets."""
@@ -153,20 +181,18 @@ class TeacherInput:
 
 
 def settings_problem(config: Config, targets: Artifact) -> str | None:
-    """Why stored targets do not serve a student of this configuration, and what to do; None where they do."""
+    """Why stored targets do not serve a student of this configuration; None where they do."""
     wanted, stored = target_settings(config), targets.manifest.settings
     absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
     if absent:
         return (
-            f"{targets.label} holds nothing for the losses {', '.join(absent)} (it has "
-            f"{', '.join(stored['losses'])}); make it again with: crkd {EXTRACT_STAGE} --force"
+            f"{targets.label} holds nothing for the losses {', '.join(absent)} (it has {', '.join(stored['losses'])})"
         )
     for key, value in wanted.items():
         if key not in _FREE_SETTINGS and stored.get(key) != value:
             return (
                 f"{targets.label} was made with other settings of {key}: expected "
-                f"{_first_difference(value, stored.get(key))}; use those settings, or make it again with: "
-                f"crkd {EXTRACT_STAGE} --force"
+                f"{_first_difference(value, stored.get(key))}"
             )
     return None
 

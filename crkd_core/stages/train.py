@@ -5,21 +5,24 @@ from pathlib import Path
 
 import torch
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
+from crkd_core.stages.configuration import pin_configuration
 from crkd_core.stages.inputs import (
     PreparedSource,
     check_objects,
     open_prepared,
-    split_option,
+    pin_machine,
+    pin_split,
     split_settings,
     warn_of_misfit,
 )
-from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start
+from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start, pin_backbone
 from crkd_core.stages.runs import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
 
@@ -36,19 +39,23 @@ class TrainTeacherRequest:
         init: name of the teacher run to start from; "none" for new weights.
         split: samples to train on; ``trainval`` for train and val together.
         prepared: name of the prepared data; None for the latest that have the split.
+        backbone: name of imported weights of the image backbone, or "none"; None for what the configuration says.
         nuscenes: where the data set is now, if it moved since it was prepared.
         force: train anew although a run of that name exists; `resume`: continue a killed run.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     config: Config
     name: str = "teacher"
     init: str = "none"
+    backbone: str | None = None
     prepared: str | None = None
     nuscenes: Path | None = None
     device: str = "auto"
     force: bool = False
     resume: bool = True
     split: str = "train"
+    command: Command | None = None
 
 
 def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
@@ -85,15 +92,16 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
     )
     start = _find_start(request, workspace)
     needed_for = f"crkd {STAGE}"
-    backbone = None if start else find_backbone(workspace, config.train.teacher, detector, needed_for, progress)
+    backbone = None
+    if start is None:
+        run = config.train.teacher
+        backbone = find_backbone(workspace, run, detector, needed_for, progress, request.backbone)
     made_from = {"prepared": prepared.artifact, "start": start, "backbone": backbone}
     spec = RunSpec(
         stage=STAGE,
         name=request.name,
         role="teacher",
-        command=f"crkd {STAGE} --name {request.name}"
-        + (f" --init {start.name}" if start else "")
-        + split_option(request.split),
+        command=_command(request, workspace, prepared.artifact, start, backbone),
         config=config,
         detector=detector,
         run=config.train.teacher,
@@ -118,3 +126,17 @@ def _find_start(request: TrainTeacherRequest, workspace: Workspace) -> Artifact 
     if request.init == "none":
         return None
     return find_start(workspace, STAGE, request.init, request.name, f"crkd {STAGE} --name {request.init}")
+
+
+def _command(
+    request: TrainTeacherRequest,
+    workspace: Workspace,
+    prepared: Artifact,
+    start: Artifact | None,
+    backbone: Artifact | None,
+) -> Command:
+    config = request.config
+    command = pin_configuration(request.command, STAGE, request.name, config, workspace).setting("--name", request.name)
+    command = command.setting("--init", start.name if start else "none").setting("--prepared", prepared.name)
+    command = pin_machine(pin_split(command, request.split), request.nuscenes, request.device)
+    return command.without("--backbone") if start else pin_backbone(command, config.teacher, backbone)

@@ -62,7 +62,7 @@ def verify_targets(
 
 def _compare(targets: Artifact, key: ItemKey, stored: dict[str, Tensor], computed: dict[str, Tensor]) -> float:
     where = f"{targets.label}: view {key.view} of sample {key.token}"
-    again = f"make them again with: {targets.manifest.command} --force"
+    again = f"make them again with: {targets.remake_command()}"
     of_view = [name for name in computed if name not in without_view(computed)]
     if not all(name in stored and torch.equal(stored[name], computed[name]) for name in of_view):
         raise DamagedArtifactError(f"{where} was stored with another augmentation than its seed gives; {again}")

@@ -1,13 +1,13 @@
 """Stage ``visualize``: pictures of samples with what one or several models detected in them."""
 
 import re
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.data.images import read_image
 from crkd_core.data.prepared import PreparedData
@@ -17,10 +17,11 @@ from crkd_core.evaluation.detections import Detections, read_detections
 from crkd_core.nuscenes.lidar import read_lidar
 from crkd_core.progress import Progress
 from crkd_core.stages.curves import read_curves
-from crkd_core.stages.evaluate import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluated import evaluated_tokens
+from crkd_core.stages.evaluations import STAGE as EVALUATE_STAGE
+from crkd_core.stages.evaluations import Subject, evaluations_of, find_evaluation, handle_of, titles_of
 from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
-from crkd_core.stages.inputs import check_dataroot, split_slug
+from crkd_core.stages.inputs import check_dataroot, pin_machine, split_slug
 from crkd_core.stages.missed import MissedObjects, find_missed
 from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
@@ -48,6 +49,7 @@ class VisualizeRequest:
         score: detections below it are not shown.
         missed: a comparison: draw its models, on the samples of its split with the most objects that only its first
             model finds, and mark these.
+        command: as it was given, for the manifest; None where there was none.
     """
 
     split: str = "val"
@@ -59,6 +61,7 @@ class VisualizeRequest:
     score: float = 0.3
     force: bool = False
     missed: str | None = None
+    command: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,11 @@ class VisualizeResult:
 
 @dataclass(frozen=True)
 class _Shown:
-    """One evaluated model."""
+    """One evaluated model, and what the pictures call it."""
 
     evaluation: Artifact
+    name: str
     detections: Detections
-
-    @property
-    def name(self) -> str:
-        return self.evaluation.manifest.facts["model"]
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
         )
     missed = find_missed(workspace, request.missed, f"crkd {STAGE} --missed") if request.missed else None
     if missed is not None:
-        request = replace(request, split=missed.split, models=request.models or missed.models)
+        request = replace(request, split=missed.split, models=request.models or missed.evaluations)
     evaluations = _choose_evaluations(request, workspace, progress)
     prepared = _open_prepared(request, evaluations, workspace)
     tokens = _choose_tokens(request, prepared, evaluations, missed)
@@ -111,50 +111,57 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
     if missed is not None:
         inputs["comparison"] = missed.comparison.reference()
     how: dict[str, Any] = {
-        "command": _command(request),
+        "command": _command(request, evaluations, workspace),
         "settings": {"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
         "inputs": {"prepared": prepared.artifact.reference(), **inputs},
         "force": request.force,
         "replace": True,
     }
+    titles = titles_of(evaluations)
     with workspace.write(STAGE, split_slug(request.split), **how) as writer:
         writer.warn(progress)
         if writer.finished is None:
-            models = [_Shown(artifact, read_detections(artifact)) for artifact in evaluations]
+            models = [
+                _Shown(artifact, title, read_detections(artifact))
+                for artifact, title in zip(evaluations, titles, strict=True)
+            ]
             _draw(writer.path, tokens, models, prepared, request.score, missed, progress)
-            curves = _draw_curves(writer.path, evaluations, workspace)
+            curves = _draw_curves(writer.path, models, workspace)
             _write_index(writer.path, request.split, tokens, models, prepared, curves)
-        artifact = writer.finished or writer.finish({"samples": len(tokens), "models": [m.name for m in models]})
+        artifact = writer.finished or writer.finish({"samples": len(tokens), "models": titles})
     paths = tuple(artifact.file(_file_name(index, token)) for index, token in enumerate(tokens))
     return VisualizeResult(artifact, tuple(tokens), paths, artifact.file(INDEX_NAME))
 
 
 def _choose_evaluations(request: VisualizeRequest, workspace: Workspace, progress: Progress) -> list[Artifact]:
     """The evaluations to show, in the order of their panels."""
-    of_split = _latest_of_each_model(request.split, workspace)
     if request.models:
         if len(request.models) > MAX_MODELS:
             raise UsageError(f"a picture has room for {MAX_MODELS} models, found {len(request.models)}.")
-        return [_usable(of_split, name, request.split, workspace) for name in dict.fromkeys(request.models)]
+        named = [_named(name, request.split, workspace) for name in request.models]
+        return list({evaluation.path: evaluation for evaluation in named}.values())
+    latest = {Subject.of(evaluation): evaluation for evaluation in evaluations_of(workspace, request.split)}
     usual = {name: place for place, name in enumerate(_USUAL_ORDER)}
     usable: list[Artifact] = []
     problem: ArtifactError | None = None
     for damaged in workspace.damaged(EVALUATE_STAGE):
         progress.warning(f"left out: {damaged}")
         problem = problem or damaged
-    for name in sorted(of_split, key=lambda name: (usual.get(name, len(usual)), name)):
-        if _is_of_tables(of_split[name]):
-            progress.warning(f"left out: {of_split[name].label} was scored from tables alone, without images to draw")
+    for subject in sorted(latest, key=lambda subject: (usual.get(subject.name, len(usual)), *subject.titles)):
+        if _is_of_tables(latest[subject]):
+            label = latest[subject].label
+            progress.warning(f"left out: {label} was scored from tables alone, without images to draw")
             continue
         try:
-            usable.append(_usable(of_split, name, request.split, workspace))
+            usable.append(_usable(latest[subject], workspace))
         except (StaleArtifactError, DamagedArtifactError) as error:
             progress.warning(f"left out: {error}")
             problem = problem or error
     if not usable:
-        raise problem or _missing("MODEL", request.split, of_split, workspace)
+        raise problem or _missing("MODEL", request.split, workspace)
+    usable = _of_same_data(usable, progress)
     if len(usable) > MAX_MODELS:
-        left_out = ", ".join(artifact.manifest.facts["model"] for artifact in usable[MAX_MODELS:])
+        left_out = ", ".join(titles_of(usable)[MAX_MODELS:])
         progress.warning(f"a picture has room for {MAX_MODELS} models, so {left_out} is left out; choose with --model.")
     return usable[:MAX_MODELS]
 
@@ -163,32 +170,36 @@ def _is_of_tables(evaluation: Artifact) -> bool:
     return evaluation.manifest.inputs["prepared"].stage != PREPARE_STAGE
 
 
-def _latest_of_each_model(split: str, workspace: Workspace) -> dict[str, Artifact]:
-    found = {}
-    for artifact in workspace.artifacts(EVALUATE_STAGE):
-        official = artifact.manifest.facts["split"]
-        if split in (official, official.removeprefix("mini_")):
-            found[artifact.manifest.facts["model"]] = artifact
-    return found
+def _of_same_data(evaluations: list[Artifact], progress: Progress) -> list[Artifact]:
+    """Those of the prepared data that the latest is of."""
+    latest = max(evaluations, key=lambda evaluation: evaluation.manifest.created)
+    data = {evaluation.name: evaluation.manifest.inputs["prepared"].name for evaluation in evaluations}
+    same = [evaluation for evaluation in evaluations if data[evaluation.name] == data[latest.name]]
+    others = [evaluation.label for evaluation in evaluations if evaluation not in same]
+    if others:
+        progress.warning(f"left out: {', '.join(others)}, of other prepared data than {latest.label}")
+    return same
 
 
-def _usable(of_split: dict[str, Artifact], name: str, split: str, workspace: Workspace) -> Artifact:
-    run = name.rpartition("/")[2]
-    label = f"{run}-{split}"
-    if run not in of_split and label in workspace.names(EVALUATE_STAGE):
-        workspace.get(EVALUATE_STAGE, label)  # which says what is wrong with it
-    if run not in of_split:
-        raise _missing(name, split, of_split, workspace)
-    make = f"crkd evaluate --model {name} --split {split}"
-    return workspace.find(EVALUATE_STAGE, of_split[run].name, needed_for=f"crkd {STAGE}", make=make)
+def _named(word: str, split: str, workspace: Workspace) -> Artifact:
+    found = find_evaluation(workspace, word, split, f"crkd {STAGE}")
+    if found is None:
+        raise _missing(word, split, workspace)
+    return _usable(found, workspace)
 
 
-def _missing(name: str, split: str, of_split: dict[str, Artifact], workspace: Workspace) -> MissingArtifactError:
-    whose = "" if name == "MODEL" else f" of {name}"
-    there = f" (there are those of {', '.join(of_split)})" if of_split else ""
+def _usable(evaluation: Artifact, workspace: Workspace) -> Artifact:
+    make = f"crkd {EVALUATE_STAGE}"
+    return workspace.find(EVALUATE_STAGE, evaluation.name, needed_for=f"crkd {STAGE}", make=make)
+
+
+def _missing(word: str, split: str, workspace: Workspace) -> MissingArtifactError:
+    whose = "" if word == "MODEL" else f" of {word}"
+    there = ", ".join(titles_of(evaluations_of(workspace, split)))
+    make = workspace.command(f"crkd {EVALUATE_STAGE}", model=None if word == "MODEL" else word, split=split)
     return MissingArtifactError(
-        f"crkd {STAGE} needs detections{whose} on {split}, and {workspace.root} has none{there}; make them with: "
-        f"crkd evaluate --model {name} --split {split}"
+        f"crkd {STAGE} needs detections{whose} on {split}, and {workspace.root} has none"
+        f"{f' (there are those of {there})' if there else ''}; make them with: {make}"
     )
 
 
@@ -302,19 +313,19 @@ def _above(found: SampleDetections, score: float) -> LabelledBoxes:
     return boxes.select(found.scores.numpy() >= score)
 
 
-def _draw_curves(folder: Path, evaluations: list[Artifact], workspace: Workspace) -> list[CurvesEntry]:
+def _draw_curves(folder: Path, models: list[_Shown], workspace: Workspace) -> list[CurvesEntry]:
     """How each shown model was trained, where its run is still there and recorded it; a results file has none."""
     drawn = []
-    for evaluation in evaluations:
-        reference, name = evaluation.manifest.inputs.get("model"), evaluation.manifest.facts["model"]
+    for model in models:
+        reference = model.evaluation.manifest.inputs.get("model")
         if reference is None:
             continue
         run = next((found for found in workspace.artifacts(reference.stage) if found.reference() == reference), None)
         curves = read_curves(run) if run is not None else None
         if curves is not None:
-            entry = CurvesEntry(f"training-{name}.png", name)
+            entry = CurvesEntry(f"training-{model.name.replace('/', '-')}.png", model.name)
             if not (folder / entry.file).exists():
-                write_curves(folder / entry.file, f"{reference.stage} {name}", curves)
+                write_curves(folder / entry.file, f"{reference.stage} {reference.name}", curves)
             drawn.append(entry)
     return drawn
 
@@ -344,14 +355,13 @@ def _file_name(index: int, token: str) -> str:
     return f"{index:03d}-{re.sub(r'[^A-Za-z0-9._-]', '-', token)[:_LONGEST_TOKEN]}.png"
 
 
-def _command(request: VisualizeRequest) -> str:
+def _command(request: VisualizeRequest, evaluations: list[Artifact], workspace: Workspace) -> Command:
+    command = (request.command or Command(STAGE)).setting("--split", request.split)
     if request.missed:
-        chosen = [f"--missed {shlex.quote(request.missed)} --samples {request.samples}"]
+        command = command.setting("--missed", request.missed).setting("--samples", request.samples)
     elif request.tokens:
-        chosen = [f"--token {shlex.quote(token)}" for token in request.tokens]
+        command = command.setting("--token", *request.tokens)
     else:
-        chosen = [f"--samples {request.samples} --seed {request.seed}"]
-    models = [f"--model {shlex.quote(model)}" for model in request.models]
-    return " ".join(
-        [f"crkd {STAGE} --split {shlex.quote(request.split)}", *chosen, *models, f"--score {request.score:g}"]
-    )
+        command = command.setting("--samples", request.samples).setting("--seed", request.seed)
+    command = command.setting("--model", *(handle_of(evaluation, workspace) for evaluation in evaluations))
+    return pin_machine(command.setting("--score", f"{request.score:g}"), request.nuscenes, "auto")

@@ -46,5 +46,5 @@ def read_detector_config(artifact: Artifact) -> DetectorConfig:
 def _of_another_version(artifact: Artifact, reason: str) -> StaleArtifactError:
     return StaleArtifactError(
         f"{artifact.label} was trained with a configuration that this version of crkd does not know ({reason}); train "
-        f"it again with: {artifact.manifest.command} --force and a --preset or --config"
+        f"it again with a configuration of today's keys: {artifact.remake_command(config='FILE')}"
     )

@@ -98,7 +98,10 @@ MakeArtifact = Callable[..., Artifact]
 
 
 @pytest.fixture
-def workspace(tmp_path) -> Workspace:
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    """The one that commands use by themselves in the folder of the test, so that they need not name it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CRKD_WORKSPACE", raising=False)
     return Workspace(tmp_path / "crkd-workspace")
 
 

@@ -55,16 +55,20 @@ def test_a_wrong_config_file(refused, tmp_path, contents, words):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("train-teacher", "--set", "data.lidar.sweeps=20"), 2, ("prepared with 10", "crkd prepare --lidar-sweeps 20")),
+        (
+            ("train-teacher", "--set", "data.lidar.sweeps=20"),
+            2,
+            ("prepared with 10", "crkd prepare --nuscenes", "--lidar-sweeps 20"),
+        ),
         (
             ("distill", "--losses", "none", "--set", "data.radar.sweeps=20"),
             2,
-            ("asks for 20 sweeps", "prepared with 6", "crkd prepare --radar-sweeps 20 --force"),
+            ("asks for 20 sweeps", "prepared with 6", "crkd prepare --nuscenes", "--radar-sweeps 20", "--force"),
         ),
         (("extract-teacher", "--set", GRID), 4, ("data.grid.x_range_m", "crkd train-teacher --name NEW")),
         (("extract-teacher", "--preset", "paper-r50"), 4, ("data.grid", "crkd train-teacher --name NEW")),
-        (("distill", "--set", GRID), 4, ("extract-teacher/targets", "grid", "crkd extract-teacher --force")),
-        (("distill", "--preset", "paper-r50"), 4, ("extract-teacher/targets", "grid", "crkd extract-teacher --force")),
+        (("distill", "--set", GRID), 4, ("extract-teacher/targets", "grid", "(--config ")),
+        (("distill", "--preset", "paper-r50"), 4, ("extract-teacher/targets", "grid", "(--config ")),
         (
             ("distill", "--teacher", "online", "--set", GRID),
             4,
@@ -139,7 +143,7 @@ def test_a_run_of_other_settings_is_in_the_way(crkd, refused, chain, tmp_path):
             4,
             ("detections of plain on val", "crkd evaluate --model plain --split val"),
         ),
-        (("visualize", "--split", "train"), 4, ("detections on train", "crkd evaluate --model MODEL --split train")),
+        (("visualize", "--split", "train"), 4, ("detections on train", "make them with: crkd evaluate --split train")),
         (("visualize", "--token", "abc"), 2, ("'abc' is no sample of mini_val", "--token")),
         (("train-teacher", "--device", "tpu"), 2, ("'tpu'", "expected auto, cpu, cuda")),
     ],

@@ -40,7 +40,7 @@ def test_a_damaged_file(refused, evaluated, tmp_path, artifact, file, how):
     path = workspace.root / artifact / file
     damage(path, how)
     stage, name = artifact.split("/")
-    remake = {"prepare": "crkd prepare --nuscenes ", "evaluate": "crkd evaluate --model crkd "}.get(
+    remake = {"prepare": "crkd prepare --nuscenes ", "evaluate": "crkd evaluate --model distill/crkd "}.get(
         stage, f"crkd {stage} "
     )
     words = (f"{path} is damaged", PROBLEMS[how], f"make it again with: {remake}", "--force")
@@ -117,7 +117,7 @@ def test_a_model_of_a_version_with_other_keys(refused, evaluated, tmp_path, arti
         key = "config has no key 'more'"
     (folder / "manifest.json").write_text(manifest.sealed().model_dump_json())
     says = f"{artifact} was trained with a configuration that this version of crkd does not know"
-    refused(4, (says, key, "--force and a --preset"), *command, "-w", workspace.root)
+    refused(4, (says, key, "--config FILE", "--force"), *command, "-w", workspace.root)
 
 
 def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatch):

@@ -104,7 +104,8 @@ def test_a_link_to_no_record(folder, refuse, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("is_key_frame", "True"), ("is_key_frame", 2), ("is_key_frame", None), ("width", "160"), ("height", -1),
-     ("timestamp", "1600000000000000"), ("timestamp", None), ("timestamp", 2**70), ("filename", None), ("filename", "")],
+     ("timestamp", "1600000000000000"), ("timestamp", None), ("timestamp", 2**70), ("filename", None),
+     ("filename", "")],
 )  # fmt: skip
 def test_sensor_data_of_another_kind(folder, refuse, field, value):
     folder.tables["sample_data"][0][field] = value
@@ -115,7 +116,8 @@ def test_sensor_data_of_another_kind(folder, refuse, field, value):
     "value",
     [
         None, [], 5, "K", [[0, 0, 0]] * 3, [[100, 0, 80], [100, 0, 80], [0, 0, 1]], [[100, 0, 80], [0, 100, 45]],
-        [100, 0, 80, 0, 100, 45, 0, 0, 1], [[100, 0, 80, 0], [0, 100, 45, 0], [0, 0, 1, 0]], [[100, 0], [0, 100], [0, 0]],
+        [100, 0, 80, 0, 100, 45, 0, 0, 1], [[100, 0, 80, 0], [0, 100, 45, 0], [0, 0, 1, 0]],
+        [[100, 0], [0, 100], [0, 0]],
         [[math.nan, 0, 80], [0, 100, 45], [0, 0, 1]], [["100", 0, 80], [0, 100, 45], [0, 0, 1]],
         [[0.8, 0, 0.5], [0, 0.8, 0.5], [0, 0, 1]], [[100, 0, 80], [0, 100, 45], [0, 0, 0]],
     ],

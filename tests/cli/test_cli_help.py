@@ -22,9 +22,11 @@ FLAGS = {
     | _REDO
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing", "--check"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
-    "train-teacher": _TRAINING | {"--compile", "--init", "--split"},
+    "train-teacher": _TRAINING | {"--compile", "--init", "--split", "--backbone"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify", "--split"},
-    "distill": _TRAINING | {"--compile", "--losses", "--teacher", "--targets", "--init", "--log-gradients", "--split"},
+    "distill": _TRAINING
+    | {"--compile", "--losses", "--teacher", "--targets", "--init"}
+    | {"--log-gradients", "--split", "--backbone"},
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}

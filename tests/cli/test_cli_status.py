@@ -96,7 +96,11 @@ def test_an_unreadable_manifest_is_damage(workspace, make):
     made["prepare"].file("manifest.json").write_text("{")
     found = workspace_status(workspace)
     assert found.of_stage("prepare")[0].state == "damaged"
-    assert found.next_command == "crkd prepare --nuscenes DIR --force"
+    # What can still be read of it is enough to make it again.
+    assert found.next_command == "crkd prepare --nuscenes DIR --name my-prepare --force"
+    made["train-teacher"].file("manifest.json").write_text("")
+    made["prepare"].file("manifest.json").write_text('{\n  "command": "crkd prepare --nuscenes \'my data\'",\n')
+    assert workspace_status(workspace).next_command == "crkd prepare --nuscenes 'my data' --force"
 
 
 def test_an_unfinished_run_is_continued_by_its_own_command(workspace, make):
