@@ -1,5 +1,7 @@
 """What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
 
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
