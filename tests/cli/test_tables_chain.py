@@ -1,4 +1,4 @@
-"""Odd tables through the later stages: tokens that are no file names, and point counts that the devkit reads otherwise."""
+"""Odd tables through the later stages: tokens that are no file names, and numbers of points that nobody knows."""
 
 import json
 
