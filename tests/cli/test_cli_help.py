@@ -20,7 +20,7 @@ FLAGS = {
     "prepare": _REPORTING
     | _CONFIG
     | _REDO
-    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing"}
+    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing", "--allow-outside"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
     "train-teacher": _TRAINING | {"--compile", "--init"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify"},
