@@ -20,7 +20,7 @@ FLAGS = {
     "prepare": _REPORTING
     | _CONFIG
     | _REDO
-    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing", "--check"}
+    | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing", "--allow-outside", "--check"}
     | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
     "train-teacher": _TRAINING | {"--compile", "--init", "--split", "--backbone"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify", "--split"},
