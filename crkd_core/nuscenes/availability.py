@@ -142,7 +142,9 @@ def _absent_rows(dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64]
                 damaged.append(f"{sensors.path[row]} ({explain_size(size)})")
     if damaged:
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        raise DatasetError(f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; mend them or unpack them again.")
+        raise DatasetError(
+            f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; mend them or unpack them again."
+        )
     return absent
 
 
