@@ -195,7 +195,7 @@ class PreparedData:
     @property
     def splits(self) -> dict[str, int]:
         """Official split name to number of samples."""
-        return dict(self.artifact.manifest.facts["samples_per_split"])
+        return dict(self.artifact.manifest.facts.get("samples_per_split", {}))
 
     def official_split(self, split: str) -> str:
         """The name a split has in these data, see :func:`crkd_core.nuscenes.splits.resolve_split`.

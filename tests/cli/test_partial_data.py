@@ -163,6 +163,13 @@ def test_data_without_lidar(crkd, folder, tmp_path):
     assert part.lidar_sweeps(part.tokens("train")[0]).paths == ()
 
 
+def test_without_lidar_the_next_command_needs_no_teacher(crkd, folder):
+    for kind in ("samples", "sweeps"):
+        shutil.rmtree(folder.root / kind / "LIDAR_TOP")
+    assert crkd("prepare", "--nuscenes", folder.root, "-w", "ws", "--allow-missing", "lidar").code == 0
+    assert "next: crkd distill --losses none (there is no LiDAR" in crkd("status", "-w", "ws").out
+
+
 def test_some_lidar_files_are_not_none(crkd, folder):
     folder.files("LIDAR_TOP")[0].unlink()
     refusal = crkd("prepare", "--nuscenes", folder.root, "-w", "ws", "--allow-missing", "lidar")
