@@ -87,5 +87,8 @@ def quoted(value: object) -> str:
     if isinstance(value, str | bytes):
         text = repr(value[:_MOST_LETTERS])
         return text if len(value) <= _MOST_LETTERS else f"{text[:-1]}...{text[-1]}"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "what holds a number of thousands of digits"
     return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."

@@ -79,7 +79,7 @@ def test_what_no_setting_is_written_in(text, words):
     assert time.monotonic() - began < 30
 
 
-ANYTHING = [10**5000, -(10**5000), "x" * 10**6, ["x" * 100] * 1000, b"\0" * 1000, None, 3, "it's"]
+ANYTHING = [10**5000, [10**5000], -(10**5000), "x" * 10**6, ["x" * 100] * 1000, b"\0" * 1000, None, 3, "it's"]
 
 
 @pytest.mark.parametrize("index", range(len(ANYTHING)))
