@@ -203,7 +203,7 @@ def owned_files(folder: Path, stage: str, name: str) -> set[str] | None:
 
     None where there is no manifest of that artifact.
     """
-    with suppress(OSError, ValueError, RecursionError, TypeError, AttributeError):
+    with suppress(OSError, ValueError, RecursionError, TypeError, AttributeError, LookupError):
         values = json.loads(read_regular(folder / MANIFEST_NAME))
         if (values["stage"], values["name"]) == (stage, name):
             with suppress(ValueError):

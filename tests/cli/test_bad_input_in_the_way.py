@@ -37,7 +37,7 @@ def test_something_else_where_a_run_will_be(crkd, chain, tmp_path, where, kind, 
     path.parent.mkdir(parents=True)
     keep(path, kind, tmp_path / "elsewhere")
     before = tree(tmp_path)
-    ended = crkd(*MAKE, "--nuscenes", chain.nuscenes, *(["--force"] if force else []))
+    ended = crkd(*MAKE, "--nuscenes", chain.nuscenes, "-w", path.parents[1], *(["--force"] if force else []))
     after = tree(tmp_path)
     if kind == "a folder with a manifest" and where == "n" and force:
         # It may be a run whose manifest is damaged: it is moved, whole.
@@ -54,8 +54,8 @@ def test_something_else_where_a_run_will_be(crkd, chain, tmp_path, where, kind, 
 
 @pytest.mark.parametrize("where", ["finished", "unfinished"])
 @pytest.mark.parametrize("mine", ["notes.md", "radar/mine.safetensors", "mine.writing", "folder/thesis.tex"])
-def test_a_file_of_the_users_in_a_run(crkd, refused, chain, tmp_path, monkeypatch, where, mine):
-    command = (*MAKE, "--nuscenes", chain.nuscenes)
+def test_a_file_of_the_users_in_a_run(crkd, chain, tmp_path, monkeypatch, where, mine):
+    command = (*MAKE, "--nuscenes", chain.nuscenes, "-w", tmp_path / "crkd-workspace")
     folder = tmp_path / "crkd-workspace" / "prepare" / "n"
     if where == "unfinished":
         with monkeypatch.context() as patched:
@@ -68,12 +68,11 @@ def test_a_file_of_the_users_in_a_run(crkd, refused, chain, tmp_path, monkeypatc
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
     before = tree(tmp_path)
-    words = (f"{path} is not a file of prepare/n and would be lost", "move it away")
-    refused(2, words, *command, "--force")
-    refused(2, words, *command, "--force", "--no-resume")
-    if where == "unfinished":
-        refused(2, words, *command)
-    assert tree(tmp_path) == before
+    for options in (("--force",), ("--force", "--no-resume"), *([()] if where == "unfinished" else [])):
+        ended = crkd(*command, *options)
+        assert ended.code == 2
+        assert f"error: {path} is not a file of prepare/n and would be lost: move it away" in ended.err
+        assert tree(tmp_path) == before
     path.unlink()
     assert crkd(*command, "--force").code == 0
     assert not folder.with_name("n.partial").exists()
@@ -99,7 +98,7 @@ def test_what_comes_into_the_folder_while_a_run_is_made_is_no_part_of_it(crkd, c
 
 
 def test_a_request_that_is_damaged(crkd, refused, chain, tmp_path, monkeypatch):
-    command = (*MAKE, "--nuscenes", chain.nuscenes)
+    command = (*MAKE, "--nuscenes", chain.nuscenes, "-w", tmp_path / "crkd-workspace")
     partial = tmp_path / "crkd-workspace" / "prepare" / "n.partial"
     for contents in ("", "{", "[]", '{"fingerprint": 1}', "null"):
         with monkeypatch.context() as patched:
@@ -123,7 +122,7 @@ def test_something_where_the_lock_is(refused, chain, tmp_path, what):
         lock.write_text("mine")
     else:
         lock.symlink_to(tmp_path / "mine")
-    refused(2, (f"{lock} is in the way", "move it away"), *MAKE, "--nuscenes", chain.nuscenes)
+    refused(2, (f"{lock} is in the way", "move it away"), *MAKE, "--nuscenes", chain.nuscenes, "-w", lock.parents[1])
     assert os.path.lexists(lock)
 
 
