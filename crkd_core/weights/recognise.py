@@ -156,4 +156,5 @@ def _module(name: str) -> str:
 
 def _counted(modules: Counter[str]) -> str:
     more = f" and {len(modules) - _SHOWN} more modules" if len(modules) > _SHOWN else ""
-    return ", ".join(module for module, _ in modules.most_common(_SHOWN)) + more
+    largest = sorted(modules, key=lambda module: (-modules[module], module))
+    return ", ".join(largest[:_SHOWN]) + more
