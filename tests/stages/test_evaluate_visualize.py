@@ -253,7 +253,7 @@ def test_chosen_samples_and_models(workspace):
 def test_no_detections_name_the_command_that_makes_them(workspace, tmp_path):
     with pytest.raises(MissingArtifactError, match="crkd evaluate --model control --split val"):
         visualize(VisualizeRequest(models=("control",)), workspace, PROGRESS)
-    with pytest.raises(MissingArtifactError, match="crkd evaluate --model MODEL --split val"):
+    with pytest.raises(MissingArtifactError, match="make them with: crkd evaluate --split val"):
         visualize(VisualizeRequest(), Workspace(tmp_path), PROGRESS)
 
 

@@ -78,7 +78,10 @@ def test_the_tables_say_what_is_in_the_folder(folder, workspace):
     assert result.missing == []
     assert result.artifact.manifest.facts["annotations_of_other_categories"] == 5
     assert result.artifact.manifest.facts["dataroot"] == str(folder.root.resolve())
-    assert result.artifact.manifest.command == f"crkd prepare --nuscenes {folder.root}"
+    assert result.artifact.manifest.command == (
+        f"crkd prepare --nuscenes {folder.root} --version v1.0-mini --radar-sweeps 6 --lidar-sweeps 10 "
+        f"--workspace {workspace.root}"
+    )
     assert pq.read_table(result.artifact.file("cameras.parquet")).num_rows == 30
     assert pq.read_table(result.artifact.file("radar_sweeps.parquet")).num_rows == 5 * 5 * 6
 

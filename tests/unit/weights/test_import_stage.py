@@ -106,7 +106,7 @@ def test_every_later_stage_takes_imported_models(chain, files, tmp_path):
     assert (facts["epochs"], facts["steps"]) == (20, 7000)
 
     shutil.copytree(chain.workspace.root / "prepare", workspace.root / "prepare")
-    assert workspace_status(workspace).next_command == "crkd extract-teacher"
+    assert workspace_status(workspace).next_command == f"crkd extract-teacher --workspace {workspace.root}"
     config = short(chain.config)
     extract_teacher(ExtractRequest(config), workspace, SILENT)
     taught = distill(DistillRequest(config, losses=("respd",), teacher="online", name="live"), workspace, SILENT)
@@ -119,7 +119,7 @@ def test_a_plain_student_alone_still_has_to_be_taught(chain, files, tmp_path):
     workspace = chain.copy(tmp_path).workspace
     shutil.rmtree(workspace.root / "distill")
     import_weights(ImportRequest(files["student"], "student", chain.config), workspace, SILENT)
-    assert workspace_status(workspace).next_command == "crkd distill"
+    assert workspace_status(workspace).next_command.startswith("crkd distill --config ")
 
 
 def test_the_teacher_of_a_distiller_can_be_taken_with_a_warning(chain, files, tmp_path):
