@@ -51,7 +51,8 @@ def write_random_world(root: Path, case: WorldCase) -> pa.Table:
     categories[cycles & (categories != _RACK)] = _CYCLES[0]
     categories[-1] = 0
     annotations = _annotations(rng, case, categories, ego)
-    _change(root, "sample", lambda row, i: {**row, "timestamp": int(stamps[i])})
+    for table in ("sample", "sample_data"):
+        _change(root, table, lambda row, i: {**row, "timestamp": int(stamps[i])})
     _change(root, "ego_pose", lambda row, i: {**row, "translation": ego[i].tolist()})
     _write(root, "category", [{"token": name, "name": name, "description": ""} for name in _CATEGORIES])
     _write(root, "attribute", [{"token": name, "name": name, "description": ""} for name in ATTRIBUTES])
@@ -121,6 +122,8 @@ def _annotations(rng: np.random.Generator, case: WorldCase, categories: np.ndarr
             )
         if category == _RACK:
             racks += rows[len(rows) - len(present) :]
+    if not any(row["num_lidar_pts"] + row["num_radar_pts"] for row in rows):
+        rows[0]["num_lidar_pts"] = 4  # without any point at all, nobody would have counted
     return [rows[index] for index in rng.permutation(len(rows))]
 
 
