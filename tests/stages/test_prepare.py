@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class StopAfter(SilentProgress):
-    """Raises after some advances, as a kill would end the stage."""
+    """Raises after some samples' radar, as a kill would end the stage."""
 
     def __init__(self, advances):
         self._left = advances
@@ -44,7 +44,7 @@ class StopAfter(SilentProgress):
                 return outer.__exit__(*error)
 
             def advance(self, steps=1, **fields):
-                progress._left -= 1
+                progress._left -= args[0] == "radar"
                 if progress._left < 0:
                     raise Stopped
 
