@@ -45,8 +45,8 @@ def read_lidar(path: Path, columns: int = NUSCENES_COLUMNS) -> NDArray[np.float3
     values = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
     points = values.reshape(-1, columns)
     if columns == NUSCENES_COLUMNS:
-        if len(points) and not is_ring_index(points[:: -(-len(points) // _LOOKED_AT), 4]):
-            _check_columns(data, points, path)
+        if len(points) and not _has_rings(points[:: -(-len(points) // _LOOKED_AT)]):
+            _check_columns(data, points, path, may_not_tell=True)
     else:
         kept = min(columns, _USED_COLUMNS)
         points = np.concatenate([points[:, :kept], np.zeros((len(points), 5 - kept), np.float32)], axis=1)
@@ -68,7 +68,8 @@ def look_at_lidar(paths: Sequence[Path], columns: int, progress: Progress) -> No
     """Look closely at some files of a data set that is said to have so many columns.
 
     Raises:
-        DatasetError: as :func:`read_lidar`; also where another number of columns than five does not fit the values.
+        DatasetError: as :func:`read_lidar`; also where other columns than five do not fit the values, or a fifth is no
+            ring index and the values do not tell that it is the fifth.
     """
     total = dropped = 0
     with progress.task("LiDAR", total=len(paths), unit="files") as task:
@@ -76,8 +77,8 @@ def look_at_lidar(paths: Sequence[Path], columns: int, progress: Progress) -> No
             data = read_sensor_file(path, "LiDAR file")
             points = read_lidar(path, columns)
             raw = np.frombuffer(data, "<f4").reshape(-1, columns)
-            if columns != NUSCENES_COLUMNS and len(raw):
-                _check_columns(data, raw, path)
+            if len(raw) and not _has_rings(raw):
+                _check_columns(data, raw, path, may_not_tell=columns != NUSCENES_COLUMNS)
             total += len(raw)
             dropped += len(raw) - len(points)
             task.advance()
@@ -101,12 +102,15 @@ def refuse_other_columns(path: Path, columns: int) -> None:
         raise DatasetError(f"the LiDAR file {path} cannot be read: {problem}{remedy}.")
 
 
-def _check_columns(data: bytearray, points: NDArray[np.float32], path: Path) -> None:
+def _has_rings(points: NDArray[np.float32]) -> bool:
+    return points.shape[1] == NUSCENES_COLUMNS and is_ring_index(points[:, 4])
+
+
+def _check_columns(data: bytearray, points: NDArray[np.float32], path: Path, may_not_tell: bool) -> None:
+    """Refuse values that look like other columns; `may_not_tell`: not those that do not look like any."""
     columns = points.shape[1]
     likely = likely_columns(points.reshape(-1))
-    if likely == columns and not looks_like_float64(data):
-        return
-    if likely is None and columns != NUSCENES_COLUMNS:
+    if (likely == columns or (likely is None and may_not_tell)) and not looks_like_float64(data):
         return
     problem = f"its values do not look like {columns} float32 columns"
     if columns == NUSCENES_COLUMNS:

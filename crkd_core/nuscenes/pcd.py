@@ -28,10 +28,18 @@ _DTYPES = {("F", 4): "<f4", ("F", 8): "<f8"} | {
 class PcdError(Exception):
     """What is wrong with a file, and what to do about it; who opened it knows its path."""
 
+    state = "damaged"
+
     def __init__(self, problem: str, remedy: str = "unpack it again") -> None:
         super().__init__(problem)
         self.problem = problem
         self.remedy = remedy
+
+
+class PcdTruncated(PcdError):
+    """The file ends before its points do."""
+
+    state = "truncated"
 
 
 @dataclass(frozen=True)
@@ -183,8 +191,8 @@ def read_points(data: bytes, header: PcdHeader, names: tuple[str, ...]) -> NDArr
         return _read_compressed(data[header.body :], header, names)
     expected = header.points * header.record_bytes
     if len(data) - header.body < expected:
-        raise PcdError(
-            f"it is truncated: expected {expected} bytes of points ({header.points} points of {header.record_bytes} "
+        raise PcdTruncated(
+            f"expected {expected} bytes of points ({header.points} points of {header.record_bytes} "
             f"bytes), found {len(data) - header.body}"
         )
     return np.frombuffer(data, header.record(names), header.points, header.body)
@@ -193,8 +201,8 @@ def read_points(data: bytes, header: PcdHeader, names: tuple[str, ...]) -> NDArr
 def _read_ascii(body: bytes, header: PcdHeader, names: tuple[str, ...]) -> NDArray:
     lines = [line for line in body.decode("ascii", "replace").split("\n") if line.strip()]
     if len(lines) != header.points:
-        cut = "it is truncated: " if len(lines) < header.points else ""
-        raise PcdError(f"{cut}expected {header.points} lines of points, found {len(lines)}")
+        kind = PcdTruncated if len(lines) < header.points else PcdError
+        raise kind(f"expected {header.points} lines of points, found {len(lines)}")
     columns, end = {}, 0
     for part in header.fields:
         columns[part.name] = end
@@ -220,12 +228,12 @@ def _read_compressed(body: bytes, header: PcdHeader, names: tuple[str, ...]) -> 
     parts = [part for part in header.fields if part.name != PADDING]
     expected = header.points * sum(part.size for part in parts)
     if len(body) < 8:
-        raise PcdError(f"it is truncated: expected 8 bytes of sizes and compressed points, found {len(body)} bytes")
+        raise PcdTruncated(f"expected 8 bytes of sizes and compressed points, found {len(body)} bytes")
     packed, unpacked = struct.unpack_from("<II", body)
     if unpacked != expected:
         raise PcdError(f"its compressed points are said to be {unpacked} bytes; expected {expected} from its header")
     if len(body) - 8 < packed:
-        raise PcdError(f"it is truncated: expected {packed} bytes of compressed points, found {len(body) - 8}")
+        raise PcdTruncated(f"expected {packed} bytes of compressed points, found {len(body) - 8}")
     columns = decompress_lzf(body[8 : 8 + packed], unpacked)
     table = np.empty(header.points, [(name, header.by_name[name].dtype) for name in names])
     start = 0

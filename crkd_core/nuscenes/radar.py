@@ -92,7 +92,7 @@ def parse_radar(data: bytes, path: Path | str) -> NDArray:
             return records
         return _converted(records)
     except PcdError as error:
-        raise DatasetError(f"the radar file {path} is damaged: {error.problem}; {error.remedy}.") from None
+        raise DatasetError(f"the radar file {path} is {error.state}: {error.problem}; {error.remedy}.") from None
 
 
 def _measured_values(records: NDArray) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.lidar import read_lidar
+from crkd_core.nuscenes.lidar import look_at_lidar, read_lidar
 from crkd_core.nuscenes.lidar_columns import likely_columns, looks_like_float64
+from crkd_core.progress import SilentProgress
 
 
 def cloud(azimuths=60, rings=16, seed=0):
@@ -57,6 +58,14 @@ def test_other_columns_are_read_where_the_data_set_has_them(write, columns):
     kept = 5 if columns == 5 else min(columns, 4)
     np.testing.assert_array_equal(read[:, :kept], points[:, :kept])
     assert not read[:, kept:].any()
+
+
+def test_few_points_that_do_not_tell_are_looked_at_before_training(write):
+    path = write(cloud()[:20, :4])
+    assert len(read_lidar(path)) == 16
+    with pytest.raises(DatasetError, match="its fifth column is no ring index"):
+        look_at_lidar([path], 5, SilentProgress())
+    look_at_lidar([path], 4, SilentProgress())
 
 
 @pytest.mark.parametrize("order", ["fired", "by ring", "shuffled"])
