@@ -17,6 +17,7 @@ from crkd_core.errors import ConfigError, quoted
 DEFAULT_PRESET = "paper-r50"
 _MOST_BYTES = 2**20
 _MOST_KEYS = 10
+_LONGEST_SHOWN = 100
 
 
 def preset_names() -> list[str]:
@@ -102,7 +103,7 @@ def _read_text(file: Path) -> str:
             raise ConfigError(f"the config file {file} has {status.st_size} bytes, which no configuration needs.")
         return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"the config file {quoted(str(file))} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"the config file {str(file)[:_LONGEST_SHOWN]} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError:
         raise ConfigError(f"the config file {file} is not UTF-8 text; expected YAML.") from None
 

@@ -346,7 +346,7 @@ def _checked(request: AblateRequest) -> AblateRequest:
     if not request.seeds or not in_bounds or len(set(request.seeds)) < len(request.seeds):
         raise UsageError(
             f"expected different seeds from 0 to {MOST_SEED}, such as 0,1,2, found "
-            f"{', '.join(map(quoted, request.seeds)) or 'none'}."
+            f"{','.join(map(quoted, request.seeds)) or 'none'}."
         )
     if request.split == "test":
         raise UsageError(f"the annotations of {request.split} are not public, so there is nothing to compare; use val.")

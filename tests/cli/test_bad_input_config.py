@@ -21,7 +21,7 @@ GRID = "data.grid.x_range_m=[-42, 42]"
             "train.teacher.batch_size=0",
             ("'train.teacher.batch_size'", "expected greater than or equal to 1", "found 0"),
         ),
-        ("train.teacher.learning_rate=nan", ("'train.teacher.learning_rate'", "found nan")),
+        ("train.teacher.learning_rate=nan", ("'train.teacher.learning_rate'", "expected a finite number, found 'nan'")),
         ("data=3", ("'data'", "expected a section of keys", "found 3")),
         ("data.grid.x_range_m=5", ("'data.grid.x_range_m'", "expected a list", "found 5")),
         ("data.grid.cell_m=0.7", ("data.grid", "whole cells of 0.7 m", "found")),

@@ -58,3 +58,45 @@ def test_what_is_no_seed_is_refused(crkd, tmp_path):
     assert result.code == 2
     assert "'0,x'" in result.err
     assert crkd("ablate", "--workspace", tmp_path, "--preset", "tiny", "--comparison", "leader").code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--name", "a b"), 2, ("'a b' cannot name a run",)),
+        (("--split", "nope"), 2, ("no split 'nope'",)),
+        (("--split", "test"), 2, ("not public",)),
+        (("--seeds", "99999999999999999999999"), 2, ("--seeds expects whole numbers",)),
+        (("--seeds", str(2**63)), 2, ("expected different seeds from 0 to 9223372036854775807",)),
+        (("--seeds", "٣"), 2, ("--seeds expects whole numbers",)),
+        (("--seeds", "0,0"), 2, ("expected different seeds",)),
+        (("--seeds", "1,"), 2, ("--seeds expects whole numbers",)),
+        (("--comparison", "leader"), 2, ("expected comparisons of ladder", "found 'leader'")),
+        (("--teacher", "no"), 4, ("needs train-teacher/no",)),
+        (("--prepared", "no"), 4, ("needs prepare/no",)),
+        (("--nuscenes", "/nowhere"), 3, ("/nowhere", "is not a folder")),
+        (("--device", "meta"), 2, ("on a device called 'meta'",)),
+        (("--set-after", "train.seed=-1"), 2, ("'train.seed'",)),
+        (
+            ("--set", "data.grid.x_range_m=[-42, 42]"),
+            4,
+            ("train-teacher/teacher was trained with data.grid.x_range_m",),
+        ),
+        (("--set", "data.lidar.sweeps=20"), 2, ("data.lidar.sweeps asks for 20 sweeps",)),
+        (
+            ("--set", "teacher.fuser.channels=64", "--set", "student.fuser.channels=64"),
+            2,
+            ("fused maps of equal width",),
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_everything_is_checked_before_anything_is_trained(
+    refused, chain, tmp_path, monkeypatch, arguments, code, words
+):
+    def train(*_):
+        raise AssertionError("a student was trained first")
+
+    monkeypatch.setattr("crkd_core.stages.ablate.distill", train)
+    monkeypatch.setattr("crkd_core.stages.ablate.extract_teacher", train)
+    refused(code, words, "ablate", "-w", chain.copy(tmp_path).workspace.root, *arguments)
