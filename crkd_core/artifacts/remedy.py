@@ -6,6 +6,7 @@ from pathlib import Path
 from crkd_core.artifacts.command import Command, command_text
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef, Manifest, read_manifest
+from crkd_core.errors import DamagedArtifactError
 
 _FIRST_COMMANDS = {
     "prepare": "crkd prepare --nuscenes DIR --name {name}",
@@ -85,13 +86,19 @@ def first_command(stage: str, name: str) -> str:
 def own_command(root: Path, manifest: Manifest) -> str:
     """What makes an artifact again, as it was, or after a model whose configuration it keeps to."""
     command, model = Command.parse(manifest.command), manifest.follows
-    if command is None or model is None or not _is_made_from(root, manifest, model):
-        return manifest.command
-    current = read_manifest(folder_of(root, model))
-    if current is None or current.digest == model.digest:
+    if command is None or model is None or not _is_made_anew(root, manifest, model):
         return manifest.command
     # Made again because the model whose configuration it keeps to was: then that model's configuration of today.
     return command.moved(root).setting("--config", folder_of(absolute(root), model) / "config.yaml").text(root)
+
+
+def _is_made_anew(root: Path, manifest: Manifest, model: InputRef) -> bool:
+    """Whether the model is another now, and the artifact was made from it."""
+    try:
+        current = read_manifest(folder_of(root, model))
+        return current is not None and current.digest != model.digest and _is_made_from(root, manifest, model)
+    except DamagedArtifactError:
+        return False
 
 
 def _is_made_from(root: Path, manifest: Manifest, model: InputRef) -> bool:

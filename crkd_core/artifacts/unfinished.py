@@ -12,6 +12,7 @@ from crkd_core.artifacts.command import command_text
 from crkd_core.artifacts.difference import MadeOf
 from crkd_core.artifacts.manifest import MANIFEST_NAME, InputRef, read_manifest
 from crkd_core.artifacts.remedy import first_command
+from crkd_core.errors import DamagedArtifactError
 
 PARTIAL_SUFFIX = ".partial"
 REQUEST_NAME = "request.json"
@@ -57,16 +58,19 @@ def read_request(partial: Path) -> RunRequest:
 
 
 def continuation(root: Path, stage: str, name: str) -> str:
-    """The command that continues an unfinished run, or begins it anew where that is no longer possible.
-
-    Raises:
-        DamagedArtifactError: the manifest of something that it is made from cannot be read.
-    """
+    """The command that continues an unfinished run, or begins it anew where that is no longer possible."""
     final = root / stage / name
     request = read_request(final.with_name(name + PARTIAL_SUFFIX))
     inputs = request.made_of.inputs if request.made_of is not None else {}
-    current = {ref: read_manifest(root / ref.stage / ref.name) for ref in inputs.values()}
-    is_outdated = any(manifest is not None and manifest.digest != ref.digest for ref, manifest in current.items())
+    is_outdated = any(_is_another(root, ref) for ref in inputs.values())
     # Only a run that was to replace something is unfinished beside a finished one.
     force = is_outdated or (final / MANIFEST_NAME).exists()
     return command_text(request.command or first_command(stage, name), root, force=force)
+
+
+def _is_another(root: Path, ref: InputRef) -> bool:
+    try:
+        manifest = read_manifest(root / ref.stage / ref.name)
+    except DamagedArtifactError:
+        return False
+    return manifest is not None and manifest.digest != ref.digest
