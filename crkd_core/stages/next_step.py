@@ -1,6 +1,7 @@
 """Which command a workspace needs next: one that works when it is pasted, and that brings the chain forward."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_text
 from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.remedy import first_command
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.errors import CrkdError
+from crkd_core.errors import CrkdError, DamagedArtifactError
 from crkd_core.stages.advice import DataAdvice
 from crkd_core.stages.models import latest_model
 
@@ -195,7 +196,9 @@ class _Chain:
 
     def _with_same_configuration(self, command: Command, targets: ArtifactStatus) -> Command:
         """With the configuration of the targets, where it is not the one that a student has by itself."""
-        manifest, model = self._manifest(targets), latest_model(self._workspace)
+        manifest, model = self._manifest(targets), None
+        with suppress(DamagedArtifactError):
+            model = latest_model(self._workspace)
         recorded = Command.parse(manifest.command) if manifest is not None else None
         if manifest is None or recorded is None:
             return command
