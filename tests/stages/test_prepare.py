@@ -26,13 +26,13 @@ class Stopped(Exception):
 
 
 class StopAfter(SilentProgress):
-    """Raises after some samples' radar, as a kill would end the stage."""
+    """Raises after some advances, as a kill would end the stage."""
 
     def __init__(self, advances):
         self._left = advances
 
-    def task(self, *args, **kwargs):
-        outer = super().task(*args, **kwargs)
+    def task(self, description, *args, **kwargs):
+        outer = super().task(description, *args, **kwargs)
         progress = self
 
         class Counting:
@@ -44,7 +44,7 @@ class StopAfter(SilentProgress):
                 return outer.__exit__(*error)
 
             def advance(self, steps=1, **fields):
-                progress._left -= args[0] == "radar"
+                progress._left -= description == "radar"
                 if progress._left < 0:
                     raise Stopped
 
