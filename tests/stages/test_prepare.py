@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 class StopAfter(SilentProgress):
-    """Raises after some samples' radar, as a kill would end the stage."""
+    """Raises after some advances, as a kill would end the stage."""
 
     def __init__(self, advances):
         self._left = advances
