@@ -144,8 +144,14 @@ class _Received:
         if multiprocessing.get_start_method() != "fork":
             # Python starts it with the first queue otherwise, and lets Ctrl-C through again by that.
             resource_tracker.ensure_running()
-        with interrupts_held(), _child_handler(None):
-            batches: Any = iter(loader)
+        try:
+            with interrupts_held(), _child_handler(None):
+                batches: Any = iter(loader)
+        except OSError as error:
+            reason = error.strerror or error
+            raise CrkdError(
+                f"{loader.num_workers} loader processes could not be started: {reason}; {options.fewer}"
+            ) from None
         self._batches, self._workers = batches, list(batches._workers)
 
     def __enter__(self) -> "_Received":
