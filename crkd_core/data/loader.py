@@ -1,12 +1,14 @@
 """Batches from loader processes, with errors that stay the one sentence they were."""
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -114,10 +116,12 @@ def load_batches(
         timeout=min(_POLL_S, options.timeout_s) if workers else 0,
         worker_init_fn=_start_worker,
     )
-    for batch in _Received(loader, options) if workers else loader:
-        if isinstance(batch, CrkdError):
-            raise batch
-        yield batch.unpack() if isinstance(batch, PackedBatch) else batch
+    received: AbstractContextManager[Iterable[Any]] = _Received(loader, options) if workers else nullcontext(loader)
+    with received as loaded:
+        for batch in loaded:
+            if isinstance(batch, CrkdError):
+                raise batch
+            yield batch.unpack() if isinstance(batch, PackedBatch) else batch
 
 
 def _start_worker(_: int) -> None:
@@ -136,10 +140,32 @@ class _Received:
         self._options = options
         self._received = 0
         self._began = time.time()
+        self._owner = os.getpid()
         self._total = len(loader) if isinstance(loader.batch_sampler, Sized) else None
-        with interrupts_held(), _child_handler(None):
-            batches: Any = iter(loader)
+        if multiprocessing.get_start_method() != "fork":
+            # Python starts it with the first queue otherwise, and lets Ctrl-C through again by that.
+            resource_tracker.ensure_running()
+        try:
+            with interrupts_held(), _child_handler(None):
+                batches: Any = iter(loader)
+        except OSError as error:
+            reason = error.strerror or error
+            raise CrkdError(
+                f"{loader.num_workers} loader processes could not be started: {reason}; {options.fewer}"
+            ) from None
         self._batches, self._workers = batches, list(batches._workers)
+
+    def __enter__(self) -> "_Received":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # A process that is forked later may be the one that tidies up what was forgotten here.
+        if os.getpid() != self._owner:
+            return
+        # torch would let them finish the batches that nobody wants any more.
+        if kind is not None:
+            self._end_workers()
+        self._batches._shutdown_workers()
 
     def __iter__(self) -> "_Received":
         return self
@@ -159,7 +185,6 @@ class _Received:
                 explained = self._silent(waited) if timed_out else self._explain(error)
                 if explained is None:
                     raise
-                self._end_workers()
                 raise explained from None
             self._received += 1
             return batch

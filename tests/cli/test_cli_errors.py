@@ -105,8 +105,8 @@ def test_debug_shows_the_traceback_and_the_message(crkd, monkeypatch, arguments)
 def test_only_the_first_process_says_at_once_what_all_ran_into(crkd, monkeypatch):
     waited = []
     monkeypatch.setattr("crkd_cli.session.time.sleep", waited.append)
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29500")):
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(loading, "preset_names", _raiser(errors.TrainingError("said")))
     result = crkd("presets")
     assert (result.code, len(waited)) == (6, 1)

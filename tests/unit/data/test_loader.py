@@ -191,6 +191,15 @@ def test_a_loader_process_that_can_not_hand_on_its_batch_says_why(samples, monke
     assert "run it again with fewer: --set train.workers=1" in str(raised.value)
 
 
+def test_processes_that_can_not_be_started_are_told(samples, monkeypatch):
+    def fail():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fail)
+    with pytest.raises(CrkdError, match="2 loader processes could not be started: Resource temporarily unavailable"):
+        list(load_batches(samples, KEYS, LoaderOptions(2), CPU))
+
+
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="no shared memory with names")
 def test_memory_of_a_process_that_was_killed_is_removed_and_no_other(monkeypatch, tmp_path):
     monkeypatch.setattr("crkd_core.data.packing.SHARED_MEMORY", tmp_path)
