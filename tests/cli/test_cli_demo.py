@@ -27,10 +27,13 @@ STAGES = {
 def asked(monkeypatch):
     """Every stage only notes its request."""
     requests = []
-    artifact = SimpleNamespace(path=Path("artifact"), file=Path("artifact").joinpath)
+    manifest = SimpleNamespace(inputs={}, facts={"model": "m", "split": "mini_val"})
+    artifact = SimpleNamespace(
+        path=Path("artifact"), label="evaluate/m", file=Path("artifact").joinpath, manifest=manifest
+    )
     result = SimpleNamespace(
-        artifact=artifact, root="world", version="v", scenes=1, samples=1, annotations=1, seconds=1.0, reused=False,
-        samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
+        artifact=artifact, root=Path("world"), version="v", scenes=1, samples=1, annotations=1, seconds=1.0,
+        reused=False, samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
         bytes_per_item=1, metrics=None, split="mini_val", model="m", submission=Path("submission.json"),
         official_difference=None, findings=(), teacher_mean_ap=None, verification=None,
         paths=(Path("one.png"),), index=Path("index.html"),
@@ -47,7 +50,7 @@ def asked(monkeypatch):
 
 def _comparable(request) -> dict:
     # Without a trained teacher in the workspace the later commands resolve another configuration.
-    ignored = {"processes"} if isinstance(request, SimulateRequest) else {"processes", "config"}
+    ignored = {"processes"} if isinstance(request, SimulateRequest) else {"processes", "config", "command"}
     return {"request": type(request), **{name: value for name, value in vars(request).items() if name not in ignored}}
 
 

@@ -140,5 +140,5 @@ def test_data_prepared_without_racks_are_stale(world):
     prepared, _ = world
     manifest = prepared.artifact.manifest.model_copy(update={"settings": {"format": 1}})
     old = PreparedData(Artifact(prepared.artifact.path, manifest))
-    with pytest.raises(StaleArtifactError, match="crkd prepare .*--force"):
+    with pytest.raises(StaleArtifactError, match=r"crkd prepare .*--force"):
         score_detections(old, old.tokens(SPLIT), detection_table([]))
