@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from crkd_core.artifacts.manifest import Manifest
+from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
 from crkd_core.errors import TrainingError
 from crkd_core.stages.simulate import SimulateRequest
@@ -27,10 +29,9 @@ STAGES = {
 def asked(monkeypatch):
     """Every stage only notes its request."""
     requests = []
-    manifest = SimpleNamespace(inputs={}, facts={"model": "m", "split": "mini_val"})
-    artifact = SimpleNamespace(
-        path=Path("artifact"), label="evaluate/m", file=Path("artifact").joinpath, manifest=manifest
-    )
+    facts = {"model": "m", "split": "mini_val"}
+    manifest = Manifest(stage="evaluate", name="m-val", created="", command="", facts=facts)
+    artifact = Artifact(Path("artifact"), manifest)
     result = SimpleNamespace(
         artifact=artifact, root=Path("world"), version="v", scenes=1, samples=1, annotations=1, seconds=1.0,
         reused=False, samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,

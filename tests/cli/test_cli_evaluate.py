@@ -40,11 +40,13 @@ def asked(make, monkeypatch):
     """The requests that the stage gets; it finds the same scores for every model, but `gone` is stale."""
     requests = []
     models = {"teacher": make("train-teacher", "teacher"), "plain": make("distill", "plain")}
+    long = "a-rather-long-name-of-a-student-run"
     make("distill", "gone")
     evaluations = {
         name: make("evaluate", f"{name}-val", inputs={"model": model}, facts={"model": name, "split": "mini_val"})
         for name, model in models.items()
     }
+    evaluations[long] = make("evaluate", "long", facts={"model": long, "split": "mini_val"})
 
     def evaluate(request, workspace, progress):
         requests.append(request)
