@@ -11,7 +11,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import Session, session_of
-from crkd_core.artifacts.location import quoted
+from crkd_core.artifacts.location import absolute, quoted
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.workspace import Workspace
@@ -82,7 +82,7 @@ class _Demo:
         self._device = device
         self._processes = processes
         self._force = force
-        self._dataset = workspace.root / "dataset"
+        self._dataset = absolute(workspace.root) / "dataset"
         self._progress = session.progress()
         self._scores: list[Any] = []
         self._pictures: list[Path] = []

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from crkd_core.artifacts.manifest import Manifest
+from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
 from crkd_core.errors import TrainingError
 from crkd_core.stages.simulate import SimulateRequest
@@ -27,10 +29,12 @@ STAGES = {
 def asked(monkeypatch):
     """Every stage only notes its request."""
     requests = []
-    artifact = SimpleNamespace(path=Path("artifact"), file=Path("artifact").joinpath)
+    facts = {"model": "m", "split": "mini_val"}
+    manifest = Manifest(stage="evaluate", name="m-val", created="", command="", facts=facts)
+    artifact = Artifact(Path("artifact"), manifest)
     result = SimpleNamespace(
-        artifact=artifact, root="world", version="v", scenes=1, samples=1, annotations=1, seconds=1.0, reused=False,
-        samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
+        artifact=artifact, root=Path("world"), version="v", scenes=1, samples=1, annotations=1, seconds=1.0,
+        reused=False, samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
         bytes_per_item=1, metrics=None, split="mini_val", model="m", submission=Path("submission.json"),
         official_difference=None, findings=(), teacher_mean_ap=None, verification=None,
         paths=(Path("one.png"),), index=Path("index.html"),
@@ -47,7 +51,7 @@ def asked(monkeypatch):
 
 def _comparable(request) -> dict:
     # Without a trained teacher in the workspace the later commands resolve another configuration.
-    ignored = {"processes"} if isinstance(request, SimulateRequest) else {"processes", "config"}
+    ignored = {"processes"} if isinstance(request, SimulateRequest) else {"processes", "config", "command"}
     return {"request": type(request), **{name: value for name, value in vars(request).items() if name not in ignored}}
 
 

@@ -39,9 +39,14 @@ def some_breakdown(resamples):
 def asked(make, monkeypatch):
     """The requests that the stage gets; it finds the same scores for every model, but `gone` is stale."""
     requests = []
-    teacher = make("train-teacher", "teacher")
-    make("distill", "plain")
+    models = {"teacher": make("train-teacher", "teacher"), "plain": make("distill", "plain")}
+    long = "a-rather-long-name-of-a-student-run"
     make("distill", "gone")
+    evaluations = {
+        name: make("evaluate", f"{name}-val", inputs={"model": model}, facts={"model": name, "split": "mini_val"})
+        for name, model in models.items()
+    }
+    evaluations[long] = make("evaluate", "long", facts={"model": long, "split": "mini_val"})
 
     def evaluate(request, workspace, progress):
         requests.append(request)
@@ -49,7 +54,7 @@ def asked(make, monkeypatch):
             raise StaleArtifactError("distill/gone is stale")
         metrics = None if request.split == "test" else some_metrics()
         name, difference = (request.model or "plain").split("/")[-1], 2e-16 if request.official else None
-        return stage.EvaluateResult(teacher, name, request.split, metrics, False, difference)
+        return stage.EvaluateResult(evaluations[name], name, request.split, metrics, False, difference)
 
     findings = (Finding("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
     monkeypatch.setattr(stage, "evaluate", evaluate)

@@ -78,11 +78,14 @@ def test_a_models_own_submission_scores_as_the_model(crkd, evaluated, tmp_path):
     assert drawn.code == 0, drawn.err
 
 
-def test_a_file_does_not_replace_a_model(refused, evaluated, tmp_path):
+def test_a_file_does_not_replace_a_model(crkd, evaluated, tmp_path):
     copy = evaluated.copy(tmp_path)
     file = shutil.copy(copy.workspace.root / "evaluate" / "crkd-val" / "submission.json", tmp_path / "crkd.json")
-    words = ("evaluate/crkd-val is the evaluation of the model distill/crkd", "rename the file")
-    refused(2, words, "evaluate", "--results", file, "-w", copy.workspace.root)
+    before = (copy.workspace.root / "evaluate" / "crkd-val" / "manifest.json").read_bytes()
+    ended = crkd("evaluate", "--results", file, "-w", copy.workspace.root, "--json")
+    assert ended.code == 0, ended.err
+    assert Path(json.loads(ended.out)["models"][0]["artifact"]).name == f"{tmp_path.name}-crkd-val"
+    assert (copy.workspace.root / "evaluate" / "crkd-val" / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("more", [("--all",), ("--model", "crkd"), ("--set", "student.head.nms.max_detections=9")])

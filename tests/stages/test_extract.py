@@ -161,7 +161,7 @@ def test_an_extraction_does_not_continue_with_another_teacher(chain, tmp_path):
     train_teacher(TrainTeacherRequest(other, force=True), copy.workspace, SILENT)
     with pytest.raises(StaleArtifactError, match="unfinished extract-teacher/again with other settings or inputs"):
         extract_teacher(ExtractRequest(copy.config, name="again"), copy.workspace, SILENT)
-    with pytest.raises(StaleArtifactError, match=r"extract-teacher/targets exists .* teacher \(remade\)"):
+    with pytest.raises(StaleArtifactError, match=r"targets exists .* teacher train-teacher/teacher \(remade\)"):
         extract_teacher(ExtractRequest(copy.config), copy.workspace, SILENT)
     renewed = extract_teacher(ExtractRequest(copy.config, force=True), copy.workspace, SILENT).artifact
     assert files_of(renewed).keys() == files_of(finished).keys()
