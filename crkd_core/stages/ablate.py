@@ -10,6 +10,7 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import with_overrides
+from crkd_core.config.models import Modality
 from crkd_core.config.numbers import MOST_SEED
 from crkd_core.config.schema import Config
 from crkd_core.data.prepared import PreparedData
@@ -158,22 +159,27 @@ class _Ablation:
         choose_device(request.device)
         configs = {variant: variant.resolve(self._base(variant), seed) for variant, seed in self._students}
         modalities = tuple(dict.fromkeys(name for config in configs.values() for name in config.student.modalities))
-        taught = [config for variant, config in configs.items() if variant.losses]
-        if taught:
-            teacher = self._workspace.find(
-                "train-teacher", request.teacher, needed_for=needed_for, make="crkd train-teacher"
-            )
-            check_teacher(teacher, request.config, request.command)
-            detector = read_detector_config(teacher)
-            for config in taught:
-                check_terms(config.distill, config.data.grid.build(), config.student, detector)
         source, scored = PreparedSource(TRAIN), PreparedSource(request.split)
-        for config in configs.values():
-            prepared = open_prepared(
-                self._workspace, request.prepared, request.nuscenes, config.data, modalities, needed_for, source
+
+        def fitting(config: Config, needed: tuple[Modality, ...]) -> PreparedData:
+            return open_prepared(
+                self._workspace, request.prepared, request.nuscenes, config.data, needed, needed_for, source
             )
+
+        prepared = [fitting(config, modalities) for config in configs.values()][-1]
         prepared.tokens(TRAIN)
         PreparedData(find_prepared(self._workspace, request.prepared, needed_for, scored)).tokens(request.split)
+        taught = [config for variant, config in configs.items() if variant.losses]
+        if not taught:
+            return
+        make = "crkd train-teacher"
+        teacher = self._workspace.find("train-teacher", request.teacher, needed_for=needed_for, make=make)
+        check_teacher(teacher, request.config, request.command)
+        detector = read_detector_config(teacher)
+        for config in taught:
+            check_terms(config.distill, config.data.grid.build(), config.student, detector)
+            if self._fitting_targets(config, teacher, prepared.artifact) is None:
+                fitting(config, detector.modalities)
 
     @property
     def _students(self) -> Iterator[tuple[Variant, int]]:
@@ -253,11 +259,9 @@ class _Ablation:
         teacher = find("train-teacher", request.teacher, make="crkd train-teacher")
         source = PreparedSource(TRAIN, teacher.manifest.inputs.get("prepared"))
         prepared = find_prepared(self._workspace, request.prepared, f"crkd {STAGE}", source)
-        wanted = {"teacher": teacher.reference(), "prepared": prepared.reference()}
-        for artifact in reversed(self._workspace.artifacts(EXTRACT_STAGE)):
-            fits = artifact.manifest.inputs == wanted and settings_problem(config, artifact) is None
-            if fits and self._workspace.staleness(artifact) is None:
-                return artifact.name
+        fitting = self._fitting_targets(config, teacher, prepared)
+        if fitting is not None:
+            return fitting
         name = f"{STAGE}-{variant.name}"
         of_all_losses = with_overrides(self._continued, [f"distill.losses=[{', '.join(LOSS_NAMES)}]"])
         own, common = target_settings(config), target_settings(of_all_losses)
@@ -278,6 +282,15 @@ class _Ablation:
         extract_teacher(extraction, self._workspace, progress)
         processes.barrier()
         return name
+
+    def _fitting_targets(self, config: Config, teacher: Artifact, prepared: Artifact) -> str | None:
+        """The latest teacher targets that fit a configuration, if there are any."""
+        made_from = {"teacher": teacher.reference(), "prepared": prepared.reference()}
+        for artifact in reversed(self._workspace.artifacts(EXTRACT_STAGE)):
+            fits = artifact.manifest.inputs == made_from and settings_problem(config, artifact) is None
+            if fits and self._workspace.staleness(artifact) is None:
+                return artifact.name
+        return None
 
     def _evaluate(self, variant: Variant, seed: int, progress: Progress) -> EvaluateResult:
         request = self._request
