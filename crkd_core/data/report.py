@@ -78,7 +78,8 @@ class BoxCounts:
         dropped: boxes of detected classes that were left out, by reason.
         ignored: boxes of other categories; `ignored_categories` by name, `similar_categories` the nuScenes name that
             one of them may have been meant as.
-        ignored_attributes: unknown attributes with the number of boxes.
+        ignored_attributes: unknown attributes with the number of boxes; `similar_attributes` the nuScenes name that one
+            of them may have been meant as.
     """
 
     per_class: dict[str, int]
@@ -90,6 +91,7 @@ class BoxCounts:
     ignored_categories: dict[str, int] = field(default_factory=dict)
     similar_categories: dict[str, str] = field(default_factory=dict)
     ignored_attributes: dict[str, int] = field(default_factory=dict)
+    similar_attributes: dict[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -248,6 +250,7 @@ def _count_boxes(survey: Survey, annotations: pa.Table) -> BoxCounts:
         ignored_categories=dict(notes.ignored_categories),
         similar_categories=dict(notes.similar_categories),
         ignored_attributes=dict(notes.ignored_attributes),
+        similar_attributes=dict(notes.similar_attributes),
     )
 
 
@@ -338,10 +341,13 @@ def _box_warnings(report: DataReport) -> Iterator[str]:
     for reason, number in boxes.dropped.items():
         yield f"{number} boxes dropped: {reason}"
     for name, meant in boxes.similar_categories.items():
-        yield f"{boxes.ignored_categories.get(name, 0)} boxes of {name} are not detected; nuScenes' name is {meant}"
-    for name, number in boxes.ignored_attributes.items():
-        yield f"the attribute {name} of {number} boxes is ignored: nuScenes has none of that name"
-    if boxes.without_counts:
+        yield f"{boxes.ignored_categories.get(name, 0)} boxes of {name!r} are not detected; nuScenes' name is {meant}"
+    if boxes.ignored_attributes:
+        hints = {name: f" (is {meant} meant?)" for name, meant in boxes.similar_attributes.items()}
+        counts = boxes.ignored_attributes.items()
+        names = (f"{name!r} of {number} boxes{hints.get(name, '')}" for name, number in counts)
+        yield f"attributes that nuScenes does not have are ignored: {', '.join(names)}"
+    if 0 < boxes.without_counts < total:
         yield f"{boxes.without_counts} boxes do not say how many points are inside; they count as having some"
     if boxes.without_points > _MANY * total:
         yield f"{_share(boxes.without_points, total)} of the boxes hold no point; training and metrics leave them out"

@@ -59,7 +59,7 @@ def box_problem(token: str, box: Any) -> str | None:
             return f"has the {name} {_shown(box[name])}; expected {count} finite numbers{unless}"
     if not _is_number(box["detection_score"]) or box["detection_score"] < 0:
         # The benchmark's curves are undefined below 0.
-        return f"has the detection_score {_shown(box['detection_score'])}; expected a finite number from 0 to 1"
+        return f"has the detection_score {_shown(box['detection_score'])}; expected a finite number of 0 or more"
     if not min(box["size"]) > 0:
         return f"has the size {box['size']}; expected a width, length and height above 0 (m)"
     norm = sum(float(value) ** 2 if abs(value) < 1e150 else np.inf for value in box["rotation"])

@@ -7,7 +7,7 @@ its size. Here one sample's boxes at a time become Python objects, and numbers i
 import json
 import mmap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,18 @@ def explain_unreadable(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UsageError(f"there is no results file {path}; check the path given to --results.") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text; {_EXPECTED}.") from None
+        raise UsageError(f"{path} is {_kind_of_bytes(path)}; {_EXPECTED}.") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}); {_EXPECTED}.") from None
+
+
+def _kind_of_bytes(path: Path) -> str:
+    with suppress(OSError), path.open("rb") as stream:
+        start = stream.read(2)
+        return {b"\x1f\x8b": "compressed with gzip (unpack it)", b"PK": "a zip archive (unpack it)"}.get(
+            start, "a pickle" if start[:1] == b"\x80" else "not UTF-8 text"
+        )
+    return "not UTF-8 text"
 
 
 def _read_text(path: Path) -> str:
@@ -94,7 +103,7 @@ def _read_text(path: Path) -> str:
             raise UsageError(f"{path} is empty; {_EXPECTED}.")
         # Mapped, the bytes need no memory beside the text's.
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return str(data, "utf-8")
+            return str(data, "utf-8-sig")
 
 
 class _Reader:

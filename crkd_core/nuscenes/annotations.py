@@ -29,7 +29,7 @@ from crkd_core.nuscenes.records import Record, TableReader
 from crkd_core.nuscenes.velocity import box_velocities
 
 _NOT_A_NUMBER = -(2**31)
-_SHORTEST_SIDE_M, _LONGEST_SIDE_M = 1e-3, 1e3
+_SHORTEST_SIDE_M, _LONGEST_SIDE_M = 1e-3, 100.0
 _FARTHEST_M = 1e8
 _VISIBILITIES = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
 _NAMES_SHOWN = 5
@@ -102,7 +102,7 @@ def read_annotations(
     """
     instances = _read_instances(folder)
     attributes = TableReader(folder, "attribute")
-    names = {attributes.token(record): attributes.text(record, "name") for record in attributes}
+    names = attributes.index(lambda record: attributes.text(record, "name"))
     boxes = _read_boxes(folder, sample_rows, instances, names, _read_visibilities(folder))
     links = _linked_rows(boxes, sample_timestamps_us)
     geometry = _matrix(boxes.geometry)
@@ -182,11 +182,8 @@ class _Boxes:
 
 def _read_instances(folder: Path) -> _Instances:
     categories = TableReader(folder, "category")
-    category_rows: dict[str, int] = {}
-    names: list[str] = []
-    for record in categories:
-        category_rows[categories.token(record)] = len(names)
-        names.append(categories.text(record, "name"))
+    name_of = categories.index(lambda record: categories.text(record, "name").strip())
+    names, category_rows = list(name_of.values()), {token: row for row, token in enumerate(name_of)}
     labels = [-1 if (label := detection_label(name)) is None else label for name in names]
     table = TableReader(folder, "instance")
     tokens, category = [], []
@@ -205,13 +202,12 @@ def _read_instances(folder: Path) -> _Instances:
 def _read_visibilities(folder: Path) -> dict[str, int]:
     """Visibility, 1 to 4, by token: by the name of the level, or the token itself, which nuScenes numbers."""
     table = TableReader(folder, "visibility")
-    levels = {}
-    for record in table:
+
+    def level(record: Record) -> int:
         token = table.token(record)
-        levels[token] = _VISIBILITIES.get(
-            table.text(record, "level", ""), int(token) if token in ("1", "2", "3", "4") else 0
-        )
-    return levels
+        return _VISIBILITIES.get(table.text(record, "level", ""), int(token) if token in ("1", "2", "3", "4") else 0)
+
+    return table.index(level)
 
 
 def _read_boxes(
@@ -309,9 +305,12 @@ def _unusable(geometry: NDArray[np.float64]) -> list[str | None]:
     size, rotation = geometry[:, 3:6], geometry[:, 6:]
     with np.errstate(invalid="ignore"):
         reasons = {
-            "a place that is no number": ~_is_place(geometry),
-            "a size that is no number": ~(np.abs(size) < _LONGEST_SIDE_M).all(axis=1),
-            "a size of 0 or below": (size < _SHORTEST_SIDE_M).any(axis=1),
+            "a place that is no number": ~np.isfinite(geometry[:, :3]).all(axis=1),
+            f"a place beyond {_FARTHEST_M:g} m": ~_is_place(geometry),
+            "a size that is no number": ~np.isfinite(size).all(axis=1),
+            f"a side longer than {_LONGEST_SIDE_M:g} m": (size > _LONGEST_SIDE_M).any(axis=1),
+            "a size of 0 or below": (size <= 0).any(axis=1),
+            f"a side shorter than {_SHORTEST_SIDE_M:g} m": (size < _SHORTEST_SIDE_M).any(axis=1),
             "a rotation that is no quaternion": ~are_rotations(rotation),
         }
     problems: list[str | None] = [None] * len(geometry)

@@ -3,7 +3,7 @@
 import os
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ class Missing:
         essential: one line per sensor for what every sample needs; likewise `lidar`, `radar` (key frames) and
             `sweeps`, the last two for the complete samples only.
         lacking: sample row to the channels it lacks, for incomplete samples.
+        hint: where files of every sample are under other names; empty where they are not.
     """
 
     absent: NDArray[np.bool_]
@@ -44,6 +45,7 @@ class Missing:
     radar: list[str] = field(default_factory=list)
     sweeps: list[str] = field(default_factory=list)
     lacking: dict[int, list[str]] = field(default_factory=dict)
+    hint: str = ""
 
     def lines(self) -> list[str]:
         """Everything that is missing."""
@@ -62,8 +64,8 @@ class Missing:
             return
         if self.incomplete.all():
             raise DatasetError(
-                f"{dataroot} lacks files of every key frame: {_first(self.lines(), 2)}. Unpack the missing archives, "
-                "or point to a complete folder."
+                f"{dataroot} lacks files of every key frame: {_first(self.lines(), 2)}. "
+                f"{self.hint or 'Unpack the missing archives, or point to a complete folder.'}"
             )
         lines = "; ".join(_first(by_kind[name]) for name in refused)
         left_out = ""
@@ -73,6 +75,19 @@ class Missing:
             f"{dataroot} is incomplete: {lines}. Unpack the missing archives, or go on without them with "
             f"--allow-missing {','.join(needed)}{left_out}."
         )
+
+
+def _elsewhere(dataroot: Path, path: str) -> str:
+    """Where a missing file is after all, as a hint; empty where it is not."""
+    *folders, name = PurePosixPath(path).parts
+    for count in range(1, len(folders) + 1):
+        rest = "/".join((*folders[count:], name))
+        if (dataroot / rest).is_file():
+            return f"{rest} is there: take {'/'.join(folders[:count])}/ out of the file names in sample_data.json."
+    for other in _list(dataroot.joinpath(*folders)):
+        if other.lower() == name.lower():
+            return f"{other} is there: write its name alike in sample_data.json."
+    return ""
 
 
 def find_missing(
@@ -122,7 +137,9 @@ def find_missing(
         if not (index == LIDAR_INDEX and without_lidar):
             chosen = files.lidar if index == LIDAR_INDEX else files.radar[:, RADAR_INDICES.index(index)]
             sweeps += _sweep_lines(tables, channel, index, chosen[kept], absent)
-    return Missing(absent, incomplete, without_lidar, essential, lidar, radar, sweeps, lacking)
+    gone = np.flatnonzero(absent).tolist() if incomplete.all() else []
+    hint = _elsewhere(dataroot, tables.sensors.path[gone[0]]) if gone else ""
+    return Missing(absent, incomplete, without_lidar, essential, lidar, radar, sweeps, lacking, hint)
 
 
 def _absent_rows(

@@ -133,7 +133,7 @@ def measure_images(dataroot: Path, tables: NuScenesTables, files: SampleFiles, p
 
 def _check_matrices(tables: NuScenesTables, rows: NDArray[np.int64], progress: Progress) -> None:
     """Camera matrices must be of images of these sizes: their principal points lie in them."""
-    sensors = tables.sensors
+    sensors, off_centre = tables.sensors, dict[str, str]()
     uses = np.column_stack([sensors.calibration[rows], sensors.width[rows], sensors.height[rows]])
     for index in np.unique(uses, axis=0, return_index=True)[1].tolist():
         calibration, *size = uses[index].tolist()
@@ -143,7 +143,9 @@ def _check_matrices(tables: NuScenesTables, rows: NDArray[np.int64], progress: P
         if not (0 < x < size[0] and 0 < y < size[1]):
             raise DatasetError(f"{about}: it is for another size; restore the images, or scale the matrix with them.")
         if max(abs(x / size[0] - 0.5), abs(y / size[1] - 0.5)) > _OFF_CENTRE:
-            progress.warning(f"{about}, far from their middle; is it for another size?")
+            off_centre.setdefault(channel, about)
+    for about in off_centre.values():
+        progress.warning(f"{about}, far from their middle; is it for another size?")
 
 
 def sizes_by_camera(tables: NuScenesTables, files: SampleFiles) -> dict[str, dict[str, int]]:

@@ -5,7 +5,7 @@ The largest table has millions of records, so every getter begins with the check
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -130,6 +130,18 @@ class TableReader:
         if type(values) is list and all(type(value) in (str, int) for value in values):
             return values
         raise self.wrong(record, field, "a list of tokens")
+
+    def index(self, value: Callable[[Record], _Value]) -> dict[str, _Value]:
+        """A value of every record by its token.
+
+        Raises:
+            DatasetError: two records have the same token.
+        """
+        tokens, values = list[str](), list[_Value]()
+        for record in self:
+            tokens.append(self.token(record))
+            values.append(value(record))
+        return {token: values[row] for token, row in self.rows(tokens).items()}
 
     def rows(self, tokens: Sequence[str]) -> dict[str, int]:
         """Row of every record by its token.

@@ -1,6 +1,7 @@
 """The tables of logs, scenes and samples (key frames)."""
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class SampleColumns:
 def read_scenes(folder: Path) -> tuple[list[SceneRecord], dict[str, int]]:
     """All scenes, and the row of each by token."""
     logs = TableReader(folder, "log")
-    locations = {logs.token(record): logs.text(record, "location", "") for record in logs}
+    locations = logs.index(lambda record: logs.text(record, "location", ""))
     table = TableReader(folder, "scene")
     scenes = [
         SceneRecord(
@@ -47,7 +48,14 @@ def read_scenes(folder: Path) -> tuple[list[SceneRecord], dict[str, int]]:
         )
         for record in table
     ]
-    return scenes, table.rows([scene.token for scene in scenes])
+    rows = table.rows([scene.token for scene in scenes])
+    name, count = next(iter(Counter(scene.name for scene in scenes).most_common(1)), ("", 0))
+    if count > 1:
+        raise DatasetError(
+            f"the table {table.path} has {count} scenes of the name {name!r}; splits go by name, so every scene needs "
+            "its own: mend what made the table."
+        )
+    return scenes, rows
 
 
 def read_samples(folder: Path, scene_rows: Mapping[str, int]) -> tuple[SampleColumns, dict[str, int]]:

@@ -66,7 +66,8 @@ def read_calibration(folder: Path) -> Calibration:
         DatasetError: a table is damaged, or a camera matrix or pose of a used channel makes no sense.
     """
     sensors = TableReader(folder, "sensor")
-    channel_of = {sensors.token(record): sensors.text(record, "channel") for record in sensors}
+    channel_of = sensors.index(lambda record: sensors.text(record, "channel"))
+    _check_channels(sensors, set(channel_of.values()))
     table = TableReader(folder, "calibrated_sensor")
     tokens, channels, poses, matrices = [], [], array("d"), []
     for record in table:
@@ -122,13 +123,39 @@ def read_sensors(
         for append, value in zip(appends, row):
             append(value)
         path = table.text(record, "filename")
+        if "\\" in path:  # as converters on Windows write them
+            path = path.replace("\\", "/")
         # Nearly all names pass the first check.
         if not path or path[0] == "/" or ".." in path:
             path = _checked_path(table, record, path, data_root, allow_outside)
         paths.append(path)
     arrays = {name: np.array(column, dtype=column.typecode) for name, column in columns.items()}
     arrays["is_key_frame"] = arrays["is_key_frame"].astype(bool)
-    return SensorColumns(**arrays, path=paths), pose_rows
+    columns_read = SensorColumns(**arrays, path=paths)
+    _check_key_frames(table, columns_read, sample_rows)
+    return columns_read, pose_rows
+
+
+def _check_channels(table: TableReader, names: set[str]) -> None:
+    """Refuse names of sensors that are nuScenes' own but for their case: they would pass for others."""
+    for name in sorted(names - set(CHANNELS)):
+        meant = next((channel for channel in CHANNELS if channel.lower() == name.lower()), None)
+        if meant is not None and meant not in names:
+            raise DatasetError(f"the table {table.path} names the sensor {name!r}; expected {meant!r}: rename it.")
+
+
+def _check_key_frames(table: TableReader, sensors: SensorColumns, sample_rows: Mapping[str, int]) -> None:
+    """Refuse several key frames of one sensor in one sample: which of them is meant cannot be told."""
+    keys = sensors.sample[sensors.is_key_frame].astype(np.int64) * len(CHANNELS) + sensors.channel[sensors.is_key_frame]
+    values, counts = np.unique(keys, return_counts=True)
+    twice = values[counts > 1]
+    if len(twice):
+        sample, channel = divmod(int(twice[0]), len(CHANNELS))
+        token = next(token for token, row in sample_rows.items() if row == sample)
+        raise DatasetError(
+            f"the table {table.path} has several key frames of {CHANNELS[channel]} in {len(twice)} samples, such as "
+            f"{token!r}; expected one: mend what made the table."
+        )
 
 
 _SENSOR_COLUMNS = ("channel", "sample", "is_key_frame", "calibration", "timestamp_us", "width", "height", "pose")
@@ -147,6 +174,9 @@ def read_poses(folder: Path, rows: Mapping[str, int]) -> NDArray[np.float64]:
         if row is not None:
             kept.append(row)
             table.append_numbers(numbers, record, _POSE)
+    if len(kept) > len(set(kept)):
+        names = list(rows)
+        table.rows([names[row] for row in kept])
     present = np.zeros(len(rows), dtype=bool)
     present[np.array(kept, dtype=np.int64)] = True
     if not present.all():

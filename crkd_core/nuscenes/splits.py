@@ -3,10 +3,12 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from crkd_core.errors import DatasetError, UsageError
+from crkd_core.nuscenes.regular_files import refuse_special_file
 
 SPLITS_NAME = "splits.json"
 """File of a version folder with splits of one's own, as nuscenes-devkit 1.2 reads it."""
@@ -126,6 +128,9 @@ def _oddities(listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[st
             f"{', '.join(used)} are those of {SPLITS_NAME}, as no scene is in nuScenes' own lists (the devkit "
             "knows only these under such a name)"
         )
+    for first, second in combinations([name for name, names in own.items() if names], 2):
+        if shared := sorted(set(own[first]) & set(own[second])):
+            said.append(f"{len(shared)} scenes are in {first} and in {second} of {SPLITS_NAME}, such as {shared[0]}")
     for name, names in own.items():
         if unknown := [scene for scene in dict.fromkeys(names) if scene not in scenes]:
             said.append(
@@ -136,8 +141,9 @@ def _oddities(listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[st
 
 
 def _read_lists(path: Path) -> dict[str, list[str]]:
+    refuse_special_file(path, "the file")
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         if path.is_symlink():
             raise DatasetError(f"{path} is a link to a file that is not there; mend or remove it.") from None
@@ -150,6 +156,8 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
     if not isinstance(values, dict):
         raise DatasetError(f"{path} is not an object of splits; expected {_EXPECTED}.")
     for name, names in values.items():
+        if not name.strip():
+            raise DatasetError(f"{path} has a split without a name; expected {_EXPECTED}.")
         if not isinstance(names, list) or not all(isinstance(scene, str) for scene in names):
             raise DatasetError(f"the split {name!r} in {path} is not a list of scene names; expected {_EXPECTED}.")
     return values

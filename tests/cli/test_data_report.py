@@ -9,6 +9,7 @@ import pytest
 from nuscenes_factory import RADAR_DTYPE, TinyFolder, radar_bytes, write_folder
 from PIL import Image
 
+from crkd_core.artifacts.manifest import Manifest
 from crkd_core.data.report import BoxCounts, DataReport, Motion, Range, SampleCounts, SensorData
 from tests.cli.refusals import check_message, snapshot
 
@@ -57,7 +58,7 @@ def test_the_report_is_shown_again_and_is_kept(crkd, folder, tmp_path):
     assert report.to_json() == manifest["facts"]["report"]
     # Data that an earlier version prepared have no report, and need none.
     del manifest["facts"]["report"]
-    path.write_text(json.dumps(manifest))
+    path.write_text(Manifest.model_validate(manifest).sealed().model_dump_json())
     old = crkd("prepare", "--nuscenes", folder.root, "-w", "ws")
     assert (old.code, old.err) == (0, again.err)
     assert "annotations  16" in old.out
@@ -126,7 +127,7 @@ def _ego_jump(folder: TinyFolder) -> None:
 
 
 def _no_points(folder: TinyFolder) -> None:
-    for record in folder.tables["sample_annotation"]:
+    for record in folder.tables["sample_annotation"][1:]:
         record["num_lidar_pts"] = record["num_radar_pts"] = 0
 
 
@@ -141,9 +142,9 @@ def _nothing_annotated(folder: TinyFolder) -> None:
 
 def _another_size(folder: TinyFolder) -> None:
     path = folder.files("CAM_BACK")[0]
-    Image.new("RGB", (80, 45)).save(path)
+    Image.new("RGB", (200, 112)).save(path)
     record = next(r for r in folder.tables["sample_data"] if r["filename"].endswith(path.name))
-    record["width"], record["height"] = 80, 45
+    record["width"], record["height"] = 200, 112
 
 
 @pytest.mark.parametrize(
@@ -157,10 +158,10 @@ def _another_size(folder: TinyFolder) -> None:
         (_far_apart, "1 key frames follow the one before at once or after more than 1.5 s (up to 5.5 s)"),
         (_jump, "a car moves at 100"),
         (_ego_jump, "the car itself moves at"),
-        (_no_points, "100% of the boxes hold no point; training and metrics leave them out"),
+        (_no_points, "94% of the boxes hold no point; training and metrics leave them out"),
         (_no_links, "100% of the boxes have no velocity"),
         (_nothing_annotated, "no box of the ten detection classes is annotated"),
-        (_another_size, "images of 2 sizes (px): 1 of 80 x 45, 47 of 160 x 90"),
+        (_another_size, "images of 2 sizes (px): 47 of 160 x 90, 1 of 200 x 112"),
     ],
 )
 def test_a_bad_folder_is_seen_at_once(crkd, folder, change, warning):
@@ -192,19 +193,21 @@ def test_what_reading_the_tables_left_out_is_told():
     assert good.warnings == []
     boxes = BoxCounts(
         {"car": 100},
-        without_counts=100,
+        without_counts=60,
         dropped={"a size of zero": 3},
         ignored=7,
         ignored_categories={"vehicle.Car": 7},
         similar_categories={"vehicle.Car": "vehicle.car"},
-        ignored_attributes={"vehicle.flying": 2},
+        ignored_attributes={"vehicle.flying": 2, "vehicle.Moving": 1},
+        similar_attributes={"vehicle.Moving": "vehicle.moving"},
     )
     found = replace(good, boxes=boxes, oddities=["something is odd"]).warnings
     assert found == [
         "3 boxes dropped: a size of zero",
-        "7 boxes of vehicle.Car are not detected; nuScenes' name is vehicle.car",
-        "the attribute vehicle.flying of 2 boxes is ignored: nuScenes has none of that name",
-        "100 boxes do not say how many points are inside; they count as having some",
+        "7 boxes of 'vehicle.Car' are not detected; nuScenes' name is vehicle.car",
+        "attributes that nuScenes does not have are ignored: 'vehicle.flying' of 2 boxes, 'vehicle.Moving' of 1 boxes "
+        "(is vehicle.moving meant?)",
+        "60 boxes do not say how many points are inside; they count as having some",
         "something is odd",
     ]
     assert DataReport.from_json({"samples": {}}) is None
