@@ -64,7 +64,8 @@ class Artifact:
         chosen = remedy(self.root, self.manifest)
         if chosen.label == self.label:
             return f"make it again with: {chosen.command}"
-        return f"first make {chosen.label}, which it was made from, again with: {chosen.command}"
+        known = f" ({chosen.unknown})" if chosen.unknown else ""
+        return f"first make {chosen.label}, which it was made from, again{known} with: {chosen.command}"
 
     def remake_command(self, **options: str | int) -> str:
         """The command that makes it again, to be pasted; `options` (``lidar_sweeps=2``) differ from those of then."""

@@ -12,6 +12,7 @@ from crkd_core.artifacts.artifact import Artifact, ArtifactWriter
 from crkd_core.artifacts.atomic import keep_text
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.difference import MadeOf, difference, surprising_difference
+from crkd_core.artifacts.location import PARTIAL, run_name
 from crkd_core.artifacts.locks import is_locked, locked
 from crkd_core.artifacts.manifest import (
     MANIFEST_NAME,
@@ -22,7 +23,7 @@ from crkd_core.artifacts.manifest import (
     read_manifest,
 )
 from crkd_core.artifacts.remedy import staleness
-from crkd_core.artifacts.run_folder import PARTIAL, RunFolder, is_run_name, run_name
+from crkd_core.artifacts.run_folder import RunFolder, is_run_name
 from crkd_core.artifacts.unfinished import continuation, read_request
 from crkd_core.errors import (
     CrkdError,

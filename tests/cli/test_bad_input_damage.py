@@ -71,7 +71,7 @@ def test_a_damaged_manifest(refused, evaluated, tmp_path, artifact, how):
     workspace = evaluated.copy(tmp_path).workspace
     path = workspace.root / artifact / "manifest.json"
     damage(path, how)
-    words = (f"{path} is damaged", "expected a manifest", f"remove {path.parent} and make it again")
+    words = (f"{path} is damaged", "expected a manifest", "make it again with: crkd ")
     refused(4, words, *READERS[artifact], "-w", workspace.root)
 
 
