@@ -14,6 +14,7 @@ from crkd_core.artifacts.remedy import wrong_size
 from crkd_core.artifacts.run_folder import is_run_name
 from crkd_core.artifacts.unfinished import continuation, read_request
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.data.prepared_format import format_problem
 from crkd_core.errors import DamagedArtifactError, MisplacedArtifactError, UsageError
 from crkd_core.stages.next_step import CHAIN, ArtifactStatus, State, next_step
 
@@ -134,7 +135,8 @@ def _judge(workspace: Workspace, artifact: Artifact, thorough: bool) -> tuple[St
             problem = error.problem or str(error)
     if problem is not None:
         return "damaged", problem
-    stale = workspace.staleness(artifact)
+    older = format_problem(artifact.manifest) if artifact.stage == "prepare" else None
+    stale = f"it was {older}" if older else workspace.staleness(artifact)
     return ("stale", stale) if stale else ("finished", "")
 
 

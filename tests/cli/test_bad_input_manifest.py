@@ -122,7 +122,7 @@ def test_what_a_manifest_that_is_no_manifest_was_made_from_is_to_be_named(crkd, 
     said = crkd("evaluate", "--model", "crkd", "--split", "train", "-w", root).err
     first = "first make extract-teacher/targets, which it was made from, again"
     assert f"{first} ({UNKNOWN} (--teacher NAME)) with: crkd extract-teacher --name targets " in said
-    paste(crkd, tmp_path, f"{printed_commands(said)[-1]} --teacher teacher --preset tiny --verify 0")
+    paste(crkd, tmp_path, f"{printed_commands(said)[-1]} --teacher teacher --verify 0")
     assert (root / "extract-teacher/targets.old-1/manifest.json").read_bytes() == b"[]"
 
 
