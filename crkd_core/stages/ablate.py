@@ -347,9 +347,9 @@ class _Ablation:
             "inputs": {_run_name(*student): result.artifact.reference() for student, result in scores.items()},
             "force": request.force,
             "replace": True,
-            "warn": progress.warning if request.force else None,
         }
         with self._workspace.write(STAGE, self._name, **how) as writer:
+            writer.warn(progress)
             if writer.finished is None:
                 write_tables(writer.path, rows, backbone)
             artifact = writer.finished or writer.finish({"students": len(scores), "rows": len(rows)})
