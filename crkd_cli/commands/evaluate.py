@@ -1,6 +1,7 @@
 """``crkd evaluate``."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,7 +122,7 @@ def evaluate(
         command = session.command(context)
         asked = [
             ResultsRequest(file, split, nuscenes, prepared, official, force, version, subset, command)
-            for file in results
+            for file in _different(results)
         ]
         _print(
             [evaluate_results(request, store, session.progress()) for request in asked],
@@ -133,7 +134,7 @@ def evaluate(
         return
     if subset or version is not None:
         raise UsageError(f"{'--subset' if subset else '--version'} goes with --results FILE only.")
-    names: list[str | None] = [*_all_models(store)] if every else [*model] if model else [None]
+    names: list[str | None] = [*_all_models(store)] if every else [*dict.fromkeys(model)] if model else [None]
     from crkd_core.stages.configuration import resolve_nms
     from crkd_core.stages.evaluate import EvaluateRequest
     from crkd_core.stages.models import find_model
@@ -163,6 +164,14 @@ def evaluate(
         session.progress(),
         shown,
     )
+
+
+def _different(files: list[Path]) -> list[Path]:
+    """Each file once, however its path was spelled; another name of the same file is another detector."""
+    chosen: dict[tuple[str, str], Path] = {}
+    for file in files:
+        chosen.setdefault((os.path.realpath(file), file.name), file)
+    return list(chosen.values())
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def status(
         _print_artifacts(found)
     else:
         console.print_lines(f"{found.root} is empty.")
-    console.print_lines(
-        f"next: {found.next_command} ({found.next_reason})" if found.next_command else found.next_reason
-    )
+    # Behind its colon, the last line can be pasted as it is.
+    last = (f"why:  {found.next_reason}", f"next: {found.next_command}") if found.next_command else (found.next_reason,)
+    console.print_lines(*last)
 
 
 def _print_artifacts(found: "WorkspaceStatus") -> None:
@@ -59,8 +59,11 @@ def _print_artifacts(found: "WorkspaceStatus") -> None:
         )
     console.print_table(table)
     for artifact in found.artifacts:
-        if artifact.reason:
-            console.print_lines(f"{artifact.label} is {artifact.state}: {artifact.reason}")
+        if artifact.state == "unfinished":
+            console.print_lines(f"{artifact.label} is unfinished; continue it with: {artifact.command}")
+        elif artifact.reason:
+            remedy = "" if artifact.is_misplaced else f"; make it again with: {artifact.command}"
+            console.print_lines(f"{artifact.label} is {artifact.state}: {artifact.reason}{remedy}")
 
 
 def _age(when: str) -> str:

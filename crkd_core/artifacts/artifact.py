@@ -14,6 +14,7 @@ from crkd_core.artifacts.journal import read_journal
 from crkd_core.artifacts.manifest import MANIFEST_NAME, InputRef, Manifest, read_regular, record_file
 from crkd_core.artifacts.remedy import own_command, remedy
 from crkd_core.artifacts.run_folder import VERIFIED_NAME, RunFolder
+from crkd_core.artifacts.unfinished import continuation
 from crkd_core.errors import DamagedArtifactError, WriteError
 from crkd_core.progress import Progress
 
@@ -64,7 +65,8 @@ class Artifact:
         chosen = remedy(self.root, self.manifest)
         if chosen.label == self.label:
             return f"make it again with: {chosen.command}"
-        return f"first make {chosen.label}, which it was made from, again with: {chosen.command}"
+        known = f" ({chosen.unknown})" if chosen.unknown else ""
+        return f"first make {chosen.label}, which it was made from, again{known} with: {chosen.command}"
 
     def remake_command(self, **options: str | int) -> str:
         """The command that makes it again, to be pasted; `options` (``lidar_sweeps=2``) differ from those of then."""
@@ -123,6 +125,7 @@ class ArtifactWriter:
         remade: files of it that were damaged and are to be made again.
         set_aside: where a folder with a damaged manifest, which this artifact replaces, is now.
         is_being_remade: whether a stopped remake of what is finished waits to be continued.
+        discarded: the command of an unfinished run that ``--force`` discards; empty where there is none.
         difference: how it differs from what it is about to replace, where that may surprise; empty otherwise.
     """
 
@@ -136,12 +139,17 @@ class ArtifactWriter:
     set_aside: Path | None = None
     is_being_remade: bool = False
     difference: str = ""
+    discarded: str = ""
+
+    @property
+    def _root(self) -> Path:
+        return self.run.final.parent.parent
 
     @property
     def recorded_command(self) -> str:
         """As the manifest holds it."""
         if isinstance(self.command, Command):
-            return self.command.text(self.run.final.parent.parent, explicit=True)
+            return self.command.text(self._root, explicit=True)
         return self.command
 
     @property
@@ -151,13 +159,16 @@ class ArtifactWriter:
 
     def warn(self, progress: Progress) -> None:
         """Say what of an earlier run could not be used, and how what is to be made differs from what it replaces."""
+        if self.discarded:
+            progress.warning(f"the unfinished run in {self.path} ({self.discarded}) is discarded")
         if self.difference:
             progress.warning(f"{self.run.label} is replaced by one with other settings or inputs: {self.difference}")
         for relative in self.remade:
             progress.warning(f"{relative} of the unfinished {self.run.label} is damaged and is made again")
         if self.is_being_remade:
             progress.warning(
-                f"a stopped remake of {self.run.label} is in {self.path}; the command that began it continues it"
+                f"a stopped remake of {self.run.label} is in {self.path}; continue it with: "
+                f"{continuation(self._root, self.run.stage, self.run.name)}"
             )
         if self.set_aside is not None:
             progress.warning(f"the manifest of {self.run.final} was damaged; what was there is now at {self.set_aside}")

@@ -5,9 +5,12 @@ import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crkd_core.artifacts.location import absolute, is_default
-from crkd_core.artifacts.manifest import InputRef
+
+if TYPE_CHECKING:  # manifests name commands where they are damaged
+    from crkd_core.artifacts.manifest import InputRef
 
 CONFIG_FOLDER = "configs"
 """Folder of a workspace that keeps the configurations which recorded commands name."""
@@ -17,6 +20,21 @@ CONFIG_OPTIONS = ("--preset", "--config", "--set")
 _PROGRAM = "crkd"
 _WORKSPACE, _FORCE = "--workspace", "--force"
 _DIGEST_LENGTH = 8
+_FIRST_COMMANDS = {
+    "prepare": "crkd prepare --nuscenes DIR --name {name}",
+    "train-teacher": "crkd train-teacher --name {name}",
+    "extract-teacher": "crkd extract-teacher --name {name}",
+    "distill": "crkd distill --name {name}",
+    "evaluate": "crkd evaluate",
+    "import-weights": "crkd import-weights FILE --as backbone --name {name}",
+}
+# What else those commands need where it is not the latest that is meant.
+_INPUT_OPTIONS = {
+    "train-teacher": "--prepared NAME",
+    "extract-teacher": "--teacher NAME",
+    "distill": "--targets NAME, --losses, --init",
+    "evaluate": "--model NAME, --split",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +52,7 @@ class Command:
     arguments: tuple[str, ...] = ()
     options: tuple[tuple[str, str | None], ...] = ()
     configurations: tuple[tuple[Path, str], ...] = ()
-    follows: InputRef | None = None
+    follows: "InputRef | None" = None
 
     @staticmethod
     def parse(text: str) -> "Command | None":
@@ -128,6 +146,17 @@ def command_text(text: str, root: Path, force: bool = False) -> str:
         return text
     command = command.moved(root)
     return (command.setting(_FORCE) if force else command).text(root)
+
+
+def first_command(stage: str, name: str) -> str:
+    """A command that makes an artifact of which nothing is known but its name."""
+    return _FIRST_COMMANDS.get(stage, f"crkd {stage} --name {{name}}").format(name=name)
+
+
+def unknown_inputs(stage: str) -> str:
+    """What a :func:`first_command` leaves to the user, as a part of a sentence; empty where that is nothing."""
+    options = _INPUT_OPTIONS.get(stage)
+    return f"what it was made from is not known and has to be named ({options})" if options else ""
 
 
 def command_like(given: Command | None, text: str, root: Path) -> str:

@@ -1,11 +1,20 @@
-"""Where a workspace is by default, and paths that mean the same in every folder."""
+"""Where a workspace is by default, the folders of its runs, and paths that mean the same in every folder."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 
 DEFAULT_WORKSPACE = Path("crkd-workspace")
 WORKSPACE_VARIABLE = "CRKD_WORKSPACE"
+PARTIAL = ".partial"
+REPLACED = ".replaced"
+_UNDER_WAY = re.compile(r"(\.partial|\.replaced)$")
+
+
+def run_name(folder_name: str) -> str:
+    """The name of the run that a folder of a stage belongs to."""
+    return _UNDER_WAY.sub("", folder_name)
 
 
 def absolute(path: Path) -> Path:

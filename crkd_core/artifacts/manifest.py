@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from crkd_core.artifacts.command import command_text, first_command, unknown_inputs
 from crkd_core.artifacts.contents import contents_problem
+from crkd_core.artifacts.location import run_name
 from crkd_core.errors import DamagedArtifactError
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -188,13 +190,16 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def _damaged(folder: Path, problem: str, raw: bytes = b"") -> DamagedArtifactError:
-    command = _recorded_command(raw)
-    remedy = f"remove {folder}" if _may_be_ours(raw) else f"move {folder}, which something else made, away"
+    stage, root = folder.parent.name, folder.parent.parent
+    recorded, is_ours = _recorded_command(raw), _may_be_ours(raw)
+    command = command_text(recorded or first_command(stage, run_name(folder.name)), root, force=is_ours)
+    unknown = "" if recorded else unknown_inputs(stage)
+    remedy = "make it again with" if is_ours else f"move {folder}, which something else made, away and make it with"
     return DamagedArtifactError(
         f"{folder / MANIFEST_NAME} is damaged ({problem}): expected a manifest as crkd writes it; "
-        f"{remedy} and make it again with: {command or f'crkd {folder.parent.name}'}",
-        problem=f"its manifest: {problem}",
-        command=command,
+        f"{unknown and unknown + '; '}{remedy}: {command}",
+        problem=f"its manifest: {problem}{unknown and '; ' + unknown}",
+        command=recorded,
     )
 
 

@@ -4,20 +4,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from crkd_core.artifacts.command import Command, command_text
+from crkd_core.artifacts.command import Command, command_text, first_command, unknown_inputs
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef, Manifest, read_manifest
 from crkd_core.artifacts.run_folder import RunFolder
 from crkd_core.errors import DamagedArtifactError
-
-_FIRST_COMMANDS = {
-    "prepare": "crkd prepare --nuscenes DIR --name {name}",
-    "train-teacher": "crkd train-teacher --name {name}",
-    "extract-teacher": "crkd extract-teacher --name {name}",
-    "distill": "crkd distill --name {name}",
-    "evaluate": "crkd evaluate",
-    "import-weights": "crkd import-weights FILE --as backbone --name {name}",
-}
 
 
 @dataclass(frozen=True)
@@ -27,10 +18,12 @@ class Remedy:
     Attributes:
         label: what the command makes: the artifact itself, or what it was made from and has to come first.
         command: to be pasted.
+        unknown: what the command does not say because nobody knows; empty where it says all.
     """
 
     label: str
     command: str
+    unknown: str = ""
 
 
 def folder_of(root: Path, ref: InputRef) -> Path:
@@ -80,25 +73,21 @@ def remedy(root: Path, manifest: Manifest) -> Remedy:
     for ref in manifest.inputs.values():
         made_from = manifest_of(root, ref)
         if made_from is None:
-            return Remedy(f"{ref.stage}/{ref.name}", _first_again(root, ref))
+            return _first_again(root, ref)
         if wrong_size(folder_of(root, ref), made_from) or staleness(root, made_from):
             return remedy(root, made_from)
     return Remedy(f"{manifest.stage}/{manifest.name}", command_text(own_command(root, manifest), root, force=True))
 
 
-def _first_again(root: Path, ref: InputRef) -> str:
+def _first_again(root: Path, ref: InputRef) -> Remedy:
     """What makes an input again that is not there, or whose manifest cannot be read."""
     command, damaged = "", False
     try:
         read_manifest(folder_of(root, ref))
     except DamagedArtifactError as error:
         command, damaged = error.command or "", True
-    return command_text(command or first_command(ref.stage, ref.name), root, force=damaged)
-
-
-def first_command(stage: str, name: str) -> str:
-    """A command that makes an artifact of which nothing is known but its name."""
-    return _FIRST_COMMANDS.get(stage, f"crkd {stage} --name {{name}}").format(name=name)
+    text = command_text(command or first_command(ref.stage, ref.name), root, force=damaged)
+    return Remedy(f"{ref.stage}/{ref.name}", text, "" if command else unknown_inputs(ref.stage))
 
 
 def own_command(root: Path, manifest: Manifest) -> str:

@@ -25,6 +25,7 @@ from crkd_core.artifacts.journal import (
     remove_journal,
     start_journal,
 )
+from crkd_core.artifacts.location import PARTIAL, REPLACED
 from crkd_core.artifacts.locks import lock_path
 from crkd_core.artifacts.manifest import (
     MANIFEST_NAME,
@@ -35,25 +36,17 @@ from crkd_core.artifacts.manifest import (
 )
 from crkd_core.errors import DamagedArtifactError, UsageError
 
-PARTIAL = ".partial"
-REPLACED = ".replaced"
 VERIFIED_NAME = ".verified.json"
 _EARLIER_LOCK_NAME = ".lock"
 _SIDE_FILES = {MANIFEST_NAME, REQUEST_NAME, VERIFIED_NAME, _EARLIER_LOCK_NAME}
 # What desktops leave in every folder that was looked at.
 _CLUTTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
-_UNDER_WAY = re.compile(r"(\.partial|\.replaced)$")
 _SET_ASIDE = re.compile(r"\.old-[0-9]+$")
 
 
 def is_run_name(name: str) -> bool:
     """Whether a folder of that name in a stage's folder can be a finished run."""
     return not (name.startswith(".") or name.endswith((PARTIAL, REPLACED)) or _SET_ASIDE.search(name))
-
-
-def run_name(folder_name: str) -> str:
-    """The name of the run that a folder of a stage belongs to."""
-    return _UNDER_WAY.sub("", folder_name)
 
 
 @dataclass(frozen=True)

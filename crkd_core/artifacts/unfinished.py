@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from crkd_core.artifacts.command import command_text
+from crkd_core.artifacts.command import command_text, first_command
 from crkd_core.artifacts.difference import MadeOf
+from crkd_core.artifacts.location import PARTIAL
 from crkd_core.artifacts.manifest import MANIFEST_NAME, REQUEST_NAME, InputRef, read_regular
-from crkd_core.artifacts.remedy import first_command, manifest_of
-from crkd_core.artifacts.run_folder import PARTIAL
+from crkd_core.artifacts.remedy import manifest_of
 
 
 @dataclass(frozen=True)

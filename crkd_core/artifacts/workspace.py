@@ -10,8 +10,9 @@ from typing import Any
 
 from crkd_core.artifacts.artifact import Artifact, ArtifactWriter
 from crkd_core.artifacts.atomic import keep_text
-from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.command import Command, command_text
 from crkd_core.artifacts.difference import MadeOf, difference, surprising_difference
+from crkd_core.artifacts.location import PARTIAL, run_name
 from crkd_core.artifacts.locks import is_locked, locked
 from crkd_core.artifacts.manifest import (
     MANIFEST_NAME,
@@ -22,7 +23,7 @@ from crkd_core.artifacts.manifest import (
     read_manifest,
 )
 from crkd_core.artifacts.remedy import staleness
-from crkd_core.artifacts.run_folder import PARTIAL, RunFolder, is_run_name, run_name
+from crkd_core.artifacts.run_folder import RunFolder, is_run_name
 from crkd_core.artifacts.unfinished import continuation, read_request
 from crkd_core.errors import (
     CrkdError,
@@ -273,6 +274,8 @@ class Workspace:
                     f"an unfinished {stage}/{name} with other settings or inputs is in {run.partial}; "
                     "continue it with its own settings, choose another --name, or discard it with --force."
                 )
+            if force and left is not None and not continues:
+                writer.discarded = command_text(str(left.get("command", "")), self.root) or "of an earlier version"
             replaced = MadeOf(existing.settings, existing.inputs) if existing else read_request(run.partial).made_of
             if replaced is not None:
                 writer.difference = surprising_difference(replaced, MadeOf(settings, writer.inputs), force)

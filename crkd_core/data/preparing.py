@@ -33,9 +33,7 @@ import torch
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.shards import ItemKey, write_shard
-from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.errors import StaleArtifactError
 from crkd_core.nuscenes.poses import inverses, rotations
 from crkd_core.nuscenes.radar import CODES, VALUES, compact_features, read_radar
 from crkd_core.nuscenes.sweeps import SampleFiles, global_from_sensor, lidar_from_sensor, repeat_oldest
@@ -47,10 +45,6 @@ LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
 BICYCLE_RACKS = "bicycle_racks.parquet"
 LEFT_OUT = "left_out_samples.parquet"
 RADAR_FOLDER = "radar"
-FORMAT = 3
-"""Raised where the tables change: 2 has the bicycle racks; 3 tells unknown numbers of points from 0, has usable boxes
-only, and night and rain by whole words."""
-
 DEVKIT_DIFFERENCES = "devkit_differences"
 """Fact of the artifact, see :func:`devkit_differences`."""
 LIDAR_COLUMNS = "lidar_columns"
@@ -77,20 +71,6 @@ class RadarJob:
     files: NDArray[np.int64]
     lidar_from_radar: NDArray[np.float64]
     age_s: NDArray[np.float64]
-
-
-def check_format(artifact: Artifact) -> None:
-    """Refuse data that were prepared by an earlier version.
-
-    Raises:
-        StaleArtifactError: they may hold what is left out, or counted otherwise, by now.
-    """
-    older = artifact.manifest.settings.get("format", 1)
-    if older < FORMAT:
-        raise StaleArtifactError(
-            f"{artifact.label} was prepared in an older format ({older}, this version needs {FORMAT}); make it again "
-            f"with: {artifact.remake_command()}"
-        )
 
 
 def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
+from crkd_core.data.prepared_format import check_format
 from crkd_core.errors import DatasetError, UsageError
 from crkd_core.evaluation.metrics import DEVKIT_CONFIG
 from crkd_core.nuscenes.classes import ATTRIBUTES
@@ -109,7 +110,7 @@ def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
         DamagedArtifactError: a table cannot be read.
     """
     artifact = prepared.artifact
-    preparing.check_format(artifact)
+    check_format(artifact)
     racks = read_table(artifact, preparing.BICYCLE_RACKS)
     sample, kept = _samples_of(numbers_of(racks["sample"]), prepared.rows(tokens))
     return SplitSamples(

@@ -29,6 +29,7 @@ from crkd_core.stages.evaluations import STAGE as EVALUATE_STAGE
 from crkd_core.stages.evaluations import Subject, evaluations_of
 from crkd_core.stages.extract import STAGE as EXTRACT_STAGE
 from crkd_core.stages.extract import ExtractRequest, check_teacher, extract_teacher, target_settings
+from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
 from crkd_core.stages.inputs import PreparedSource, find_prepared, open_prepared, pin_machine, prepared_with
 from crkd_core.stages.teacher_input import settings_problem
 from crkd_core.stages.train import STAGE as TEACHER_STAGE
@@ -129,7 +130,7 @@ def plan_ablation(request: AblateRequest, workspace: Workspace) -> tuple[Planned
     """The students that :func:`ablate` needs, in its order; nothing is written.
 
     Raises:
-        UsageError: there are no such comparisons or seeds.
+        UsageError: there are no such comparisons or seeds, or the prepared data have no such split.
         ConfigError: a row, or what `set_after` says, does not fit the configuration.
     """
     return tuple(_Ablation(request, workspace).plan())
@@ -159,7 +160,7 @@ class _Ablation:
         choose_device(request.device)
         configs = {variant: variant.resolve(self._base(variant), seed) for variant, seed in self._students}
         modalities = tuple(dict.fromkeys(name for config in configs.values() for name in config.student.modalities))
-        source, scored = PreparedSource(TRAIN), PreparedSource(request.split)
+        source = PreparedSource(TRAIN)
 
         def fitting(config: Config, needed: tuple[Modality, ...]) -> PreparedData:
             return open_prepared(
@@ -168,7 +169,7 @@ class _Ablation:
 
         prepared = [fitting(config, modalities) for config in configs.values()][-1]
         prepared.tokens(TRAIN)
-        PreparedData(find_prepared(self._workspace, request.prepared, needed_for, scored)).tokens(request.split)
+        self._check_split()
         taught = [config for variant, config in configs.items() if variant.losses]
         if not taught:
             return
@@ -181,6 +182,10 @@ class _Ablation:
             if self._fitting_targets(config, teacher, prepared.artifact) is None:
                 fitting(config, detector.modalities)
 
+    def _check_split(self) -> None:
+        request, source = self._request, PreparedSource(self._request.split)
+        PreparedData(find_prepared(self._workspace, request.prepared, f"crkd {STAGE}", source)).tokens(request.split)
+
     @property
     def _students(self) -> Iterator[tuple[Variant, int]]:
         """Every student once, seed by seed, each after the one that it starts from."""
@@ -192,6 +197,8 @@ class _Ablation:
         return ((variant, seed) for seed in self._request.seeds for variant in chosen)
 
     def plan(self) -> Iterator[PlannedRun]:
+        if self._request.prepared is not None or self._workspace.artifacts(PREPARE_STAGE):
+            self._check_split()
         for variant, seed in self._students:
             config, name = variant.resolve(self._base(variant), seed), _run_name(variant, seed)
             yield PlannedRun(
@@ -340,9 +347,9 @@ class _Ablation:
             "inputs": {_run_name(*student): result.artifact.reference() for student, result in scores.items()},
             "force": request.force,
             "replace": True,
-            "warn": progress.warning if request.force else None,
         }
         with self._workspace.write(STAGE, self._name, **how) as writer:
+            writer.warn(progress)
             if writer.finished is None:
                 write_tables(writer.path, rows, backbone)
             artifact = writer.finished or writer.finish({"students": len(scores), "rows": len(rows)})

@@ -10,6 +10,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
+from crkd_core.data.prepared_format import FORMAT
 from crkd_core.data.report import count_splits
 from crkd_core.errors import DatasetError
 from crkd_core.nuscenes.folder import digest_tables, find_version
@@ -46,7 +47,7 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
     """
     splits_file = dataroot / version / SPLITS_NAME
     settings: dict[str, Any] = {
-        "format": preparing.FORMAT,
+        "format": FORMAT,
         "version": version,
         "tables_sha256": digest_tables(dataroot / version),
     }

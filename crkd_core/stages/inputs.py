@@ -10,8 +10,8 @@ from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import NUSCENES_COLUMNS, DataConfig
-from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
+from crkd_core.data.prepared_format import check_format
 from crkd_core.errors import ConfigError, DatasetError, UsageError
 from crkd_core.nuscenes.splits import TRAIN
 from crkd_core.progress import Progress
@@ -101,7 +101,7 @@ def find_prepared(
     if name is None and source is not None:
         name = _choose(workspace, source, modalities, needed_for)
     artifact = workspace.find(STAGE, name, needed_for=needed_for, make=_MAKE)
-    preparing.check_format(artifact)
+    check_format(artifact)
     return artifact
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_text
+from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_text, first_command
 from crkd_core.artifacts.manifest import Manifest
-from crkd_core.artifacts.remedy import first_command
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.errors import CrkdError, DamagedArtifactError
 from crkd_core.stages.advice import DataAdvice

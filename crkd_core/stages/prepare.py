@@ -21,6 +21,7 @@ from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.config.numbers import MOST_SWEEPS
 from crkd_core.cores import helpers
 from crkd_core.data import preparing
+from crkd_core.data.prepared_format import FORMAT
 from crkd_core.data.report import DataReport, build_report
 from crkd_core.errors import UsageError
 from crkd_core.nuscenes.availability import ALLOWABLE
@@ -175,7 +176,7 @@ def _settings(request: PrepareRequest, survey: Survey) -> dict[str, Any]:
     source, missing = survey.source, survey.missing
     # Files that appear later must make another data set, so they belong to what determined this one.
     settings: dict[str, Any] = {
-        "format": preparing.FORMAT,
+        "format": FORMAT,
         "version": source.version,
         "tables_sha256": source.digest,
         "radar_sweeps": request.radar_sweeps,

@@ -29,7 +29,6 @@ from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup, process_group
 from crkd_core.training.gradients import shared_layers
 from crkd_core.training.loop import Trainer, TrainingPlan
-from crkd_core.training.metrics import METRICS_NAME
 from crkd_core.training.trained import write_trained
 
 # Settings that change how a run computes, not what: they may differ when it is continued.
@@ -159,7 +158,7 @@ def run_training(
             "inputs": spec.inputs,
             "force": force,
             "resume": resume,
-            "irreplaceable": (CHECKPOINT_NAME, METRICS_NAME),
+            "irreplaceable": (CHECKPOINT_NAME,),
         }
         with shared_writer(workspace, processes, spec.stage, spec.name, **how) as (writer, folder):
             if writer is not None:

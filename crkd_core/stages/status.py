@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from crkd_core.artifacts.command import command_text
+from crkd_core.artifacts.command import command_text, first_command
+from crkd_core.artifacts.location import PARTIAL, run_name
 from crkd_core.artifacts.locks import is_locked
 from crkd_core.artifacts.manifest import MANIFEST_NAME, REQUEST_NAME
-from crkd_core.artifacts.remedy import first_command, wrong_size
-from crkd_core.artifacts.run_folder import PARTIAL, is_run_name, run_name
+from crkd_core.artifacts.remedy import wrong_size
+from crkd_core.artifacts.run_folder import is_run_name
 from crkd_core.artifacts.unfinished import continuation, read_request
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.data.prepared_format import format_problem
 from crkd_core.errors import DamagedArtifactError, MisplacedArtifactError, UsageError
 from crkd_core.stages.next_step import CHAIN, ArtifactStatus, State, next_step
 
@@ -133,7 +135,8 @@ def _judge(workspace: Workspace, artifact: Artifact, thorough: bool) -> tuple[St
             problem = error.problem or str(error)
     if problem is not None:
         return "damaged", problem
-    stale = workspace.staleness(artifact)
+    older = format_problem(artifact.manifest) if artifact.stage == "prepare" else None
+    stale = f"it was {older}" if older else workspace.staleness(artifact)
     return ("stale", stale) if stale else ("finished", "")
 
 

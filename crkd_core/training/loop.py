@@ -121,6 +121,11 @@ class Trainer:
         """
         plan = self._plan
         log = MetricLog(plan.folder, self._first_step) if plan.processes.is_first else None
+        if log is not None and log.is_lost:
+            progress.warning(
+                f"the metrics of {plan.description} before step {self._first_step} cannot be read: its weights are "
+                "the same, its curves and mean losses begin there"
+            )
         with progress.task(plan.description, total=plan.total_steps, unit="step", done=self._first_step) as task:
             step = self._first_step
             while step < plan.total_steps:

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 
 from crkd_core.artifacts.atomic import explain_write_errors
 from crkd_core.artifacts.journal import claim
-from crkd_core.artifacts.tables import explain_parquet, write_table
-from crkd_core.errors import DamagedArtifactError
+from crkd_core.artifacts.tables import write_table
 
 METRICS_NAME = "logs/metrics.parquet"
 TENSORBOARD_FOLDER = "logs/tensorboard"
@@ -22,15 +21,15 @@ _FLUSH_SECONDS = 30.0
 class MetricLog:
     """Collects (step, epoch, name, value) rows; a resumed run drops what it is about to repeat.
 
-    Raises:
-        DamagedArtifactError: the table of the run to resume cannot be read.
+    Attributes:
+        is_lost: whether the table of the run to resume cannot be read: the rows then begin where it goes on.
     """
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._path = folder / METRICS_NAME
-        self._rows: list[dict] = []
-        if first_step:
-            self._rows = [row for row in _read_rows(self._path) if row["step"] < first_step]
+        earlier = _read_rows(self._path) if first_step else []
+        self.is_lost = earlier is None
+        self._rows = [row for row in earlier or () if row["step"] < first_step]
         self._board = _EventFile(folder / TENSORBOARD_FOLDER, first_step)
 
     def add(self, step: int, epoch: int, values: dict[str, float]) -> None:
@@ -60,14 +59,12 @@ class MetricLog:
         return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
-def _read_rows(path: Path) -> list[dict]:
+def _read_rows(path: Path) -> list[dict] | None:
+    """None where they cannot be read; they are a log, without which the run can go on."""
     try:
         return pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedArtifactError(
-            f"the metrics of the unfinished run, {path}, cannot be read ({explain_parquet(error)}); start "
-            "the run afresh with --no-resume."
-        ) from None
+    except (pa.ArrowException, OSError):
+        return None
 
 
 class _EventFile:

@@ -71,7 +71,7 @@ def test_a_damaged_manifest(refused, evaluated, tmp_path, artifact, how):
     workspace = evaluated.copy(tmp_path).workspace
     path = workspace.root / artifact / "manifest.json"
     damage(path, how)
-    words = (f"{path} is damaged", "expected a manifest", f"remove {path.parent} and make it again")
+    words = (f"{path} is damaged", "expected a manifest", "make it again with: crkd ")
     refused(4, words, *READERS[artifact], "-w", workspace.root)
 
 
@@ -127,18 +127,35 @@ def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatc
         patched.setattr("crkd_core.stages.runs.write_trained", _stop)
         assert crkd(*command).code == 130
     partial = workspace.root / "train-teacher" / "n.partial"
-    for file in ("logs/metrics.parquet", "checkpoint.safetensors"):
-        good = (partial / file).read_bytes()
-        for how in ("cut", "flipped"):
-            damage(partial / file, how)
-            words = (f"{partial / file} of the unfinished run cannot be used", "checksum", "--no-resume")
-            refused(4, words, *command)
-            (partial / file).write_bytes(good)
-    damage(partial / "logs" / "metrics.parquet", "gone")
-    refused(4, ("the metrics of the unfinished run", "cannot be read", "--no-resume"), *command)
+    checkpoint = partial / "checkpoint.safetensors"
+    for how in ("cut", "flipped"):
+        good = checkpoint.read_bytes()
+        damage(checkpoint, how)
+        refused(4, (f"{checkpoint} of the unfinished run cannot be used", "checksum", "--no-resume"), *command)
+        checkpoint.write_bytes(good)
+    damage(checkpoint, "cut")
     assert crkd(*command, "--no-resume").code == 0
     again, first = (workspace.root / "train-teacher" / run / "model.safetensors" for run in ("n", "teacher"))
     assert again.read_bytes() == first.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
+def test_a_training_goes_on_without_its_metrics(crkd, evaluated, tmp_path, monkeypatch, how):
+    workspace = evaluated.copy(tmp_path).workspace
+    command = ("train-teacher", "--name", "n", "-w", workspace.root)
+    with monkeypatch.context() as patched:
+        patched.setattr("crkd_core.stages.runs.write_trained", _stop)
+        assert crkd(*command).code == 130
+    damage(workspace.root / "train-teacher" / "n.partial" / "logs" / "metrics.parquet", how)
+    ended = crkd(*command)
+    assert ended.code == 0, ended.err
+    assert "the metrics of train-teacher n before step 2 cannot be read" in ended.err
+    assert "continuing n at step 2 of 2" in ended.err
+    again, first = (workspace.root / "train-teacher" / run / "model.safetensors" for run in ("n", "teacher"))
+    assert again.read_bytes() == first.read_bytes()
+    assert crkd("status", "-w", workspace.root).code == 0
+    assert crkd("evaluate", "--model", "n", "--workers", "0", "-w", workspace.root).code == 0
+    assert crkd("visualize", "--model", "n", "--samples", "1", "-w", workspace.root).code == 0
 
 
 def _stop(*_):

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from tests.cli.printed import paste, printed_commands
 from tests.cli.test_bad_input_damage import READERS
 
 CHANGES = {
@@ -34,7 +35,9 @@ def change(path, keys, keep_checksum=True):
 
 def check_refused(refused, crkd, workspace, artifact):
     path = workspace.root / artifact / "manifest.json"
-    words = (f"{path} is damaged (", "expected a manifest", f"remove {path.parent} and make it again with: crkd ")
+    # The workspace is where it is now, not where its commands were recorded.
+    remade = ("make it again with: crkd ", f"--workspace {workspace.root} --force")
+    words = (f"{path} is damaged (", "expected a manifest", *remade)
     refused(4, words, *READERS[artifact], "-w", workspace.root)
     shown = crkd("status", "--json", "-w", workspace.root)
     assert shown.code == 0
@@ -102,10 +105,36 @@ def test_the_command_that_a_damaged_manifest_names_makes_it_again(crkd, evaluate
     path = workspace.root / "evaluate" / "crkd-val" / "manifest.json"
     change(path, {"facts": {}})
     said = crkd(*READERS["evaluate/crkd-val"], "-w", workspace.root).err
-    command = said.rpartition("make it again with: crkd ")[2].split()
-    shutil.rmtree(path.parent)
-    assert crkd(*command, "--workers", "0", "-w", workspace.root).code == 0
+    paste(crkd, tmp_path, printed_commands(said)[-1])
     assert crkd(*READERS["evaluate/crkd-val"], "-w", workspace.root).code == 0
+
+
+UNKNOWN = "what it was made from is not known and has to be named"
+
+
+def test_what_a_manifest_that_is_no_manifest_was_made_from_is_to_be_named(crkd, evaluated, tmp_path):
+    root = evaluated.copy(tmp_path / "my folder").workspace.root
+    (root / "extract-teacher/targets/manifest.json").write_bytes(b"[]")
+    said = crkd("distill", "--name", "reader", "-w", root).err
+    assert f"{UNKNOWN} (--teacher NAME); make it again with: crkd extract-teacher --name targets " in said
+    assert UNKNOWN in " ".join(crkd("status", "-w", root).out.split())
+    (root / "distill/crkd/model.safetensors").unlink()
+    said = crkd("evaluate", "--model", "crkd", "--split", "train", "-w", root).err
+    first = "first make extract-teacher/targets, which it was made from, again"
+    assert f"{first} ({UNKNOWN} (--teacher NAME)) with: crkd extract-teacher --name targets " in said
+    paste(crkd, tmp_path, f"{printed_commands(said)[-1]} --teacher teacher --verify 0")
+    assert (root / "extract-teacher/targets.old-1/manifest.json").read_bytes() == b"[]"
+
+
+def test_a_folder_that_is_not_ours_is_to_be_moved_away(crkd, evaluated, tmp_path):
+    root = evaluated.copy(tmp_path).workspace.root
+    folder = root / "train-teacher" / "teacher"
+    (folder / "manifest.json").write_text('{"name": "a web application"}')
+    said = crkd("extract-teacher", "--name", "reader", "-w", root).err
+    assert (
+        f"move {folder}, which something else made, away and make it with: crkd train-teacher --name teacher " in said
+    )
+    assert "--force" not in said
 
 
 @pytest.mark.parametrize("damage", [{"facts": {}}, None])

@@ -53,6 +53,14 @@ def test_an_ablation_from_nothing_to_its_table(crkd, chain, tmp_path, shortened)
     assert workspace.find("ablate", "csrd-target", needed_for="test", make="").manifest == table.manifest
 
 
+def test_a_plan_needs_a_split_that_is_there(crkd, chain):
+    command = ("ablate", "--workspace", chain.workspace.root, "--split", "nope")
+    planned, begun = crkd(*command, "--plan"), crkd(*command)
+    assert (planned.code, planned.err) == (begun.code, begun.err)
+    assert planned.code == 2
+    assert "nope" in planned.err
+
+
 def test_what_is_no_seed_is_refused(crkd, tmp_path):
     result = crkd("ablate", "--workspace", tmp_path, "--preset", "tiny", "--seeds", "0,x")
     assert result.code == 2

@@ -78,6 +78,17 @@ def test_a_models_own_submission_scores_as_the_model(crkd, evaluated, tmp_path):
     assert drawn.code == 0, drawn.err
 
 
+def test_a_file_that_is_named_twice_is_evaluated_once(crkd, only_prepared, tmp_path):
+    file = write_results(tmp_path / "other.json", perfect_results(prepared_of(only_prepared)))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    spellings = (file, tmp_path / "folder" / ".." / "other.json", tmp_path / "link" / "other.json", file)
+    results = [word for path in spellings for word in ("--results", path)]
+    ended = crkd("evaluate", *results, "-w", only_prepared.root, "--json")
+    assert ended.code == 0, ended.err
+    assert [found["model"] for found in json.loads(ended.out)["models"]] == ["other"]
+
+
 def test_a_file_does_not_replace_a_model(crkd, evaluated, tmp_path):
     copy = evaluated.copy(tmp_path)
     file = shutil.copy(copy.workspace.root / "evaluate" / "crkd-val" / "submission.json", tmp_path / "crkd.json")

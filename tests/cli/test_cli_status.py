@@ -156,6 +156,38 @@ def test_the_command_shows_all_of_it(crkd, workspace, make):
     assert "\x1b" not in result.out
 
 
+def test_the_command_to_run_next_can_be_pasted(crkd, make):
+    make_chain(make, until="train-teacher")
+    assert crkd("status").out.splitlines()[-2:] == [
+        "why:  the teacher's targets are not extracted yet",
+        "next: crkd extract-teacher",
+    ]
+
+
+def test_unfinished_and_damaged_runs_are_listed_with_their_commands(crkd, workspace, make):
+    made = make_chain(make)
+    leave_unfinished(workspace, "distill", "crkd distill --name half")
+    shown = crkd("status").out.splitlines()
+    assert "distill/half is unfinished; continue it with: crkd distill --name half" in shown
+    assert shown[-1] == "all six stages are done"
+    made["visualize"].file("file.txt").unlink()
+    remedy = "make it again with: crkd visualize --name my-visualize --force"
+    assert f"visualize/my-visualize is damaged: file.txt is missing; {remedy}" in crkd("status").out.splitlines()
+
+
+def test_data_of_an_older_format_are_stale(crkd, workspace, make):
+    make_chain(make)
+    folder = workspace.root / "prepare" / "my-prepare"
+    manifest = read_manifest(folder)
+    older = manifest.model_copy(update={"settings": manifest.settings | {"format": 1}})
+    (folder / "manifest.json").write_text(older.sealed().model_dump_json())
+    found = workspace_status(workspace)
+    (prepared,) = found.of_stage("prepare")
+    assert (prepared.state, prepared.command) == ("stale", "crkd prepare --name my-prepare --force")
+    assert "it was prepared in an older format (1, this version needs 3)" in prepared.reason
+    assert found.next_command == prepared.command
+
+
 def test_json(crkd, make):
     make_chain(make, until="distill")
     values = json.loads(crkd("status", "--json").out)

@@ -48,11 +48,13 @@ def test_without_force_a_stopped_remake_is_explained(train, interrupt, crkd):  #
     said = " ".join(ended.err.split())
     assert "its remake with yours is unfinished: continue it with --force" in said
     shown = crkd("status", "--json", "-w", train.root).out
-    assert "crkd train-teacher --name teacher" in shown
+    assert "crkd train-teacher " in shown
     assert "--force" in shown
     same = train()
     assert same.code == 0
-    assert "a stopped remake of train-teacher/teacher is in" in " ".join(same.err.split())
+    said = " ".join(same.err.split())
+    assert "a stopped remake of train-teacher/teacher is in" in said
+    assert "continue it with: crkd train-teacher " in said
 
 
 @pytest.mark.parametrize("options", [("--force", "--no-resume"), ("--force", *OTHER)])
@@ -62,6 +64,9 @@ def test_what_discards_a_stopped_remake(train, interrupt, options):  # noqa: F81
     ended = train(*options)
     assert ended.code == 0
     assert "continuing" not in ended.err
+    # Who says --no-resume has said so.
+    is_told = "teacher.partial (crkd train-teacher " in ended.err and ") is discarded" in ended.err
+    assert is_told == ("--no-resume" not in options)
     assert not (train.root / "train-teacher" / "teacher.partial").exists()
 
 

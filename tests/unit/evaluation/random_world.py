@@ -15,6 +15,7 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
+from crkd_core.data.prepared_format import FORMAT
 from crkd_core.evaluation.detections import SCHEMA
 from crkd_core.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
 from crkd_core.nuscenes.splits import splits_of_scenes
@@ -70,7 +71,7 @@ def prepare_world(root: Path, folder: Path) -> PreparedData:
     for name, table in preparing.evaluation_tables(tables, files, order, splits_of_scenes(VERSION)).items():
         write_table(folder / name, table)
     facts = {"version": VERSION, "dataroot": str(root), "samples_per_split": {}}
-    settings = {"format": preparing.FORMAT}
+    settings = {"format": FORMAT}
     manifest = Manifest(
         stage="prepare", name="tiny", created="", command="crkd prepare", settings=settings, facts=facts
     )
