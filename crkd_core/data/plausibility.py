@@ -5,7 +5,7 @@ with sensors, or the things around it, could be; they are crossed by mistakes of
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -184,8 +184,8 @@ def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
                 apart[name] = distance
     if apart:
         yield (
-            f"{_some(apart)} up to {max(apart.values()):,.0f} m from the LiDAR by the ego poses of their key frames: check "
-            "ego_pose and ego_pose_token"
+            f"{_some(apart)} up to {max(apart.values()):,.0f} m from the LiDAR by the ego poses of their key frames: "
+            "check ego_pose and ego_pose_token"
         )
 
 
@@ -291,7 +291,7 @@ def _tilted(rotation: NDArray[np.float64]) -> NDArray[np.bool_]:
     return rotation[:, 2, 2] < _UPRIGHT
 
 
-def _some(channels: Mapping[str, float]) -> str:
+def _some(channels: Iterable[str]) -> str:
     """Some of the sensors, with a verb."""
     names = list(channels)
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "") + (" is" if len(names) == 1 else " are")

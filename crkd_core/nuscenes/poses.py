@@ -32,8 +32,8 @@ def odd_lengths(quaternions: NDArray[np.float64], owners: str) -> list[str]:
     if not odd.any():
         return []
     return [
-        f"{odd.sum()} of {len(odd)} {owners} have a rotation of length {lengths[odd][0]:.3g} or so instead of 1: are they no "
-        "quaternions (w, x, y, z)?"
+        f"{odd.sum()} of {len(odd)} {owners} have a rotation of length {lengths[odd][0]:.3g} or so instead of 1: are "
+        "they no quaternions (w, x, y, z)?"
     ]
 
 
