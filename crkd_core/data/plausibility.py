@@ -130,7 +130,7 @@ def mounting(channels: NDArray[np.int64], ego_from_sensor: NDArray[np.float64]) 
     if +turned:
         yield (
             f"{_some(+turned)} turned to the sky, the ground or the side: check rotation in calibrated_sensor.json "
-            "(w, x, y, z, sensor to car; a camera's z looks ahead, its y down)"
+            "(w, x, y, z, sensor to car)"
         )
     if +low:
         yield f"{_some(+low)} below the car: is its calibrated_sensor car to sensor instead of sensor to car?"
