@@ -239,10 +239,12 @@ def _write_file(path: Path, modality: str, seen: np.ndarray, image_px: tuple[int
 
 
 def _annotate(folder, name, index, samples, token, time_us) -> None:
-    seconds = (time_us - START_US) * 1e-6
-    car = np.array([115.0, 60.0, 1.0]) + CAR_VELOCITY * seconds
-    places = {"car": (car, [1.9, 4.5, 1.6], 0.4, 5), "walker": ([110.0, 55.0, 1.0], [0.7, 0.7, 1.8], 0.0, 0),
-              "animal": ([112.0, 48.0, 0.5], [0.4, 0.8, 0.5], 0.0, 3)}  # fmt: skip
+    begin_us = time_us - index * _KEY_FRAME_US
+    start, _ = ego_pose(begin_us)
+    beside = np.array([10.0, 5.0, 1.0])
+    car = start + np.array([15.0, 10.0, 1.0]) + CAR_VELOCITY * (time_us - begin_us) * 1e-6
+    places = {"car": (car, [1.9, 4.5, 1.6], 0.4, 5), "walker": (start + beside, [0.7, 0.7, 1.8], 0.0, 0),
+              "animal": (start - beside, [0.4, 0.8, 0.5], 0.0, 3)}  # fmt: skip
     for kind, (position, size, yaw, points) in places.items():
         before, after = f"{name}-{kind}-{index - 1}", f"{name}-{kind}-{index + 1}"
         folder.tables["sample_annotation"].append(

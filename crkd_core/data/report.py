@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from crkd_core.artifacts.tables import numbers_of
 from crkd_core.config.classes import DETECTION_CLASSES, RADAR_CHANNELS
 from crkd_core.data import preparing
+from crkd_core.data.plausibility import implausible
 from crkd_core.nuscenes.splits import splits_of_version
 from crkd_core.nuscenes.survey import Survey
 from crkd_core.nuscenes.velocity import MAX_TIME_DIFFERENCE_S
@@ -20,6 +21,8 @@ USUAL_SPACING_S = (0.3, 1.0)
 """nuScenes annotates every 0.5 s; sweeps, velocities and their errors are made for about that."""
 FASTEST_MPS = 60.0
 """Nothing on a road is faster than that; a speed beyond it is a wrong time stamp, position or link."""
+SLOWEST_MPS = 0.01
+"""Slower than that is no motion."""
 _MANY = 0.5
 _DECIMALS = 4
 _NAMED = 3
@@ -191,7 +194,7 @@ def build_report(survey: Survey, written: Mapping[str, pa.Table], points: NDArra
         sensors=_count_sensors(survey, written, points),
         motion=_measure_motion(survey, written[preparing.ANNOTATIONS]),
         expects_boxes=splits_of_version(survey.source.version) != ("test",),
-        oddities=[*survey.source.splits.oddities, *notes.oddities],
+        oddities=[*survey.source.splits.oddities, *notes.oddities, *implausible(survey, written)],
     )
 
 
@@ -369,6 +372,8 @@ def _motion_warnings(report: DataReport) -> Iterator[str]:
         yield f"a {motion.fastest_class} moves at {motion.box_mps.high:.0f} m/s: check time stamps and positions"
     if motion.ego_mps.high > FASTEST_MPS:
         yield f"the car itself moves at {motion.ego_mps.high:.0f} m/s: check ego_pose and the time stamps"
+    if motion.spacing_s.high and motion.ego_mps.high < SLOWEST_MPS < motion.box_mps.high:
+        yield "the car itself does not move in any scene, though objects do: check ego_pose (m, global frame)"
     if report.boxes.total > report.boxes.without_velocity and motion.box_mps.high == 0:
         yield "no annotated object moves"
 

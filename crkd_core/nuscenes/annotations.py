@@ -24,7 +24,7 @@ from crkd_core.nuscenes.classes import (
 )
 from crkd_core.nuscenes.notes import TableNotes
 from crkd_core.nuscenes.point_counts import MOST_POINTS, UNKNOWN, may_have_points, total_points
-from crkd_core.nuscenes.poses import are_rotations
+from crkd_core.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.nuscenes.records import Record, TableReader
 from crkd_core.nuscenes.velocity import box_velocities
 
@@ -128,7 +128,7 @@ def read_annotations(
             ignored_attributes=dict(unknown),
             similar_attributes=_similar(unknown, (), similar_attribute),
             boxes_without_counts=int((total_points(columns.lidar_points, columns.radar_points) == UNKNOWN).sum()),
-            oddities=(*oddities, *_count_oddities(boxes, columns)),
+            oddities=(*oddities, *_count_oddities(boxes, columns), *odd_lengths(columns.rotation, "boxes")),
         ),
     )
 

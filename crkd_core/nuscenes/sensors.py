@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.poses import are_rotations, transforms
+from crkd_core.nuscenes.poses import are_rotations, odd_lengths, transforms
 from crkd_core.nuscenes.records import Record, TableReader
 
 CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
@@ -51,12 +51,14 @@ class Calibration:
         rows: by token.
         channel: index into ``CHANNELS`` of every row, -1 for a sensor that is not used.
         ego_from_sensor: (K, 4, 4); `intrinsics`: (K, 3, 3), zero for other sensors than cameras.
+        oddities: what is worth a warning, one sentence each.
     """
 
     rows: dict[str, int]
     channel: list[int]
     ego_from_sensor: NDArray[np.float64]
     intrinsics: NDArray[np.float64]
+    oddities: list[str]
 
 
 def read_calibration(folder: Path) -> Calibration:
@@ -87,6 +89,7 @@ def read_calibration(folder: Path) -> Calibration:
         channels,
         transforms(numbers[:, :3], numbers[:, 3:]),
         np.array(matrices, dtype=np.float64).reshape(-1, 3, 3),
+        odd_lengths(numbers[:, 3:], "calibrated sensors"),
     )
 
 
@@ -161,8 +164,8 @@ def _check_key_frames(table: TableReader, sensors: SensorColumns, sample_rows: M
 _SENSOR_COLUMNS = ("channel", "sample", "is_key_frame", "calibration", "timestamp_us", "width", "height", "pose")
 
 
-def read_poses(folder: Path, rows: Mapping[str, int]) -> NDArray[np.float64]:
-    """(R, 4, 4) global_from_ego of the poses that sensor files refer to.
+def read_poses(folder: Path, rows: Mapping[str, int]) -> tuple[NDArray[np.float64], list[str]]:
+    """(R, 4, 4) global_from_ego of the poses that sensor files refer to, and what of them is worth a warning.
 
     Raises:
         DatasetError: the table is damaged, lacks a pose, or has one that is not a pose.
@@ -185,7 +188,7 @@ def read_poses(folder: Path, rows: Mapping[str, int]) -> NDArray[np.float64]:
     poses = np.empty((len(rows), 7))
     poses[np.array(kept, dtype=np.int64)] = np.array(numbers, dtype=np.float64).reshape(-1, 7)
     _check_poses(table, list(rows), poses)
-    return transforms(poses[:, :3], poses[:, 3:])
+    return transforms(poses[:, :3], poses[:, 3:]), odd_lengths(poses[:, 3:], "ego poses")
 
 
 _POSE = {"translation": 3, "rotation": 4}

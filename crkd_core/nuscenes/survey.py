@@ -43,6 +43,7 @@ class Survey:
         kept: (S,) samples that have all they need.
         image_sizes: for every camera the number of its images by size.
         sizes_are_recorded: the tables say so themselves; otherwise other images would make another data set.
+        lidar_columns: float32 values a LiDAR point.
     """
 
     source: VersionTables
@@ -51,6 +52,7 @@ class Survey:
     kept: NDArray[np.bool_]
     image_sizes: dict[str, dict[str, int]]
     sizes_are_recorded: bool
+    lidar_columns: int
 
 
 def read_version(dataroot: Path, version: str | None, progress: Progress, allow_outside: bool = False) -> VersionTables:
@@ -114,11 +116,17 @@ def survey_files(
         kept=~missing.incomplete,
         image_sizes=sizes,
         sizes_are_recorded=recorded == sizes,
+        lidar_columns=lidar_columns,
     )
+
+
+def first_lidar_samples(tables: NuScenesTables, files: SampleFiles) -> NDArray[np.int64]:
+    """Rows of the samples that are the first of their scene to have a LiDAR file."""
+    samples = np.flatnonzero(files.lidar[:, 0] >= 0)
+    return samples[np.unique(tables.samples.scene[samples], return_index=True)[1]]
 
 
 def _some_lidar_files(source: VersionTables, files: SampleFiles) -> list[Path]:
     """One LiDAR key frame of every scene: enough to see what kind of files a data set has."""
-    samples = np.flatnonzero(files.lidar[:, 0] >= 0)
-    first = samples[np.unique(source.tables.samples.scene[samples], return_index=True)[1]]
+    first = first_lidar_samples(source.tables, files)
     return [source.dataroot / source.tables.sensors.path[row] for row in files.lidar[first, 0].tolist()]

@@ -61,8 +61,9 @@ def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
     sensors, pose_rows = read_sensors(folder, sample_rows, calibration, allow_outside)
     check_time_stamps(folder, samples, sensors)
     check_sample_links(folder, samples, sample_rows)
-    global_from_ego = read_poses(folder, pose_rows)
+    global_from_ego, pose_oddities = read_poses(folder, pose_rows)
     read = read_annotations(folder, sample_rows, samples.timestamp_us)
+    oddities = (*_scene_oddities(scenes), *calibration.oddities, *pose_oddities)
     return NuScenesTables(
         scenes=scenes,
         samples=samples,
@@ -74,7 +75,7 @@ def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
         racks=read.racks,
         other_annotations=read.others,
         dropped_sample=read.dropped_sample,
-        notes=replace(read.notes, oddities=(*_scene_oddities(scenes), *read.notes.oddities)),
+        notes=replace(read.notes, oddities=(*oddities, *read.notes.oddities)),
     )
 
 
