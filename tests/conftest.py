@@ -52,7 +52,9 @@ class Chain:
 
     def copy(self, folder: Path) -> "Chain":
         """The same with a workspace of its own to change."""
-        shutil.copytree(self.workspace.root, folder / "workspace", dirs_exist_ok=True)
+        # Other tests may read the shared one meanwhile, and hold its locks for a moment.
+        passing = shutil.ignore_patterns("*.lock", "*.writing")
+        shutil.copytree(self.workspace.root, folder / "workspace", ignore=passing, dirs_exist_ok=True)
         return Chain(self.nuscenes, Workspace(folder / "workspace"), self.config)
 
     def copy_world(self, folder: Path) -> Path:

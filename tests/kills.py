@@ -67,7 +67,7 @@ def _call_before_changes(below: Path, before_change: Callable[[int], None]) -> N
 
 
 def tree(root: Path) -> dict[str, object]:
-    """Every path below a folder with its contents; of a manifest all but the time, and the checksum over it."""
+    """Every path below a folder with its contents; of a manifest all but time, command (it names the workspace) and checksum."""
     contents: dict[str, object] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
@@ -77,7 +77,7 @@ def tree(root: Path) -> dict[str, object]:
             contents[name] = None
         elif path.name == "manifest.json" and b'"created"' in path.read_bytes():
             values = json.loads(path.read_text())
-            contents[name] = {key: values[key] for key in values if key not in ("created", "checksum")}
+            contents[name] = {key: values[key] for key in values if key not in ("created", "command", "checksum")}
         elif path.name != ".verified.json":
             contents[name] = path.read_bytes()
     return contents

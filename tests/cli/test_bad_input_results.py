@@ -54,7 +54,7 @@ def test_no_such_file(refused, workspace):
 
 
 def test_a_folder(refused, workspace):
-    words = (f"{workspace.root} cannot be read (Is a directory)", FORMAT)
+    words = (f"{workspace.root} cannot be read (it is no regular file)", FORMAT)
     refused(2, words, "evaluate", "--results", workspace.root, "-w", workspace.root)
 
 

@@ -12,6 +12,7 @@ from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
 from crkd_core.errors import TrainingError
+from crkd_core.stages.evaluate import EvaluateRequest
 from crkd_core.stages.simulate import SimulateRequest
 
 STAGES = {
@@ -36,13 +37,15 @@ def asked(monkeypatch):
         artifact=artifact, root=Path("world"), version="v", scenes=1, samples=1, annotations=1, seconds=1.0,
         reused=False, samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
         bytes_per_item=1, metrics=None, split="mini_val", model="m", submission=Path("submission.json"),
-        official_difference=None, findings=(), teacher_mean_ap=None, verification=None,
+        official_difference=None, findings=(), teacher_mean_ap=None, verification=None, report=None,
         paths=(Path("one.png"),), index=Path("index.html"),
     )  # fmt: skip
 
+    scored = SimpleNamespace(**{**vars(result), "samples": (1, 1)})
+
     def note(request, *_):
         requests.append(request)
-        return result
+        return scored if isinstance(request, EvaluateRequest) else result
 
     for module, function in STAGES.items():
         monkeypatch.setattr(import_module(f"crkd_core.stages.{module}"), function, note)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from crkd_core.artifacts.atomic import write_bytes
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from tests.cli.result_files import perfect_results, prepared_of, write_results
 
@@ -17,8 +18,7 @@ def clone(workspace: Workspace, artifact: Artifact, name: str, changed: str = ""
         artifact.stage, name, command=manifest.command, settings=settings, inputs=manifest.inputs, force=True
     ) as writer:
         for relative in manifest.files:
-            (writer.path / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(artifact.file(relative), writer.path / relative)
+            write_bytes(writer.path / relative, artifact.file(relative).read_bytes())
         return writer.finish(manifest.facts)
 
 

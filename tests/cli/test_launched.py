@@ -94,7 +94,8 @@ def test_variables_without_their_launcher(crkd, launcher_variables, evaluated, t
     launcher_variables(**{**COMPLETE, "RANK": rank})
     ended = crkd(*stage.command)
     assert ended.code == 6
-    note, *_, error = ended.err.splitlines()
+    *_, error = lines = ended.err.splitlines()
+    note = next(line for line in lines if line.startswith("Process"))
     assert note.startswith(f"Process {rank} of 2 (RANK, WORLD_SIZE), waiting for the others at localhost:29500.")
     assert note.endswith(UNSET)
     assert "did not meet at localhost:29500 within 1 s" in error

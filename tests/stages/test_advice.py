@@ -2,6 +2,7 @@
 
 import pytest
 
+from crkd_core.artifacts.command import Command
 from crkd_core.stages.advice import DataAdvice
 from crkd_core.stages.status import CHAIN
 
@@ -39,5 +40,7 @@ OWN = data({"my_train": 4, "my_val": 2}, own=("my_train", "my_val"))
     ],
 )
 def test_the_command_works_on_the_data(prepared, stage, trained_on, expected):
-    command, _ = DataAdvice(prepared).command(stage, CHAIN[stage], trained_on)
-    assert command == expected
+    usual = Command.parse(CHAIN[stage])
+    assert usual is not None
+    command, _ = DataAdvice(prepared).command(stage, usual, trained_on)
+    assert command.text(None) == expected

@@ -254,7 +254,7 @@ def test_damaged_sensor_files_are_named(folder, workspace):
 def test_a_damaged_radar_file_is_named_from_any_process(folder, workspace, processes):
     path = folder.files("RADAR_FRONT")[-1]
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(DatasetError, match=rf"{path.name} is damaged: it is truncated: expected 86 bytes"):
+    with pytest.raises(DatasetError, match=rf"{path.name} is truncated: expected 86 bytes"):
         run(folder, workspace, processes=processes)
     assert not multiprocessing.active_children()
 

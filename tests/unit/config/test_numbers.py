@@ -169,7 +169,7 @@ def changed(**values: object) -> Config:
         ({"teacher": {"lidar": {"voxel_m": [0.375, 0.375, 1e-6]}}}, ("layers", "raise the height")),
         ({"student": {"decoder": {"strides": [3, 3, 3]}}}, ("multiples of 3", "64 x 64")),
         ({"student": {"decoder": {"strides": []}}}, ("at least 1",)),
-        ({"student": {"decoder": {"blocks": [[]]}}}, ("'student.decoder.blocks'", "found [[]] (list)")),
+        ({"student": {"decoder": {"blocks": [[]]}}}, ("'student.decoder.blocks.0'", "found [] (list)")),
         ({"distill": {"respd": {"task_weights": [1, 1]}}}, ("at least 6",)),
         ({"distill": {"losses": ["csrd", "csrd"]}}, ("'csrd' stands there twice",)),
         ({"student": {"head": {"nms": {"size_factors": {"cat": 2}}}}}, ("no class is called 'cat'",)),

@@ -68,7 +68,7 @@ def test_a_detector_of_unequal_stages_is_exported_and_imported(tmp_path):
     [
         ("student.camera.neck.channels=[8, 16]", "one number or a list of four, .* found \\[8, 16\\]"),
         ("student.camera.neck.channels=[8, 16, 8, 8, 8]", "a list of four"),
-        ("student.camera.neck.channels=[]", "a list of four"),
+        ("student.camera.neck.channels=[]", "a list of at least 1"),
         ("student.camera.neck.channels=[8, 0, 8, 8]", r"'student\.camera\.neck\.channels\.1': expected greater than"),
         ("student.camera.neck.channels=wide", r"'student\.camera\.neck\.channels': expected a valid integer, found"),
         ("student.camera.neck={kind: lss_fpn, channels: [8, 8, 8, 8]}", "one number, found .* kind: second_fpn"),
