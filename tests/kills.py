@@ -67,7 +67,7 @@ def _call_before_changes(below: Path, before_change: Callable[[int], None]) -> N
 
 
 def tree(root: Path) -> dict[str, object]:
-    """Every path below a folder with its contents; manifests without time, command (with its workspace) and checksum."""
+    """Every path below a folder with its contents; manifests without time, command, checksum."""
     contents: dict[str, object] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))

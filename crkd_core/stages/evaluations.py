@@ -139,15 +139,24 @@ def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str
 
     Raises:
         UsageError: it may mean several.
+        DamagedArtifactError: what it would mean cannot be read.
     """
+    found = _meant(workspace, word, split, needed_for)
+    if found is None:
+        name = word.rpartition("/")[2]
+        for label in {f"{name}-{split}", name} & set(workspace.names(STAGE)):
+            workspace.get(STAGE, label)  # which says what is wrong with it, if anything is
+    return found
+
+
+def _meant(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:
     stage, _, name = word.rpartition("/")
     on_split = evaluations_of(workspace, split)
     if stage == STAGE:
         exact = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
-        return exact.get(name) or exact.get(f"{name}-{split}") or _read_damaged(workspace, name, split)
+        return exact.get(name) or exact.get(f"{name}-{split}")
     if stage:
-        exactly = [found for found in on_split if Subject.of(found) == Subject(name, stage)]
-        return exactly[-1] if exactly else _read_damaged(workspace, name, split)
+        return next((found for found in reversed(on_split) if Subject.of(found) == Subject(name, stage)), None)
     meant = [found for found in on_split if Subject.of(found).name == name]
     handles = dict.fromkeys(_short_handle(found) for found in meant)
     for model_stage in MODEL_STAGES:
@@ -156,19 +165,7 @@ def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str
     if len(handles) > 1:
         raise UsageError(f"{needed_for}: {name!r} may mean {' or '.join(sorted(handles))}; name one of them in full.")
     exact_name = [found for found in workspace.artifacts(STAGE) if found.name == name]
-    return next(reversed(meant or exact_name), None) or _read_damaged(workspace, name, split)
-
-
-def _read_damaged(workspace: Workspace, name: str, split: str) -> Artifact | None:
-    """Say what is wrong with an evaluation that would have been meant and cannot be read; None where there is none.
-
-    Raises:
-        DamagedArtifactError: there is one.
-    """
-    for label in (f"{name}-{split}", name):
-        if label in workspace.names(STAGE):
-            return workspace.get(STAGE, label)
-    return None
+    return next(reversed(meant or exact_name), None)
 
 
 def _short_handle(evaluation: Artifact) -> str:

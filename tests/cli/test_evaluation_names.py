@@ -141,7 +141,9 @@ def test_one_model_on_two_prepared_data_sets(crkd, workspace, evaluated):
 
 def test_comparisons_and_pictures_follow_what_was_scored(crkd, workspace, results, tmp_path):
     at = ("-w", workspace.root)
-    compared = json.loads(crkd("compare", "distill/x", "train-teacher/x", "--json", *at).out)
+    ended = crkd("compare", "distill/x", "train-teacher/x", "--json", *at)
+    assert ended.code == 0, ended.err
+    compared = json.loads(ended.out)
     assert (compared["first"], compared["second"]) == ("distill/x", "train-teacher/x")
     whole = compared["comparison"][0]
     assert whole["nds_first"] != whole["nds_second"] or compared["missed"] != {}
