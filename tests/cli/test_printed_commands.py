@@ -164,7 +164,6 @@ def test_a_deleted_input_is_made_first(crkd, root, tmp_path):
         (("distill", "--name", "x", "--targets", "x"), {}),
         (("distill", "--name", "x", "--init", "y"), {}),
         (("distill", "--name", "x", "--set", "distill.msfd.mask=plain"), {}),
-        (("distill", "--name", "x", "--prepared", "new"), {}),
         (("evaluate", "--model", "x"), {}),
         (("visualize", "--split", "train"), {}),
         (("visualize", "--model", "plain"), {}),
@@ -174,8 +173,6 @@ def test_a_deleted_input_is_made_first(crkd, root, tmp_path):
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
 def test_what_is_missing_or_does_not_fit_is_made(crkd, root, evaluated, tmp_path, arguments, places):
-    if "new" in arguments:
-        assert crkd("prepare", "--nuscenes", evaluated.nuscenes, "--name", "new", "-w", root).code == 0
     if arguments == ("visualize", "--missed", "x"):
         ended = crkd(*arguments, "-w", root)
         assert printed_commands(ended.err.splitlines()[-1])[0].startswith("crkd compare MODEL MODEL")
