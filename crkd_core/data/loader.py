@@ -251,6 +251,8 @@ def _child_handler(handler: Any) -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGCHLD)
+    if getattr(before, "__module__", "").startswith("torch."):
+        before = signal.SIG_DFL  # left by a loader of somebody else in this process
 
     def both(number: int, frame: Any) -> None:
         if callable(before):

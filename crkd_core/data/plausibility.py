@@ -26,7 +26,7 @@ FARTHEST_M = 150.0
 FARTHEST_SENSOR_M = 10.0
 LONGEST_OFFSET_S = 1.0
 CAR_LENGTH_M = (1.0, 12.0)
-LONGEST_MEDIAN_RANGE_M = 200.0
+LONGEST_MEDIAN_RANGE_M = 400.0
 _UPRIGHT = 0.85
 """Cosine of the steepest tilt (32 degrees) of a car or box."""
 _TILTED_SHARE = 0.05

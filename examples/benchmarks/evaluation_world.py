@@ -20,6 +20,7 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data import preparing
 from crkd_core.data.prepared import PreparedData
+from crkd_core.data.prepared_format import FORMAT
 from crkd_core.evaluation.attributes import attribute_names
 from crkd_core.evaluation.detections import SCHEMA
 from crkd_core.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
@@ -85,7 +86,7 @@ def prepare_world(root: Path, folder: Path) -> None:
 def open_world(folder: Path) -> PreparedData:
     """The prepared data that :func:`prepare_world` wrote."""
     facts = {"version": VERSION, "dataroot": str(folder)}
-    settings = {"format": preparing.FORMAT}
+    settings = {"format": FORMAT}
     manifest = Manifest(
         stage="prepare", name=VERSION, created="", command="crkd prepare", settings=settings, facts=facts
     )

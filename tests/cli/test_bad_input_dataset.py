@@ -133,7 +133,11 @@ def test_what_may_be_missing_is_spelt_wrong(refused, chain):
     ("renamed", "command", "words"),
     [
         ({"scene-0103": "scene-0655"}, ("evaluate", "--workers", "0"), ("mini_val", "6 samples")),
-        ({"scene-0061": "scene-0916", "scene-0553": "scene-0103"}, ("train-teacher", "--name", "n"), ("mini_train",)),
+        (
+            {"scene-0061": "scene-0916", "scene-0553": "scene-0103", "scene-0103": "scene-9999"},
+            ("train-teacher", "--name", "n"),
+            ("mini_train",),
+        ),
     ],
 )
 def test_an_empty_split(crkd, refused, chain, world, tmp_path, renamed, command, words):

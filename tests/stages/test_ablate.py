@@ -39,7 +39,7 @@ class Stages:
         with workspace.write(stage, name, command="", settings=settings, inputs=inputs) as writer:
             if writer.finished is None:
                 write_text(writer.path / "file.txt", name)
-            return writer.finished or writer.finish()
+            return writer.finished or writer.finish({"model": name, "split": "val"})
 
     def distill(self, request, workspace, progress):
         if len(self.requests) == self._dies_at:
