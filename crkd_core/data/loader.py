@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from typing import Any
 
@@ -105,6 +105,7 @@ def load_batches(
             files or shared memory do not suffice for so many.
     """
     workers = min(options.workers, most_helpers(), len(batches) if isinstance(batches, Sized) else options.workers)
+    options = replace(options, workers=workers)  # so that fewer than these are advised where there are too many
     if workers:
         allow_open_files(workers, options.option)
     loader: DataLoader = DataLoader(
