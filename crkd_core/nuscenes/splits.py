@@ -130,7 +130,7 @@ def _oddities(listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[st
         )
     for first, second in combinations([name for name, names in own.items() if names], 2):
         if shared := sorted(set(own[first]) & set(own[second])):
-            said.append(f"{len(shared)} scenes are in {first} and in {second} of {SPLITS_NAME}, such as {shared[0]}")
+            said.append(f"{first} and {second} of {SPLITS_NAME} share scenes: {shared[0]}, {len(shared)} in all")
     for name, names in own.items():
         if unknown := [scene for scene in dict.fromkeys(names) if scene not in scenes]:
             said.append(
