@@ -89,7 +89,10 @@ def test_attributes_are_told_with_the_name_that_is_meant(check, folder):
     ("splits", "words"),
     [
         ({"": ["scene-0061"]}, "has a split without a name"),
-        ({"mine": ["scene-0061"], "yours": ["scene-0061"]}, "mine and yours of splits.json share scenes: scene-0061, 1 in all"),
+        (
+            {"mine": ["scene-0061"], "yours": ["scene-0061"]},
+            "mine and yours of splits.json share scenes: scene-0061, 1 in all",
+        ),
     ],
 )
 def test_odd_splits(check, folder, splits, words):
