@@ -198,7 +198,7 @@ class ArtifactWriter:
         manifest = Manifest(
             stage=self.run.stage,
             name=self.run.name,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             command=self.recorded_command,
             settings=self.settings,
             inputs=self.inputs,

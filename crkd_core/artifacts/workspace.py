@@ -134,7 +134,7 @@ class Workspace:
             seconds = (self.root / stage / name / MANIFEST_NAME).lstat().st_mtime
         except OSError:
             seconds = 0.0
-        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")
 
     def partial_names(self, stage: str) -> list[str]:
         """Names of unfinished runs of a stage."""

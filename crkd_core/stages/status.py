@@ -142,7 +142,7 @@ def _judge(workspace: Workspace, artifact: Artifact, thorough: bool) -> tuple[St
 
 def _changed(path: Path) -> str:
     newest = max(_each(path, lambda entry: entry.lstat().st_mtime), default=0.0)
-    return datetime.fromtimestamp(newest, timezone.utc).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(newest, timezone.utc).isoformat(timespec="microseconds")
 
 
 def _folder_size(path: Path) -> int:

@@ -45,6 +45,13 @@ def test_finished_artifact_is_found_and_reused(workspace):
     assert make(workspace, content="other", force=True).file("table.txt").read_text() == "other"
 
 
+def test_artifacts_of_one_second_keep_their_order(workspace):
+    names = ["b", "c", "a", "e", "d"]
+    for name in names:
+        make(workspace, name=name)
+    assert [artifact.manifest.name for artifact in workspace.newest_first("prepare")] == names[::-1]
+
+
 def test_missing_names_the_command_that_makes_it(workspace):
     with pytest.raises(MissingArtifactError, match="crkd prepare --nuscenes DIR"):
         find(workspace)
