@@ -9,10 +9,10 @@ from crkd_cli import console
 from crkd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from crkd_core.evaluation.explain import Finding
+    from crkd_core.evaluation.diagnose import Finding
 
 KINDS = ("range", "speed", "visibility", "radar-points", "lidar-points", "condition")
-"""Kinds of slices of ``crkd_core.evaluation.slices``, named here so that help needs no numpy."""
+"""Kinds of slices of ``crkd_core.evaluation.statistics.slices``, named here so that help needs no numpy."""
 
 
 def complete_kind(incomplete: str) -> list[str]:
@@ -69,7 +69,7 @@ class Analysis:
 
 def print_breakdown(name: str, kind: str, rows: Sequence[dict[str, Any]]) -> None:
     """One kind of slices: their scores, then the average precision of every class in each."""
-    from crkd_core.evaluation.slices import KINDS as DESCRIPTIONS
+    from crkd_core.evaluation.statistics.slices import KINDS as DESCRIPTIONS
 
     own = [row for row in rows if row["kind"] == kind]
     if not own:

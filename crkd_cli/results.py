@@ -8,7 +8,7 @@ from crkd_core.progress import format_seconds, format_size
 
 if TYPE_CHECKING:
     from crkd_core.stages.extract import ExtractResult
-    from crkd_core.stages.runs import TrainResult
+    from crkd_core.training.run import TrainResult
 
 
 def print_training(result: "TrainResult | None") -> None:

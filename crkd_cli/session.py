@@ -150,7 +150,7 @@ class Session:
         self, workspace: "Workspace", preset: str | None, file: Path | None, overrides: Sequence[str] | None
     ) -> "Config":
         """The configuration of ``--preset``, ``--config`` and ``--set``."""
-        from crkd_core.stages.configuration import resolve_config
+        from crkd_core.artifacts.configuration import resolve_config
 
         return resolve_config(workspace, preset, file, overrides or (), self.progress())
 

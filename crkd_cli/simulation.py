@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from crkd_core.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
-    from crkd_core.simulation.config import SimulationConfig
+    from crkd_core.datasets.simulated.config import SimulationConfig
 
 
 def simulation_config(size: str, values: dict[str, Any], overrides: Sequence[str] | None = None) -> "SimulationConfig":
@@ -19,7 +19,7 @@ def simulation_config(size: str, values: dict[str, Any], overrides: Sequence[str
 
     from crkd_core.config.explaining import explain_invalid, suggestion
     from crkd_core.config.loading import read_setting
-    from crkd_core.simulation.config import WORLD_SIZES, SimulationConfig
+    from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
 
     values = {**WORLD_SIZES[size], **values}
     fields = list(SimulationConfig.model_fields)

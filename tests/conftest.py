@@ -78,7 +78,7 @@ def chain(tmp_path_factory) -> Chain:
 
 
 def _run_chain(chain: Chain) -> None:
-    from crkd_core.simulation.config import SimulationConfig
+    from crkd_core.datasets.simulated.config import SimulationConfig
     from crkd_core.stages.distill import DistillRequest, distill
     from crkd_core.stages.extract import ExtractRequest, extract_teacher
     from crkd_core.stages.prepare import PrepareRequest, prepare

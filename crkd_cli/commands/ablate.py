@@ -10,7 +10,7 @@ from crkd_cli.session import session_of
 from crkd_core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
-    from crkd_core.stages.ablate import AblateResult, PlannedRun
+    from crkd_core.stages.ablate.ablate import AblateResult, PlannedRun
 
 _COMPARISONS = ("ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
 
@@ -77,7 +77,7 @@ def ablate(
     session = session_of(context)
     store = session.workspace(workspace)
     chosen = session.config(store, preset, config, overrides)
-    from crkd_core.stages.ablate import AblateRequest, ablate, check_ablation, plan_ablation
+    from crkd_core.stages.ablate.ablate import AblateRequest, ablate, check_ablation, plan_ablation
 
     request = AblateRequest(
         config=chosen,
@@ -120,7 +120,7 @@ def _print_result(result: "AblateResult | None") -> None:
     """Three lines a row: mean, deviation over seeds, the paper's; nothing on processes that do not report."""
     if result is None:
         return
-    from crkd_core.stages.ablate_rows import METRICS
+    from crkd_core.stages.ablate.rows import METRICS
 
     table = console.make_table(["", "n", *METRICS], numbers_from=1)
     for number, row in enumerate(result.rows):

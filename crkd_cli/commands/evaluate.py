@@ -15,7 +15,7 @@ from crkd_core.errors import DamagedArtifactError, StaleArtifactError, UsageErro
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.workspace import Workspace
-    from crkd_core.evaluation.metrics import Metrics
+    from crkd_core.evaluation.nuscenes.metrics import Metrics
     from crkd_core.progress import Progress
     from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult
 
@@ -135,9 +135,9 @@ def evaluate(
     if subset or version is not None:
         raise UsageError(f"{'--subset' if subset else '--version'} goes with --results FILE only.")
     names: list[str | None] = [*_all_models(store)] if every else [*dict.fromkeys(model)] if model else [None]
-    from crkd_core.stages.configuration import resolve_nms
+    from crkd_core.artifacts.configuration import resolve_nms
+    from crkd_core.artifacts.find_model import find_model
     from crkd_core.stages.evaluate import EvaluateRequest
-    from crkd_core.stages.models import find_model
 
     requests = [
         EvaluateRequest(
@@ -187,7 +187,7 @@ class Shown:
 def _print(
     results: "list[EvaluateResult]", split: str, workspace: "Workspace", progress: "Progress", shown: Shown
 ) -> None:
-    from crkd_core.stages.evaluations import titles_of
+    from crkd_core.evaluation.identity import titles_of
 
     found = [_analyse(result, workspace, progress, shown) for result in results]
     titles = titles_of([result.artifact for result in results])
@@ -205,8 +205,8 @@ def _print(
 def _analyse(result: "EvaluateResult", workspace: "Workspace", progress: "Progress", shown: Shown) -> Analysis:
     if result.metrics is None:
         return Analysis()
-    from crkd_core.stages.breakdown import breakdown_of, read_findings
-    from crkd_core.stages.score_curves import score_curves
+    from crkd_core.evaluation.report import breakdown_of, read_findings
+    from crkd_core.visualization.evaluation_curves import score_curves
 
     table = breakdown_of(result.artifact, workspace, shown.resamples, progress)
     pictures = score_curves(result.artifact, workspace) if shown.curves else ()
@@ -214,7 +214,7 @@ def _analyse(result: "EvaluateResult", workspace: "Workspace", progress: "Progre
 
 
 def _all_models(workspace: "Workspace") -> list[str]:
-    from crkd_core.stages.models import MODEL_STAGES
+    from crkd_core.artifacts.find_model import MODEL_STAGES
 
     names = [artifact.label for stage in MODEL_STAGES for artifact in reversed(list(workspace.newest_first(stage)))]
     if not names:

@@ -67,7 +67,7 @@ def prepare(
     debug: options.DebugOption = False,
 ) -> None:
     """Check a nuScenes data set and write its tables and aggregated radar points."""
-    from crkd_core.stages.configuration import data_to_prepare
+    from crkd_core.artifacts.configuration import data_to_prepare
     from crkd_core.stages.prepare import PrepareRequest, check, prepare
 
     session = session_of(context)

@@ -11,7 +11,7 @@ from crkd_cli.session import session_of
 from crkd_core.progress import format_size
 
 if TYPE_CHECKING:
-    from crkd_core.stages.status import ArtifactStatus, WorkspaceStatus
+    from crkd_core.artifacts.status import ArtifactStatus, WorkspaceStatus
 
 _COLOURS = {"finished": "green", "unfinished": "yellow", "running": "cyan", "stale": "red", "damaged": "red"}
 _NAMES = {"mean_ap": "mAP", "nds": "NDS", "teacher_mean_ap": "teacher mAP"}
@@ -30,7 +30,7 @@ def status(
     debug: options.DebugOption = False,
 ) -> None:
     """Show what is in the workspace, what is stale or damaged and why, and the command to run next."""
-    from crkd_core.stages.status import workspace_status
+    from crkd_core.artifacts.status import workspace_status
 
     found = workspace_status(session_of(context).workspace(workspace), thorough)
     if as_json:

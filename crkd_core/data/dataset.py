@@ -15,8 +15,8 @@ from crkd_core.config.data import BEVAugmentationConfig, DataConfig
 from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, stored_view, test_view, without_view
 from crkd_core.data.images import normalise_images, read_image, transform_image
 from crkd_core.data.points import load_lidar, radar_features, training_boxes
-from crkd_core.data.prepared import Cameras, PreparedData
 from crkd_core.data.samples import Sample
+from crkd_core.datasets.prepared.prepared_data import Cameras, PreparedData
 from crkd_core.errors import DamagedArtifactError, DatasetError, StaleArtifactError
 from crkd_core.geometry.boxes import Boxes3D
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from crkd_core.datasets.nuscenes.images import opened_image
 from crkd_core.errors import DatasetError
-from crkd_core.nuscenes.images import opened_image
 
 
 def read_image(path: Path, size_px: tuple[int, int] | None = None) -> Image.Image:

@@ -11,9 +11,9 @@ from crkd_core.config.data import DataConfig
 from crkd_core.data.augmentation import View, epoch_of_view, random_generator
 from crkd_core.data.pasting import LidarObjects, cut_objects, draw_objects, paste_objects, wanted_objects
 from crkd_core.data.points import centres_in_range, in_lidar_range, load_lidar, place_points, training_boxes
-from crkd_core.data.prepared import PreparedData
 from crkd_core.data.samples import Sample
 from crkd_core.data.sampling import class_balanced_indices
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 
 
 class ObjectPasting:

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from crkd_core.config.data import GridConfig, LidarConfig
-from crkd_core.data.prepared import Annotations, LidarSweeps
+from crkd_core.datasets.nuscenes.lidar import read_lidar
+from crkd_core.datasets.nuscenes.radar import expand_features
+from crkd_core.datasets.prepared.prepared_data import Annotations, LidarSweeps
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.nuscenes.lidar import read_lidar
-from crkd_core.nuscenes.radar import expand_features
 
 RADAR_MARGIN_M = 1.0
 """Radar points are kept this far outside of the grid, as in the released code (55 m for a grid of 54 m)."""
@@ -73,7 +73,7 @@ def augment_radar(
     """Compact radar values under a BEV augmentation: positions move, velocities turn, scale and mirror.
 
     Args:
-        values: (P, 7), see :mod:`crkd_core.nuscenes.radar`.
+        values: (P, 7), see :mod:`crkd_core.datasets.nuscenes.radar`.
         released: turn columns 3 and 4 (rcs and vx) instead of the velocity in 4 and 5, as the released code does.
     """
     augmented = values.copy()

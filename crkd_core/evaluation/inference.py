@@ -9,9 +9,9 @@ from torch import nn
 
 from crkd_core.config.models import NMSConfig
 from crkd_core.data.samples import Batch
-from crkd_core.evaluation.decode import SampleDetections, decode_detections
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.decode import SampleDetections, decode_detections
 from crkd_core.progress import Progress
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -52,7 +52,7 @@ class SensorInputs(_OnDevice):
         rig: calibration of the N cameras.
         lidar: B tensors (P, 5): x, y, z (m, model frame *after* the BEV augmentation), intensity (0 to 255), age (s).
         radar: B tensors (P, 45): x, y, z, rcs, vx_comp, vy_comp, dt, then the one-hot state fields (see
-            ``crkd_core.nuscenes.radar``); positions and velocities after the BEV augmentation.
+            ``crkd_core.datasets.nuscenes.radar``); positions and velocities after the BEV augmentation.
         bev_augmentation: (B, 4, 4), ``augmented_from_lidar``; identity without augmentation.
     """
 

@@ -8,18 +8,18 @@ import pyarrow as pa
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.tables import read_table, write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.datasets.prepared.source import pin_machine, split_slug
 from crkd_core.errors import MissingArtifactError, UsageError
-from crkd_core.evaluation.bootstrap import DEFAULT_RESAMPLES
-from crkd_core.evaluation.comparison import COMPARISON_NAME, MISSED_NAME, comparison_table, missed_table
-from crkd_core.evaluation.scoring import Scoring
-from crkd_core.evaluation.slices import read_object_facts
+from crkd_core.evaluation.finished import TOKENS_NAME, load_evaluated
+from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
+from crkd_core.evaluation.identity import Subject, find_evaluation, handle_of, titles_of
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.evaluation.report import break_down, find_parts
+from crkd_core.evaluation.statistics.bootstrap import DEFAULT_RESAMPLES
+from crkd_core.evaluation.statistics.comparison import COMPARISON_NAME, MISSED_NAME, comparison_table, missed_table
+from crkd_core.evaluation.statistics.slices import read_object_facts
 from crkd_core.progress import Progress
-from crkd_core.stages.breakdown import break_down, find_parts
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
-from crkd_core.stages.evaluated import TOKENS_NAME, load_evaluated
-from crkd_core.stages.evaluations import STAGE as EVALUATE_STAGE
-from crkd_core.stages.evaluations import Subject, find_evaluation, handle_of, titles_of
-from crkd_core.stages.inputs import pin_machine, split_slug
 
 STAGE = "compare"
 _LONGEST_NAME = 40

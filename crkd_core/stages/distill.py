@@ -8,20 +8,14 @@ import torch
 from torch import nn
 
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.configuration import pin_configuration
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.config.train import RunConfig
 from crkd_core.data.dataset import SampleDataset
-from crkd_core.distillation.objective import build_objective
-from crkd_core.distillation.requirements import check_terms
-from crkd_core.errors import UsageError
-from crkd_core.models.detector import Detector
-from crkd_core.progress import Progress
-from crkd_core.stages.configuration import pin_configuration
-from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.stages.inputs import (
+from crkd_core.datasets.prepared.source import (
     PreparedSource,
     check_objects,
     open_prepared,
@@ -30,9 +24,15 @@ from crkd_core.stages.inputs import (
     split_settings,
     warn_of_misfit,
 )
-from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start, pin_backbone
-from crkd_core.stages.runs import RunSpec, TrainResult, run_training
-from crkd_core.stages.teacher_input import TeacherInput
+from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.requirements import check_terms
+from crkd_core.errors import UsageError
+from crkd_core.models.detector import Detector
+from crkd_core.progress import Progress
+from crkd_core.stages.extract import warn_of_poor_teacher
+from crkd_core.teacher_cache.teacher_input import TeacherInput
+from crkd_core.training.initial_weights import find_backbone, find_start, load_backbone, load_start, pin_backbone
+from crkd_core.training.run import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep, DistillationStep
 
 STAGE = "distill"

@@ -12,30 +12,30 @@ import torch
 
 from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.find_model import find_model
+from crkd_core.artifacts.run_config import read_detector_config, read_run_config
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
 from crkd_core.config.models import DetectorConfig, NMSConfig
 from crkd_core.cores import note_loaders
-from crkd_core.data import preparing
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import LoaderOptions, load_batches
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.nuscenes.splits import splits_of_version
+from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.source import PreparedSource, open_prepared, pin_machine, split_slug
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
-from crkd_core.evaluation.explain import SensorInput
+from crkd_core.evaluation.diagnose import SensorInput
+from crkd_core.evaluation.finished import METRICS_NAME, OWN_KEY, read_metrics
+from crkd_core.evaluation.identity import STAGE, Subject, choose_name
 from crkd_core.evaluation.inference import detect
-from crkd_core.evaluation.metrics import Metrics
-from crkd_core.evaluation.official import evaluate_official, require_equal
-from crkd_core.evaluation.scoring import score_detections
-from crkd_core.nuscenes.splits import splits_of_version
+from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
+from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
+from crkd_core.evaluation.nuscenes.scoring import score_detections
+from crkd_core.evaluation.report import sensor_inputs, write_analysis
 from crkd_core.progress import Progress
-from crkd_core.stages.breakdown import sensor_inputs, write_analysis
-from crkd_core.stages.evaluated import METRICS_NAME, OWN_KEY, read_metrics
-from crkd_core.stages.evaluations import STAGE, Subject, choose_name
-from crkd_core.stages.inputs import PreparedSource, open_prepared, pin_machine, split_slug
-from crkd_core.stages.models import find_model
 from crkd_core.training.distributed import choose_device
-from crkd_core.training.run_config import read_detector_config, read_run_config
 from crkd_core.training.trained import load_trained
 
 TEST_SPLIT = "test"

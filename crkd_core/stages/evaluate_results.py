@@ -12,12 +12,17 @@ from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.nuscenes.folder import digest_tables
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.source import STAGE as PREPARE_STAGE
+from crkd_core.datasets.prepared.source import PreparedSource, find_prepared, pin_machine, prepared_with, split_slug
 from crkd_core.errors import MissingArtifactError
-from crkd_core.evaluation.detections import TABLE_NAME
-from crkd_core.evaluation.metrics import CLASS_RANGE_M, Metrics
-from crkd_core.evaluation.results_file import Results, explain_unreadable, read_results
-from crkd_core.nuscenes.folder import digest_tables
+from crkd_core.evaluation.finished import TOKENS_NAME, evaluated_tokens, read_metrics
+from crkd_core.evaluation.identity import STAGE, Subject, choose_name
+from crkd_core.evaluation.io.detections import TABLE_NAME
+from crkd_core.evaluation.io.results_file import Results, explain_unreadable, read_results
+from crkd_core.evaluation.nuscenes.metrics import CLASS_RANGE_M, Metrics
+from crkd_core.evaluation.tables_only import find_tables, open_tables
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import (
     EvaluateResult,
@@ -27,11 +32,6 @@ from crkd_core.stages.evaluate import (
     samples_facts,
     score,
 )
-from crkd_core.stages.evaluated import TOKENS_NAME, evaluated_tokens, read_metrics
-from crkd_core.stages.evaluation_tables import find_tables, open_tables
-from crkd_core.stages.evaluations import STAGE, Subject, choose_name
-from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
-from crkd_core.stages.inputs import PreparedSource, find_prepared, pin_machine, prepared_with, split_slug
 
 _SUBSET = "subset"
 _SHOWN_BEYOND_RANGE_M = 4.0

@@ -4,32 +4,36 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from crkd_core.artifacts.atomic import write_json
-from crkd_core.artifacts.command import Command, command_like
-from crkd_core.artifacts.location import quoted
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.configuration import pin_configuration
+from crkd_core.artifacts.run_config import read_detector_config
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
-from crkd_core.config.distill import DistillConfig
 from crkd_core.config.schema import Config
 from crkd_core.cores import note_loaders
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.source import (
+    PreparedSource,
+    check_objects,
+    open_prepared,
+    pin_machine,
+    pin_split,
+    split_settings,
+)
 from crkd_core.distillation.requirements import check_terms
-from crkd_core.errors import DatasetError, StaleArtifactError, UsageError, WriteError
-from crkd_core.evaluation.scoring import score_detections
+from crkd_core.errors import DatasetError, UsageError, WriteError
+from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
-from crkd_core.stages.configuration import pin_configuration
-from crkd_core.stages.extraction import Estimate, Extraction, ItemPlan, join_detections
-from crkd_core.stages.inputs import PreparedSource, check_objects, open_prepared, pin_machine, pin_split, split_settings
-from crkd_core.stages.runs import pin_processes, shared_writer
-from crkd_core.stages.verification import Verification, verify_targets
+from crkd_core.teacher_cache.extraction import Estimate, Extraction, ItemPlan, join_detections
+from crkd_core.teacher_cache.settings import STAGE, check_teacher, target_settings
+from crkd_core.teacher_cache.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
-from crkd_core.training.run_config import CONFIG_NAME, read_detector_config, read_run_config
+from crkd_core.training.run import pin_processes, shared_writer
 
-STAGE = "extract-teacher"
 METRICS_NAME = "teacher_metrics.json"
 POOR_MEAN_AP = 0.05
 """Below this mAP on its own training samples a teacher is warned of."""
@@ -87,36 +91,6 @@ class ExtractResult:
     reused: bool = False
     teacher_mean_ap: float | None = None
     verification: Verification | None = None
-
-
-def target_settings(config: Config) -> dict[str, Any]:
-    """Everything in a configuration that determines teacher targets, besides teacher and data."""
-    distill = config.distill
-    return {
-        "losses": list(distill.losses),
-        "grid": config.data.grid.model_dump(mode="json"),
-        "image": config.data.image.model_dump(mode="json"),
-        "lidar": config.data.lidar.model_dump(mode="json"),
-        "augmentation": config.data.augment_student.model_dump(mode="json"),
-        "augment_images": config.data.augment_images,
-        "seed": distill.targets.seed,
-        "views": distill.targets.views,
-        "storage": distill.targets.storage,
-        **_loss_settings(distill),
-    }
-
-
-def _loss_settings(distill: DistillConfig) -> dict[str, Any]:
-    msfd = distill.msfd.model_dump(mode="json", exclude={"camera_weight", "fused_weight", "adapter"})
-    if "mask" in distill.released_quirks:
-        msfd["mask"] = "released"
-    of_losses: dict[str, tuple[str, Any]] = {
-        "csrd": ("csrd", distill.csrd.model_dump(mode="json", include={"target", "reading"})),
-        "msfd": ("msfd", msfd),
-        "reld": ("reld_scales", list(distill.reld.scales)),
-        "respd": ("respd_box_threshold", distill.respd.box_threshold),
-    }
-    return dict(of_losses[loss] for loss in distill.losses)
 
 
 def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Progress) -> ExtractResult | None:
@@ -194,40 +168,6 @@ def _command(request: ExtractRequest, workspace: Workspace, teacher: Artifact, p
     command = command.setting("--teacher", teacher.name).setting("--name", request.name)
     command = pin_split(command, request.split)
     return pin_machine(command.setting("--prepared", prepared.name), request.nuscenes, request.device)
-
-
-def check_teacher(teacher: Artifact, config: Config, command: Command | None) -> None:
-    """Refuse a teacher that is damaged, or whose students see another area or other images.
-
-    Raises:
-        DamagedArtifactError: its weights or configuration changed since it was trained.
-        StaleArtifactError: it was trained on another grid or images of another size.
-    """
-    teacher.verify(thorough=True)
-    differing = input_difference(read_run_config(teacher), config)
-    if differing is not None:
-        key, found, expected = differing
-        raise StaleArtifactError(
-            f"the teacher {teacher.label} was trained with {key} = {found}, and this run asks for {expected}; use its "
-            f"configuration (--config {quoted(teacher.file(CONFIG_NAME))}), or train another teacher with: "
-            f"{command_like(command, 'crkd train-teacher --name NEW', teacher.root)}"
-        )
-
-
-def input_difference(trained: Config, asked: Config) -> tuple[str, object, object] | None:
-    """Why a detector that was trained with one configuration cannot run with another: the first key of its BEV grid or
-    images that differs, and its values in both; None where nothing does.
-    """
-    for section in ("grid", "image"):
-        own, other = (getattr(config.data, section).model_dump(mode="json") for config in (trained, asked))
-        for key in own:
-            if own[key] != other[key] and key not in _AUGMENTATION_KEYS:
-                return f"data.{section}.{key}", own[key], other[key]
-    return None
-
-
-# How images vary while training may differ between teacher and student; what the network takes in may not.
-_AUGMENTATION_KEYS = {"train_resize", "test_resize", "rotation_deg", "flip"}
 
 
 class _Work:

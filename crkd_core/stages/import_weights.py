@@ -8,8 +8,10 @@ from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.configuration import latest_model, pin_configuration, resolve_config
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
+from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.loading import dump_config, load_config, with_overrides
@@ -17,12 +19,10 @@ from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
-from crkd_core.stages.configuration import latest_model, pin_configuration, resolve_config
 from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
-from crkd_core.stages.pretrained import BACKBONE_NAME, STAGE, backbone_settings
 from crkd_core.stages.train import STAGE as TEACHER_STAGE
-from crkd_core.training.run_config import CONFIG_NAME
+from crkd_core.training.initial_weights import BACKBONE_NAME, STAGE, backbone_settings
 from crkd_core.training.trained import WEIGHTS_NAME
 from crkd_core.weights.backbones import import_backbone
 from crkd_core.weights.matching import BUFFERS, StateDict

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import UsageError
 from crkd_core.stages.compare import find_comparison, read_missed
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import digest_of
+from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
@@ -20,14 +21,13 @@ from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.config.numbers import MOST_SWEEPS
 from crkd_core.cores import helpers
-from crkd_core.data import preparing
-from crkd_core.data.prepared_format import FORMAT
-from crkd_core.data.report import DataReport, build_report
+from crkd_core.datasets.nuscenes.availability import ALLOWABLE
+from crkd_core.datasets.nuscenes.survey import Survey, read_version, survey_files
+from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.report import DataReport, build_report
 from crkd_core.errors import UsageError
-from crkd_core.nuscenes.availability import ALLOWABLE
-from crkd_core.nuscenes.survey import Survey, read_version, survey_files
 from crkd_core.progress import Progress
-from crkd_core.stages.workers import workers
+from crkd_core.workers import workers
 
 STAGE = "prepare"
 WITHOUT_LIDAR = "-no-lidar"

@@ -11,10 +11,9 @@ from typing import Any
 from crkd_core.artifacts.atomic import explain_write_errors, write_text
 from crkd_core.artifacts.locks import locked
 from crkd_core.cores import helpers
-from crkd_core.errors import DatasetError, UsageError
-from crkd_core.progress import Progress, Task
-from crkd_core.simulation.config import SimulationConfig
-from crkd_core.simulation.folder import (
+from crkd_core.datasets.simulated.config import SimulationConfig
+from crkd_core.datasets.simulated.sensors.rig import build_rig
+from crkd_core.datasets.simulated.writer.folder import (
     FINISHED,
     MARKER,
     WorldFolder,
@@ -24,11 +23,12 @@ from crkd_core.simulation.folder import (
     write_marker,
     write_scene,
 )
-from crkd_core.simulation.names import scene_plans
-from crkd_core.simulation.rig import build_rig
-from crkd_core.simulation.scene import ScenePlan, channel_folders, simulate_scene
-from crkd_core.simulation.tables import TABLES, fixed_tables, table_text
-from crkd_core.stages.workers import workers
+from crkd_core.datasets.simulated.writer.names import scene_plans
+from crkd_core.datasets.simulated.writer.scene import ScenePlan, channel_folders, simulate_scene
+from crkd_core.datasets.simulated.writer.tables import TABLES, fixed_tables, table_text
+from crkd_core.errors import DatasetError, UsageError
+from crkd_core.progress import Progress, Task
+from crkd_core.workers import workers
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,12 @@ from pathlib import Path
 import torch
 
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.configuration import pin_configuration
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
-from crkd_core.models.detector import Detector
-from crkd_core.progress import Progress
-from crkd_core.stages.configuration import pin_configuration
-from crkd_core.stages.inputs import (
+from crkd_core.datasets.prepared.source import (
     PreparedSource,
     check_objects,
     open_prepared,
@@ -22,8 +20,10 @@ from crkd_core.stages.inputs import (
     split_settings,
     warn_of_misfit,
 )
-from crkd_core.stages.pretrained import find_backbone, find_start, load_backbone, load_start, pin_backbone
-from crkd_core.stages.runs import RunSpec, TrainResult, run_training
+from crkd_core.models.detector import Detector
+from crkd_core.progress import Progress
+from crkd_core.training.initial_weights import find_backbone, find_start, load_backbone, load_start, pin_backbone
+from crkd_core.training.run import RunSpec, TrainResult, run_training
 from crkd_core.training.steps import DetectionStep
 
 STAGE = "train-teacher"

@@ -10,19 +10,19 @@ import numpy as np
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.data.images import read_image
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.nuscenes.lidar import read_lidar
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.source import STAGE as PREPARE_STAGE
+from crkd_core.datasets.prepared.source import check_dataroot, pin_machine, split_slug
 from crkd_core.errors import ArtifactError, DamagedArtifactError, MissingArtifactError, StaleArtifactError, UsageError
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import Detections, read_detections
-from crkd_core.nuscenes.lidar import read_lidar
+from crkd_core.evaluation.finished import evaluated_tokens
+from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
+from crkd_core.evaluation.identity import Subject, evaluations_of, find_evaluation, handle_of, titles_of
+from crkd_core.evaluation.io.detections import Detections, read_detections
+from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import Progress
-from crkd_core.stages.curves import read_curves
-from crkd_core.stages.evaluated import evaluated_tokens
-from crkd_core.stages.evaluations import STAGE as EVALUATE_STAGE
-from crkd_core.stages.evaluations import Subject, evaluations_of, find_evaluation, handle_of, titles_of
-from crkd_core.stages.inputs import STAGE as PREPARE_STAGE
-from crkd_core.stages.inputs import check_dataroot, pin_machine, split_slug
 from crkd_core.stages.missed import MissedObjects, find_missed
+from crkd_core.training.recorded_curves import read_curves
 from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
 from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report

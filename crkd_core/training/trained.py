@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from crkd_core.artifacts.atomic import write_text
+from crkd_core.artifacts.run_config import CONFIG_NAME, read_detector_config, read_run_config
 from crkd_core.artifacts.shards import read_tensors, write_tensors
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import dump_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.models.detector import Detector, build_detector
-from crkd_core.training.run_config import CONFIG_NAME, read_detector_config, read_run_config
 
 WEIGHTS_NAME = "model.safetensors"
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.loading import load_config
 from crkd_core.config.models import NMSConfig
-from crkd_core.evaluation.decode import SampleDetections, decode_detections, decode_peaks
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.decode import SampleDetections, decode_detections, decode_peaks
 from crkd_core.models.head_targets import draw_gaussians, encode_boxes, gaussian_radius
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 

@@ -25,12 +25,12 @@ from crkd_core.config.loading import load_config
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import Batch, collate
+from crkd_core.datasets.prepared.source import open_prepared
+from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
 from crkd_core.distillation.objective import build_objective
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
-from crkd_core.simulation.config import WORLD_SIZES, SimulationConfig
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.training.loop import autocast, autocast_type

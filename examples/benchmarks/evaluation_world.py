@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crkd_core.artifacts.manifest import Manifest
+from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.data import preparing
-from crkd_core.data.prepared import PreparedData
-from crkd_core.data.prepared_format import FORMAT
-from crkd_core.evaluation.attributes import attribute_names
-from crkd_core.evaluation.detections import SCHEMA
-from crkd_core.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
-from crkd_core.nuscenes.splits import splits_of_scenes
-from crkd_core.nuscenes.sweeps import choose_files
-from crkd_core.nuscenes.tables import read_tables
+from crkd_core.datasets.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
+from crkd_core.datasets.nuscenes.splits import splits_of_scenes
+from crkd_core.datasets.nuscenes.sweeps import choose_files
+from crkd_core.datasets.nuscenes.tables import read_tables
+from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.evaluation.io.detections import SCHEMA
+from crkd_core.evaluation.nuscenes.attributes import attribute_names
 
 VERSION, SPLIT = "v1.0-trainval", "val"
 SCENE_SAMPLES = 41

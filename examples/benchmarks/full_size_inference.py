@@ -20,12 +20,12 @@ from crkd_core.config.loading import load_config
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import Batch, collate
-from crkd_core.evaluation.decode import decode_detections
+from crkd_core.datasets.prepared.source import open_prepared
+from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
 from crkd_core.models.compiling import compile_dense_parts
+from crkd_core.models.decode import decode_detections
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
-from crkd_core.simulation.config import WORLD_SIZES, SimulationConfig
-from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.training.loop import autocast

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from crkd_core.config.data import DataConfig
+from crkd_core.datasets.simulated.config import SimulationConfig
+from crkd_core.datasets.simulated.sensors.rig import CAMERA_CHANNELS, LIDAR_CHANNEL, build_rig
 from crkd_core.geometry.sensors import CameraRig
-from crkd_core.simulation.config import SimulationConfig
-from crkd_core.simulation.rig import CAMERA_CHANNELS, LIDAR_CHANNEL, build_rig
 
 
 def fastest_seconds(run: Callable[[], Any], repeats: int) -> float:

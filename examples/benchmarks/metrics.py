@@ -18,13 +18,13 @@ from evaluation_world import SPLIT, VERSION, open_world, prepare_world, write_wo
 from measuring import median_seconds, peak_mb, report, run_case, show
 
 from crkd_core.artifacts.tables import write_table
-from crkd_core.data.preparing import ANNOTATIONS
-from crkd_core.evaluation.accumulation import accumulate
-from crkd_core.evaluation.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
-from crkd_core.evaluation.matching import match
-from crkd_core.evaluation.metrics import Metrics
-from crkd_core.evaluation.official import CONFIG_NAME, convert_summary, require_equal
-from crkd_core.evaluation.scoring import evaluated_boxes
+from crkd_core.datasets.prepared.preparing import ANNOTATIONS
+from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
+from crkd_core.evaluation.nuscenes.accumulation import accumulate
+from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.evaluation.nuscenes.official import CONFIG_NAME, convert_summary, require_equal
+from crkd_core.evaluation.nuscenes.scoring import evaluated_boxes
 
 _PREPARED = "prepared"
 

@@ -13,8 +13,8 @@ import pytest
 from crkd_cli.app import main
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import InputRef
+from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.data.prepared_format import FORMAT
 from crkd_core.processes import LAUNCH_VARIABLES
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate

@@ -6,7 +6,7 @@ from typing import Any
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 
 
 def prepared_of(workspace: Workspace) -> PreparedData:

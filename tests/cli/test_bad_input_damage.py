@@ -124,7 +124,7 @@ def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatc
     workspace = evaluated.copy(tmp_path).workspace
     command = ("train-teacher", "--name", "n", "-w", workspace.root)
     with monkeypatch.context() as patched:
-        patched.setattr("crkd_core.stages.runs.write_trained", _stop)
+        patched.setattr("crkd_core.training.run.write_trained", _stop)
         assert crkd(*command).code == 130
     partial = workspace.root / "train-teacher" / "n.partial"
     checkpoint = partial / "checkpoint.safetensors"
@@ -144,7 +144,7 @@ def test_a_training_goes_on_without_its_metrics(crkd, evaluated, tmp_path, monke
     workspace = evaluated.copy(tmp_path).workspace
     command = ("train-teacher", "--name", "n", "-w", workspace.root)
     with monkeypatch.context() as patched:
-        patched.setattr("crkd_core.stages.runs.write_trained", _stop)
+        patched.setattr("crkd_core.training.run.write_trained", _stop)
         assert crkd(*command).code == 130
     damage(workspace.root / "train-teacher" / "n.partial" / "logs" / "metrics.parquet", how)
     ended = crkd(*command)

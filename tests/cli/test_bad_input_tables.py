@@ -10,7 +10,7 @@ import pytest
 from nuscenes_factory import TinyFolder, write_folder
 
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.config.loading import load_config
-from crkd_core.stages.ablate_rows import COMPARISONS
+from crkd_core.stages.ablate.rows import COMPARISONS
 from crkd_core.training.trained import WEIGHTS_NAME
 
 SHORT = ("--set", "data.train_fraction=0.5", "--set-after", "train.distill.epochs=1")
@@ -105,6 +105,6 @@ def test_everything_is_checked_before_anything_is_trained(
     def train(*_):
         raise AssertionError("a student was trained first")
 
-    monkeypatch.setattr("crkd_core.stages.ablate.distill", train)
-    monkeypatch.setattr("crkd_core.stages.ablate.extract_teacher", train)
+    monkeypatch.setattr("crkd_core.stages.ablate.ablate.distill", train)
+    monkeypatch.setattr("crkd_core.stages.ablate.ablate.extract_teacher", train)
     refused(code, words, "ablate", "-w", chain.copy(tmp_path).workspace.root, *arguments)

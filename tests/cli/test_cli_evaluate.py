@@ -8,12 +8,12 @@ import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import StaleArtifactError
-from crkd_core.evaluation.bootstrap import ResampledScores
-from crkd_core.evaluation.breakdown import breakdown_table
-from crkd_core.evaluation.explain import Finding
-from crkd_core.evaluation.metrics import ClassMetrics, Metrics, TPErrors
-from crkd_core.evaluation.slices import Slice
-from crkd_core.stages import breakdown
+from crkd_core.evaluation import report as breakdown
+from crkd_core.evaluation.diagnose import Finding
+from crkd_core.evaluation.nuscenes.metrics import ClassMetrics, Metrics, TPErrors
+from crkd_core.evaluation.statistics.bootstrap import ResampledScores
+from crkd_core.evaluation.statistics.breakdown import breakdown_table
+from crkd_core.evaluation.statistics.slices import Slice
 from crkd_core.stages import evaluate as stage
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.data.prepared import PreparedData
-from crkd_core.evaluation.detections import Detections, read_detections
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.evaluation.io.detections import Detections, read_detections
 from tests.cli.result_files import perfect_results, prepared_of, write_results
 from tests.conftest import Chain
 

@@ -6,7 +6,7 @@ import pytest
 
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import read_manifest
-from crkd_core.stages.status import CHAIN, workspace_status
+from crkd_core.artifacts.status import CHAIN, workspace_status
 
 
 def make_chain(make, until: str = "visualize") -> dict:

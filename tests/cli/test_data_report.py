@@ -10,7 +10,7 @@ from nuscenes_factory import RADAR_DTYPE, TinyFolder, radar_bytes, write_folder
 from PIL import Image
 
 from crkd_core.artifacts.manifest import Manifest
-from crkd_core.data.report import BoxCounts, DataReport, Motion, Range, SampleCounts, SensorData
+from crkd_core.datasets.prepared.report import BoxCounts, DataReport, Motion, Range, SampleCounts, SensorData
 from tests.cli.refusals import check_message, snapshot
 
 Change = Callable[[TinyFolder], None]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nuscenes_factory import TinyFolder, write_folder
 
-from crkd_core.data.plausibility import empty_boxes, far_boxes, points_inside
+from crkd_core.datasets.prepared.plausibility import empty_boxes, far_boxes, points_inside
 
 Change = Callable[[TinyFolder], None]
 

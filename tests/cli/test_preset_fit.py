@@ -2,11 +2,11 @@
 
 import pytest
 
+from crkd_core.artifacts.configuration import data_to_prepare, resolve_nms
+from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.config.loading import dump_config, load_config, with_overrides
+from crkd_core.datasets.prepared.preset_fit import fitting_preset
 from crkd_core.stages import distill, train
-from crkd_core.stages.configuration import data_to_prepare, resolve_nms
-from crkd_core.stages.preset_fit import fitting_preset
-from crkd_core.training.run_config import CONFIG_NAME
 from tests.conftest import Chain
 
 FEW_SWEEPS = ("--set", "data.lidar.sweeps=2", "--set", "data.radar.sweeps=3")
@@ -64,7 +64,7 @@ def test_a_preset_for_other_images_is_told_with_the_one_that_fits(
 def test_images_that_no_preset_is_for(crkd, chain, tmp_path, trained, monkeypatch):
     workspace = chain.copy(tmp_path).workspace
     for width_px, words in ((100, "enlarges them to 192 px"), (9000, "shrinks them to 192 px")):
-        monkeypatch.setattr("crkd_core.data.prepared.PreparedData.image_width_px", width_px)
+        monkeypatch.setattr("crkd_core.datasets.prepared.prepared_data.PreparedData.image_width_px", width_px)
         said = crkd("train-teacher", "--preset", "tiny", *FEW_SWEEPS, "-w", workspace.root).err
         assert words in said
         assert "no preset is for such images: set data.image.width_px" in said

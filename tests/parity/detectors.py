@@ -14,8 +14,8 @@ from crkd_core.distillation.csrd import clipped_sigmoid
 from crkd_core.distillation.objective import DistillationObjective, build_objective
 from crkd_core.distillation.respd import box_term, heatmap_term
 from crkd_core.distillation.targets import TeacherTargets, build_targets
-from crkd_core.evaluation.decode import decode_detections
 from crkd_core.geometry.sensors import SensorInputs
+from crkd_core.models.decode import decode_detections
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.models.head_targets import build_head_targets

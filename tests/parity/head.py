@@ -10,8 +10,8 @@ from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.distill import RespDConfig
 from crkd_core.distillation.csrd import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term, teacher_response
-from crkd_core.evaluation.decode import SampleDetections, decode_detections, decode_peaks
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.models.decode import SampleDetections, decode_detections, decode_peaks
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.head import CenterHead
 from crkd_core.models.head_targets import build_head_targets, draw_gaussians, gaussian_radius

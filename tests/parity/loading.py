@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import LidarConfig
 from crkd_core.data.points import load_lidar, training_boxes
-from crkd_core.data.prepared import Annotations, LidarSweeps
+from crkd_core.datasets.nuscenes.radar import compact_features, expand_features, parse_radar
+from crkd_core.datasets.prepared.prepared_data import Annotations, LidarSweeps
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import compose, inverse_rigid, rigid_transform
-from crkd_core.nuscenes.radar import compact_features, expand_features, parse_radar
 
 from .cases import GoldenCase
 from .comparison import Comparison

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from crkd_core.config.models import SwinConfig
 from crkd_core.config.train import TrainConfig
-from crkd_core.evaluation.attributes import attribute_names
-from crkd_core.evaluation.detections import to_global
+from crkd_core.evaluation.io.detections import to_global
+from crkd_core.evaluation.nuscenes.attributes import attribute_names
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import compose, rigid_transform, transform_points
 from crkd_core.models.swin import relative_position_index

@@ -2,9 +2,9 @@
 
 import pytest
 
+from crkd_core.artifacts.advice import DataAdvice
 from crkd_core.artifacts.command import Command
-from crkd_core.stages.advice import DataAdvice
-from crkd_core.stages.status import CHAIN
+from crkd_core.artifacts.status import CHAIN
 
 
 def data(splits: dict[str, int], own: tuple[str, ...] = (), lidar: bool = True) -> dict:

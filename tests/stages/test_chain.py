@@ -8,20 +8,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from crkd_core.artifacts.configuration import resolve_nms
 from crkd_core.artifacts.shards import TensorShards, read_tensors
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import collate
+from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.distillation.objective import build_objective
 from crkd_core.errors import ConfigError, MissingArtifactError, StaleArtifactError, UsageError
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.configuration import resolve_nms
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.train import TrainTeacherRequest, train_teacher
 from crkd_core.training.steps import DistillationStep, FrozenTeacher, StoredTargets
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained

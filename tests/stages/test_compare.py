@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import MissingArtifactError, UsageError
-from crkd_core.evaluation import bootstrap
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import Detections, write_submission
+from crkd_core.evaluation.io.detections import Detections, write_submission
+from crkd_core.evaluation.report import breakdown_of
+from crkd_core.evaluation.statistics import bootstrap
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
 from crkd_core.stages import visualize as visualize_stage
-from crkd_core.stages.breakdown import breakdown_of
 from crkd_core.stages.compare import CompareRequest, compare
 from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
-from crkd_core.stages.score_curves import score_curves
 from crkd_core.stages.visualize import VisualizeRequest, visualize
+from crkd_core.visualization.evaluation_curves import score_curves
 
 PROGRESS = SilentProgress()
 REQUEST = CompareRequest("sharp", "blind", split="train", resamples=20, device="cpu", workers=0)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from crkd_core.artifacts.shards import read_tensors
-from crkd_core.stages.curves import read_curves
+from crkd_core.training.recorded_curves import read_curves
 from crkd_core.training.trained import WEIGHTS_NAME
 from tests.conftest import CHAIN_OVERRIDES
 

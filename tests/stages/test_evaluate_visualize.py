@@ -9,21 +9,21 @@ import pytest
 import torch
 from PIL import Image
 
+from crkd_core.artifacts.find_model import find_model
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.loading import load_config
+from crkd_core.datasets.prepared.source import open_prepared
+from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.errors import ConfigError, MetricsDifferError, MissingArtifactError, StaleArtifactError, UsageError
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import Detections, read_detections, write_submission
-from crkd_core.evaluation.official import evaluate_official, require_equal
+from crkd_core.evaluation.finished import read_metrics
+from crkd_core.evaluation.io.detections import Detections, read_detections, write_submission
+from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.models.decode import SampleDetections
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
-from crkd_core.simulation.config import SimulationConfig
 from crkd_core.stages import evaluate as evaluate_stage
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
-from crkd_core.stages.evaluated import read_metrics
-from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.models import find_model
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.stages.visualize import VisualizeRequest, visualize

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from crkd_core.config.schema import Config
-from crkd_core.data.prepared import PreparedData
-from crkd_core.evaluation.columns import detection_columns
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import Detections
-from crkd_core.evaluation.explain import Evidence, SensorInput, explain
-from crkd_core.evaluation.scoring import score_detections
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.evaluation.diagnose import Evidence, SensorInput, explain
+from crkd_core.evaluation.io.detections import Detections
+from crkd_core.evaluation.nuscenes.columns import detection_columns
+from crkd_core.evaluation.nuscenes.scoring import score_detections
+from crkd_core.evaluation.report import rotations_to_lidar, sensor_inputs
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.stages.breakdown import rotations_to_lidar, sensor_inputs
+from crkd_core.models.decode import SampleDetections
 
 SPLIT = "train"
 Spoil = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]

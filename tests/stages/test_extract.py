@@ -16,18 +16,18 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import LoaderOptions, load_batches
+from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.errors import ConfigError, DamagedArtifactError, StaleArtifactError, WriteError
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import Detections
 from crkd_core.evaluation.inference import detect
-from crkd_core.evaluation.metrics import Metrics
+from crkd_core.evaluation.io.detections import Detections
+from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.extraction import DETECTIONS_NAME, Extraction
-from crkd_core.stages.inputs import open_prepared
-from crkd_core.stages.teacher_input import TeacherInput
 from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.teacher_cache.extraction import DETECTIONS_NAME, Extraction
+from crkd_core.teacher_cache.teacher_input import TeacherInput
 from crkd_core.training.steps import FrozenTeacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.conftest import CHAIN_OVERRIDES

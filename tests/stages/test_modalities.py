@@ -8,12 +8,12 @@ from crkd_core.config.loading import load_config
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import collate
+from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.errors import ConfigError
 from crkd_core.evaluation.inference import detect
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.train import TrainTeacherRequest, train_teacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.conftest import CHAIN_OVERRIDES

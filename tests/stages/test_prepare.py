@@ -11,10 +11,10 @@ import torch
 from nuscenes_factory import CAR_VELOCITY, global_from_ego, landmark, write_folder
 
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.nuscenes.lidar import read_lidar
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
 from crkd_core.geometry.transforms import rigid_transform
-from crkd_core.nuscenes.lidar import read_lidar
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.stages.workers import workers
+from crkd_core.workers import workers
 
 _LONG_S = 60.0
 

@@ -12,8 +12,8 @@ from crkd_core.config.explaining import explain_invalid
 from crkd_core.config.loading import validate_config
 from crkd_core.config.numbers import MOST_SEED
 from crkd_core.config.schema import Config
+from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.errors import ConfigError
-from crkd_core.simulation.config import SimulationConfig
 
 HUGE = 10**5000
 NOT_FINITE = (float("nan"), float("inf"), float("-inf"))

@@ -13,9 +13,9 @@ from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig, GridConfig
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.points import training_boxes
-from crkd_core.data.prepared import Annotations, PreparedData
 from crkd_core.data.samples import collate
 from crkd_core.data.sampling import TrainingSampler, class_balanced_indices
+from crkd_core.datasets.prepared.prepared_data import Annotations, PreparedData
 from crkd_core.errors import DamagedArtifactError, DatasetError, StaleArtifactError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.progress import SilentProgress

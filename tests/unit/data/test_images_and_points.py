@@ -8,7 +8,7 @@ from PIL import Image
 from crkd_core.config.data import DataConfig, ImageConfig, LidarConfig
 from crkd_core.data.images import normalise_images, read_image
 from crkd_core.data.points import load_lidar
-from crkd_core.data.prepared import LidarSweeps
+from crkd_core.datasets.prepared.prepared_data import LidarSweeps
 from crkd_core.errors import DatasetError
 
 

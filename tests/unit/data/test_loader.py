@@ -13,8 +13,8 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.descriptors import allow_open_files, is_about_open_files
 from crkd_core.data.loader import LoaderOptions, _Collate, _ErrorsAsValues, _start_worker, load_batches
 from crkd_core.data.packing import SHARED_MEMORY, pack, remove_shared_memory
-from crkd_core.data.prepared import PreparedData
 from crkd_core.data.samples import Batch
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import CrkdError, UsageError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.sensors import CameraRig, SensorInputs

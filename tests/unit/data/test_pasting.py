@@ -22,7 +22,7 @@ from crkd_core.data.pasting import (
     paste_objects,
     wanted_objects,
 )
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import ConfigError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.ops.rotated_iou import rotated_iou

@@ -6,14 +6,14 @@ import pytest
 from nuscenes_factory import write_folder
 
 from crkd_core.artifacts.manifest import MANIFEST_NAME
+from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.loading import load_config
-from crkd_core.data.prepared import PreparedData
-from crkd_core.data.prepared_format import FORMAT
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.errors import StaleArtifactError
-from crkd_core.evaluation.columns import read_samples
+from crkd_core.evaluation.nuscenes.columns import read_samples
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.inputs import open_prepared
 from crkd_core.stages.prepare import PrepareRequest, prepare
 
 

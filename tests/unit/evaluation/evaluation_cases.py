@@ -11,10 +11,10 @@ from nuscenes.eval.detection.constants import TP_METRICS
 from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetrics
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.columns import BoxColumns
-from crkd_core.evaluation.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
-from crkd_core.evaluation.official import convert_summary
-from crkd_core.nuscenes.classes import ATTRIBUTES
+from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
+from crkd_core.evaluation.nuscenes.columns import BoxColumns
+from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
+from crkd_core.evaluation.nuscenes.official import convert_summary
 
 CONFIG = config_factory("detection_cvpr_2019")
 

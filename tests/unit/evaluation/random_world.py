@@ -10,17 +10,17 @@ import pyarrow as pa
 from tiny_world import VERSION, write_tiny_world
 
 from crkd_core.artifacts.manifest import Manifest
+from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.data import preparing
-from crkd_core.data.prepared import PreparedData
-from crkd_core.data.prepared_format import FORMAT
-from crkd_core.evaluation.detections import SCHEMA
-from crkd_core.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
-from crkd_core.nuscenes.splits import splits_of_scenes
-from crkd_core.nuscenes.sweeps import choose_files
-from crkd_core.nuscenes.tables import read_tables
+from crkd_core.datasets.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
+from crkd_core.datasets.nuscenes.splits import splits_of_scenes
+from crkd_core.datasets.nuscenes.sweeps import choose_files
+from crkd_core.datasets.nuscenes.tables import read_tables
+from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.evaluation.io.detections import SCHEMA
 
 _CATEGORIES = (*CLASS_OF_CATEGORY, BICYCLE_RACK, "animal")
 _RACK = len(CLASS_OF_CATEGORY)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.attributes import attribute_names
+from crkd_core.evaluation.nuscenes.attributes import attribute_names
 
 
 @pytest.mark.parametrize(

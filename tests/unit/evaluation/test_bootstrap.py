@@ -11,15 +11,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_cases import Case
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation import bootstrap
-from crkd_core.evaluation.accumulation import accumulate
-from crkd_core.evaluation.bootstrap import draw_scenes, interval, is_beyond_noise, score_slices
-from crkd_core.evaluation.breakdown import breakdown_table
-from crkd_core.evaluation.columns import BoxColumns, SplitSamples
-from crkd_core.evaluation.matching import match
-from crkd_core.evaluation.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
-from crkd_core.evaluation.scoring import Scoring
-from crkd_core.evaluation.slices import ALL, Slice, SplitScenes
+from crkd_core.evaluation.nuscenes.accumulation import accumulate
+from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
+from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.evaluation.statistics import bootstrap
+from crkd_core.evaluation.statistics.bootstrap import draw_scenes, interval, is_beyond_noise, score_slices
+from crkd_core.evaluation.statistics.breakdown import breakdown_table
+from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
 
 LABELS = (0, 1, 5, 9)
 SCENES = 3

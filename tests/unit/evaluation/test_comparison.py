@@ -11,9 +11,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from evaluation_cases import Case
 from test_bootstrap import everything, scenes_of, scoring_of
 
-from crkd_core.evaluation.bootstrap import draw_scenes, score_slices
-from crkd_core.evaluation.comparison import comparison_table, missed_table
-from crkd_core.evaluation.slices import ObjectFacts
+from crkd_core.evaluation.statistics.bootstrap import draw_scenes, score_slices
+from crkd_core.evaluation.statistics.comparison import comparison_table, missed_table
+from crkd_core.evaluation.statistics.slices import ObjectFacts
 
 SCENES = 8
 

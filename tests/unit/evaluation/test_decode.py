@@ -5,9 +5,9 @@ import torch
 
 from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig, NMSConfig
-from crkd_core.evaluation.decode import decode_detections, decode_peaks
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.decode import decode_detections, decode_peaks
 from crkd_core.models.head_targets import HeadTargets, build_head_targets
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 

@@ -12,10 +12,10 @@ from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.errors import DamagedArtifactError
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import TABLE_NAME, Detections, read_detections, to_global, write_submission
+from crkd_core.evaluation.io.detections import TABLE_NAME, Detections, read_detections, to_global, write_submission
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transform, rotation_from_quaternion
+from crkd_core.models.decode import SampleDetections
 
 TILTED = rigid_transform([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
 

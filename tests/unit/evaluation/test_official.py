@@ -15,8 +15,8 @@ from tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import DatasetError, MetricsDifferError, UsageError
-from crkd_core.evaluation.metrics import DEVKIT_CONFIG, Metrics, detection_score
-from crkd_core.evaluation.official import (
+from crkd_core.evaluation.nuscenes.metrics import DEVKIT_CONFIG, Metrics, detection_score
+from crkd_core.evaluation.nuscenes.official import (
     CONFIG_NAME,
     convert_summary,
     evaluate_official,

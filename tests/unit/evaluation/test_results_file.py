@@ -16,13 +16,13 @@ from tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.decode import SampleDetections
-from crkd_core.evaluation.detections import Detections, to_global, to_model_frame, write_submission
-from crkd_core.evaluation.official import evaluate_official, require_equal
-from crkd_core.evaluation.results_file import Results, read_results
-from crkd_core.evaluation.scoring import score_detections
+from crkd_core.evaluation.io.detections import Detections, to_global, to_model_frame, write_submission
+from crkd_core.evaluation.io.results_file import Results, read_results
+from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
+from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transform
+from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
 
 TILTED = rigid_transform([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])

@@ -17,13 +17,13 @@ from tiny_world import SPLIT, VERSION
 
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.data.prepared import PreparedData
+from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import StaleArtifactError, UsageError
-from crkd_core.evaluation.columns import read_samples, read_truths
-from crkd_core.evaluation.detections import Detections, write_submission
-from crkd_core.evaluation.filtering import is_evaluated
-from crkd_core.evaluation.official import evaluate_official, require_equal
-from crkd_core.evaluation.scoring import Scoring, score_detections
+from crkd_core.evaluation.io.detections import Detections, write_submission
+from crkd_core.evaluation.nuscenes.columns import read_samples, read_truths
+from crkd_core.evaluation.nuscenes.filtering import is_evaluated
+from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
+from crkd_core.evaluation.nuscenes.scoring import Scoring, score_detections
 from crkd_core.progress import SilentProgress
 
 

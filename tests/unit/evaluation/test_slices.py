@@ -13,8 +13,15 @@ from random_world import WorldCase, prepare_world, write_random_world
 from test_bootstrap import scoring_of
 from tiny_world import SPLIT
 
-from crkd_core.evaluation.scoring import score_detections
-from crkd_core.evaluation.slices import KINDS, ObjectFacts, SplitScenes, find_slices, read_object_facts, read_scenes
+from crkd_core.evaluation.nuscenes.scoring import score_detections
+from crkd_core.evaluation.statistics.slices import (
+    KINDS,
+    ObjectFacts,
+    SplitScenes,
+    find_slices,
+    read_object_facts,
+    read_scenes,
+)
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from crkd_core.config.models import (
     ViewTransformConfig,
 )
 from crkd_core.errors import ConfigError, CrkdError
-from crkd_core.evaluation.decode import decode_detections
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.sensors import CameraRig, SensorInputs
+from crkd_core.models.decode import decode_detections
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import build_detector
 from crkd_core.models.head_targets import build_head_targets

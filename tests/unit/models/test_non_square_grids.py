@@ -14,10 +14,10 @@ from crkd_core.distillation.masks import foreground_mask
 from crkd_core.distillation.mirroring import mirror_targets
 from crkd_core.distillation.reld import resample
 from crkd_core.distillation.targets import TeacherTargets
-from crkd_core.evaluation.decode import decode_detections
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
+from crkd_core.models.decode import decode_detections
 from crkd_core.models.head_targets import build_head_targets
 from crkd_core.models.lidar import LidarBranch
 from crkd_core.models.outputs import HeadOutput, TaskOutput

@@ -10,6 +10,7 @@ from published_models import random_state
 from torch import Tensor
 
 from crkd_core.artifacts.shards import read_tensors
+from crkd_core.artifacts.status import workspace_status
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config import Config, load_config
 from crkd_core.config.loading import with_overrides
@@ -21,9 +22,8 @@ from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.import_weights import ImportRequest, import_weights
-from crkd_core.stages.pretrained import backbone_settings, find_backbone, load_backbone
-from crkd_core.stages.status import workspace_status
 from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.training.initial_weights import backbone_settings, find_backbone, load_backbone
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from crkd_core.weights.backbones import backbone_shapes
 from crkd_core.weights.published import DistillerParts, export_detector, join_distiller

@@ -1,0 +1,76 @@
+"""Finding the version folder of a nuScenes directory, and a digest of its tables."""
+
+import hashlib
+from pathlib import Path
+
+from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
+from crkd_core.errors import DatasetError, UsageError
+
+TABLES = (
+    "log",
+    "scene",
+    "sample",
+    "sensor",
+    "calibrated_sensor",
+    "sample_data",
+    "ego_pose",
+    "category",
+    "attribute",
+    "visibility",
+    "instance",
+    "sample_annotation",
+)
+"""The tables that are read."""
+
+
+def find_version(dataroot: Path, version: str | None = None) -> str:
+    """The version to use: the given one, or the only one that is there.
+
+    Raises:
+        DatasetError: there is no such folder, it is not a nuScenes folder, or it lacks that version.
+        UsageError: several versions are there and none was asked for.
+    """
+    if not dataroot.is_dir():
+        raise DatasetError(
+            f"{dataroot} is not a folder; expected a nuScenes folder with v1.0-*/, samples/ and sweeps/. "
+            "Without nuScenes at hand, make one with: crkd simulate --out DIR"
+        )
+    found = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
+    if not found:
+        if (dataroot / "sample_data.json").exists():
+            raise DatasetError(
+                f"{dataroot} is the folder of the tables; give the one that contains it: {dataroot.resolve().parent}"
+            )
+        raise DatasetError(
+            f"{dataroot} is not a nuScenes folder: expected a folder v1.0-* of JSON tables beside samples/ "
+            "and sweeps/, found none."
+        )
+    if version is not None:
+        if version not in found:
+            raise DatasetError(f"{dataroot} has no version {version!r}; found {', '.join(found)}.")
+        return version
+    if len(found) > 1:
+        raise UsageError(f"{dataroot} has several versions ({', '.join(found)}); choose one with --version.")
+    return found[0]
+
+
+def digest_tables(folder: Path) -> str:
+    """SHA-256 over the names and bytes of the tables that are read."""
+    total = hashlib.sha256()
+    for name in TABLES:
+        path = folder / f"{name}.json"
+        checksum = hashlib.sha256()
+        refuse_special_file(path, "the table")
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    checksum.update(block)
+        except FileNotFoundError:
+            raise DatasetError(
+                f"the table {path} is missing; expected every nuScenes JSON table in {folder}: "
+                "unpack the metadata archive again."
+            ) from None
+        except OSError as error:
+            raise DatasetError(f"the table {path} cannot be read: {error.strerror or error}.") from None
+        total.update(f"{name}:{checksum.hexdigest()};".encode())
+    return total.hexdigest()

@@ -1,0 +1,182 @@
+"""Radar sweeps: PCD files of 18 fields, and the 45 features a radar point enters the network with.
+
+Columns of the expanded features:
+
+====== ============ =================================================================================
+column name         meaning
+====== ============ =================================================================================
+0-2    x y z        position (m)
+3      rcs          radar cross-section (dBsm)
+4-5    vx vy        radial velocity with the ego motion removed (``vx_comp``, ``vy_comp``, m/s)
+6      dt           age relative to the newest sweep of the same radar (s, >= 0)
+7-14   dyn_prop     one-hot of 8 dynamic properties (moving, stationary, oncoming, ...)
+15-19  ambig_state  one-hot of 5 Doppler ambiguity states
+20-37  invalid      one-hot of 18 validity states
+38-44  pdh0         thermometer of the false-alarm class 0 to 7: class k sets the first k columns
+====== ============ =================================================================================
+
+Stored compactly: ``values`` (P, 7) float32 are columns 0 to 6, ``codes`` (P, 4) uint8 are dyn_prop, ambig_state,
+invalid_state and pdh0. A code outside its range sets no column of its one-hot.
+
+What the velocities of a record mean (m/s, axes of the sensor). A radar measures how fast the distance to a point
+changes; the rest is filled in.
+
+- ``vx``, ``vy``: velocity relative to the moving sensor, in steps of 0.25. Its part along the line of sight is what was
+  measured. Across it, a standing point has what the sensor's own motion gives it: minus the sensor's velocity, and the
+  turning of the sensor times the distance. A moving point is given no ``vy``.
+- ``vx_comp``, ``vy_comp``: over ground, and only the part along the line of sight: the sensor's own velocity is added
+  to ``vx``, ``vy``, and the sum projected on the direction to the point.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd_core.datasets.nuscenes.files import read_sensor_file
+from crkd_core.datasets.nuscenes.pcd import PcdError, read_header, read_points
+from crkd_core.errors import DatasetError
+
+FEATURES = 45
+VALUES = 7
+CODES = 4
+_RECORD = np.dtype(
+    [
+        ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("dyn_prop", "i1"), ("id", "<i2"), ("rcs", "<f4"), ("vx", "<f4"),
+        ("vy", "<f4"), ("vx_comp", "<f4"), ("vy_comp", "<f4"), ("is_quality_valid", "i1"), ("ambig_state", "i1"),
+        ("x_rms", "i1"), ("y_rms", "i1"), ("invalid_state", "i1"), ("pdh0", "i1"), ("vx_rms", "i1"), ("vy_rms", "i1"),
+    ]
+)  # fmt: skip
+_FIELDS: tuple[str, ...] = _RECORD.names or ()
+_NAMES = frozenset(_FIELDS)
+_MEASURED = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
+_BLOCKS = np.dtype(
+    {"names": ["position", "rest"], "formats": ["(3,)<f4", "(5,)<f4"], "offsets": [0, 15], "itemsize": 43}
+)
+_CODED = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")
+_LEAST, _MOST = 1e-30, 1000.0
+_ONE_HOTS = ((7, 8), (15, 5), (20, 18))
+_PDH0_START, _PDH0_COLUMNS = 38, 7
+
+
+def read_radar(path: Path) -> NDArray:
+    """The records of one radar file as a structured array with the 18 fields of the format, otherwise unfiltered.
+
+    Fields may come in any order, among others, and as any type (measured values are given as float32, codes as int8,
+    the other fields as the file has them). A record with a value that is not finite is dropped.
+
+    Raises:
+        DatasetError: the file is missing, not a PCD file, contradicts its header, lacks a field, or holds values that
+            no radar measures.
+    """
+    return parse_radar(bytes(read_sensor_file(path, "radar file")), path)
+
+
+def parse_radar(data: bytes, path: Path | str) -> NDArray:
+    """The records of a radar file's bytes; `path` is for messages. See :func:`read_radar`."""
+    try:
+        header = read_header(data)
+        if not header.single >= _NAMES:
+            lacking = [name for name in _FIELDS if name not in header.single]
+            raise PcdError(
+                f"it has other fields than nuScenes radar: it lacks {', '.join(lacking)} (with a COUNT of 1)",
+                f"write it with the fields {' '.join(_FIELDS)}",
+            )
+        records = read_points(data, header, _FIELDS)
+        if records.dtype == _RECORD:
+            values = _measured_values(records)
+            if not _are_measurable(np.abs(values)).all():
+                finite = np.isfinite(values).all(axis=1)
+                records = records[finite]
+                _check_measured(values[finite])
+            return records
+        return _converted(records)
+    except PcdError as error:
+        raise DatasetError(f"the radar file {path} is {error.state}: {error.problem}; {error.remedy}.") from None
+
+
+def _measured_values(records: NDArray) -> NDArray[np.float32]:
+    blocks = records.view(_BLOCKS)
+    return np.concatenate([blocks["position"], blocks["rest"]], axis=1)
+
+
+def _converted(records: NDArray) -> NDArray:
+    """Finite records of other types as :func:`read_radar` gives them."""
+    finite = np.ones(len(records), dtype=bool)
+    for name in _FIELDS:
+        if records.dtype[name].kind == "f":
+            finite &= np.isfinite(records[name])
+    records = records[finite]
+    _check_measured(np.stack([records[name].astype(np.float64) for name in _MEASURED], axis=1))
+    for name in _CODED:
+        # What is stored has a byte for a code: all that lies beyond would turn into another code.
+        wrong = (records[name] != np.round(records[name])) | (records[name] < -128) | (records[name] > 255)
+        if wrong.any():
+            value = records[name][wrong][0]
+            raise PcdError(f"its {name} is {value:g}; expected whole numbers from -128 to 255", _CONVERT)
+    kept = set(_MEASURED) | set(_CODED)
+    converted = np.empty(len(records), [(n, (_RECORD if n in kept else records.dtype)[n]) for n in _FIELDS])
+    for name in _FIELDS:
+        values = records[name]
+        converted[name] = values.astype(np.int64).astype(np.int8) if name in _CODED else values
+    return converted
+
+
+_CONVERT = "convert it again, in metres, dBsm and m/s"
+
+
+def _check_measured(values: NDArray[np.floating]) -> None:
+    """Refuse (P, 8) values of `_MEASURED` of which some cannot have been measured: a sign of another layout."""
+    wrong = ~_are_measurable(np.abs(values))
+    if wrong.any():
+        point, column = np.argwhere(wrong)[0]
+        raise PcdError(
+            f"its {_MEASURED[column]} is {values[point, column]:.3g}; expected 0 or sizes from {_LEAST:g} to {_MOST:g}",
+            _CONVERT,
+        )
+
+
+def _are_measurable(sizes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return (sizes <= _MOST) & ((sizes >= _LEAST) | (sizes == 0))
+
+
+def compact_features(
+    records: NDArray, lidar_from_radar: NDArray[np.float64], age_s: float
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Points of one sweep in the key frame's LiDAR frame, as ``values`` (P, 7) and ``codes`` (P, 4).
+
+    Velocities are rotated only (radar has no vertical velocity); positions move by the compensated velocity times the
+    age of the sweep, to where a target moving radially would be now.
+
+    Args:
+        records: from :func:`read_radar`.
+        lidar_from_radar: 4x4, this sweep's sensor frame to the key frame's LiDAR frame, through both ego poses.
+        age_s: how much older the sweep is than the newest one of the same radar.
+    """
+    rotation, translation = lidar_from_radar[:3, :3], lidar_from_radar[:3, 3]
+    position = np.stack([records["x"], records["y"], records["z"]], axis=1).astype(np.float64)
+    velocity = np.stack([records["vx_comp"], records["vy_comp"]], axis=1).astype(np.float64)
+    velocity = velocity @ rotation[:2, :2].T
+    values = np.empty((len(records), VALUES), dtype=np.float32)
+    position = position @ rotation.T + translation
+    position[:, :2] += velocity * age_s
+    values[:, :3] = position
+    values[:, 3] = records["rcs"]
+    values[:, 4:6] = velocity
+    values[:, 6] = age_s
+    codes = np.stack([records[name] for name in _CODED], axis=1)
+    return values, codes.view(np.uint8)
+
+
+def expand_features(values: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(P, 45) network features from the compact form; the columns are in the module's table."""
+    features = np.zeros((len(values), FEATURES), dtype=np.float32)
+    features[:, :VALUES] = values
+    rows = np.arange(len(values))
+    for column, (start, count) in enumerate(_ONE_HOTS):
+        known = codes[:, column] < count
+        features[rows[known], start + codes[known, column].astype(np.int64)] = 1
+    # A negative int8 reads as 128 or more: like any other unknown class it sets nothing.
+    pdh0 = np.where(codes[:, 3] <= _PDH0_COLUMNS, codes[:, 3], 0)
+    features[:, _PDH0_START:] = pdh0[:, None] > np.arange(_PDH0_COLUMNS)
+    return features

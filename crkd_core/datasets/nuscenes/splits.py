@@ -1,0 +1,166 @@
+"""Which scenes form which split, and what a user means by ``train`` and ``val`` in a given version."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from crkd_core.config.split_names import TRAINVAL
+from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
+from crkd_core.errors import DatasetError, UsageError
+
+SPLITS_NAME = "splits.json"
+"""File of a version folder with splits of one's own, as nuscenes-devkit 1.2 reads it."""
+
+_SPLITS_OF_KIND = {"trainval": ("train", "val"), "mini": ("mini_train", "mini_val"), "test": ("test",)}
+_PARTS = {TRAINVAL: ("train", "val"), f"mini_{TRAINVAL}": ("mini_train", "mini_val")}
+_RESERVED = ("train", "val", "test", "mini_train", "mini_val", "train_detect", "train_track")
+_EXPECTED = '{"my_train": ["scene name", ...], "my_val": [...]}'
+
+# The devkit's two short lists are repeated here because importing it takes seconds, which a mini version need not cost.
+_MINI_SCENES = {
+    "mini_train": [f"scene-{number:04d}" for number in (61, 553, 655, 757, 796, 1077, 1094, 1100)],
+    "mini_val": [f"scene-{number:04d}" for number in (103, 916)],
+}
+
+
+@dataclass(frozen=True)
+class SceneSplits:
+    """The splits of a version.
+
+    Attributes:
+        of_scene: scene name to the splits it belongs to; scenes of no split may be absent.
+        own: the lists of ``splits.json`` that are used, which determine a prepared data set.
+        oddities: what of ``splits.json`` is not as its writer may expect, one sentence each.
+    """
+
+    of_scene: Mapping[str, Sequence[str]]
+    own: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    oddities: tuple[str, ...] = ()
+
+
+def splits_of_version(version: str) -> tuple[str, ...] | None:
+    """The official splits that a version holds, by the end of its name; None for a version of another kind."""
+    for kind, splits in _SPLITS_OF_KIND.items():
+        if version.endswith(kind):
+            return splits
+    return None
+
+
+def resolve_split(split: str, version: str, present: Collection[str] = ()) -> str:
+    """The official name of a split; ``train`` and ``val`` mean ``mini_train`` and ``mini_val`` in a mini version.
+
+    ``trainval`` is both together.
+
+    Args:
+        present: splits that the data are known to have, those of ``splits.json`` included.
+
+    Raises:
+        UsageError: the version has no such split.
+    """
+    official = splits_of_version(version)
+    if split in present or official is None or split in official:
+        return split
+    if f"mini_{split}" in official:
+        return f"mini_{split}"
+    for together, parts in _PARTS.items():
+        if split.removeprefix("mini_") == TRAINVAL and parts == official:
+            return together
+    known = dict.fromkeys((*official, *present))
+    raise UsageError(f"version {version} has no split {split!r}; it has {', '.join(known)}.")
+
+
+def parts_of_split(split: str, present: Collection[str] = ()) -> tuple[str, ...]:
+    """The splits that an official name stands for: two for ``trainval``, unless the data define one of that name."""
+    return _PARTS.get(split, (split,)) if split not in present else (split,)
+
+
+def splits_of_scenes(version: str) -> dict[str, list[str]]:
+    """Scene name to the official splits of this version it belongs to.
+
+    The lists are the devkit's (``nuscenes.utils.splits``). A version whose name ends otherwise than in trainval, mini
+    or test gets every official list.
+    """
+    found: dict[str, list[str]] = {}
+    for split in splits_of_version(version) or ("train", "val", "test"):
+        for scene in _MINI_SCENES.get(split) or _devkit_scenes(split):
+            found.setdefault(scene, []).append(split)
+    return found
+
+
+def read_splits(folder: Path, scenes: Collection[str]) -> SceneSplits:
+    """The splits of a version folder: nuScenes' own, and those of its ``splits.json`` where there is one.
+
+    Names of nuScenes' own lists mean these, as in the devkit; where none of the `scenes` is in any of them, so that the
+    devkit could not use such a split at all, the file's lists are taken.
+
+    Args:
+        scenes: names of all scenes of the version.
+
+    Raises:
+        DatasetError: the file cannot be read, or is not an object of lists of scene names.
+    """
+    official = splits_of_scenes(folder.name)
+    listed = _read_lists(folder / SPLITS_NAME)
+    is_own_world = not any(name in official for name in scenes)
+    own = {name: names for name, names in listed.items() if is_own_world or name not in _RESERVED}
+    of_scene = {scene: list(splits) for scene, splits in official.items()}
+    for split, names in own.items():
+        for scene in dict.fromkeys(names):
+            of_scene.setdefault(scene, []).append(split)
+    return SceneSplits(of_scene, own, tuple(_oddities(listed, own, set(scenes))))
+
+
+def _oddities(listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], scenes: set[str]) -> list[str]:
+    reserved = [name for name in listed if name in _RESERVED]
+    said = []
+    if ignored := [name for name in reserved if name not in own]:
+        said.append(
+            f"{SPLITS_NAME} lists {', '.join(ignored)}: nuScenes' own lists of that name are used, as in the devkit"
+        )
+    if used := [name for name in reserved if name in own]:
+        said.append(
+            f"{', '.join(used)} are those of {SPLITS_NAME}, as no scene is in nuScenes' own lists (the devkit "
+            "knows only these under such a name)"
+        )
+    for first, second in combinations([name for name, names in own.items() if names], 2):
+        if shared := sorted(set(own[first]) & set(own[second])):
+            said.append(f"{first} and {second} of {SPLITS_NAME} share scenes: {shared[0]}, {len(shared)} in all")
+    for name, names in own.items():
+        if unknown := [scene for scene in dict.fromkeys(names) if scene not in scenes]:
+            said.append(
+                f"{len(unknown)} of the {len(set(names))} scenes of {name} in {SPLITS_NAME} are not in scene.json, "
+                f"such as {unknown[0]}"
+            )
+    return said
+
+
+def _read_lists(path: Path) -> dict[str, list[str]]:
+    refuse_special_file(path, "the file")
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise DatasetError(f"{path} is a link to a file that is not there; mend or remove it.") from None
+        return {}
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (ValueError, RecursionError) as error:
+        place = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise DatasetError(f"{path} is not valid JSON{place}; expected {_EXPECTED}.") from None
+    if not isinstance(values, dict):
+        raise DatasetError(f"{path} is not an object of splits; expected {_EXPECTED}.")
+    for name, names in values.items():
+        if not name.strip():
+            raise DatasetError(f"{path} has a split without a name; expected {_EXPECTED}.")
+        if not isinstance(names, list) or not all(isinstance(scene, str) for scene in names):
+            raise DatasetError(f"the split {name!r} in {path} is not a list of scene names; expected {_EXPECTED}.")
+    return values
+
+
+def _devkit_scenes(split: str) -> list[str]:
+    from nuscenes.utils import splits
+
+    return list(getattr(splits, split))

@@ -1,0 +1,1 @@
+"""The prepared data set: how it is made, read, checked and described."""

@@ -1,0 +1,1 @@
+"""The simulated rig: what each sensor delivers of a scene."""

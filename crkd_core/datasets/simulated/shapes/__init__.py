@@ -1,0 +1,1 @@
+"""Solid shapes of things in the simulated world."""

@@ -1,0 +1,1 @@
+"""The simulated world on disk, in the nuScenes format."""

@@ -1,0 +1,183 @@
+"""Which evaluation is whose: a model's run or a results file, on a split of prepared data; never a name alone."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crkd_core.artifacts.find_model import MODEL_STAGES
+from crkd_core.artifacts.location import absolute
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.errors import UsageError
+
+STAGE = "evaluate"
+_LONGEST_NAME = 80
+_DIGEST_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was scored.
+
+    Attributes:
+        name: of the run, or of the results file in letters that all stages accept.
+        stage: of the run; None for a results file.
+        file: the results file.
+    """
+
+    name: str
+    stage: str | None = None
+    file: Path | None = None
+
+    @staticmethod
+    def of_file(file: Path) -> "Subject":
+        """A results file, wherever the command that names it is run."""
+        return Subject(_safe(file.name.removesuffix(".json")) or "results", file=absolute(file))
+
+    @staticmethod
+    def of(evaluation: Artifact) -> "Subject":
+        """What a finished evaluation scored."""
+        model, facts = evaluation.manifest.inputs.get("model"), evaluation.manifest.facts
+        if model is not None:
+            return Subject(model.name, model.stage)
+        # An earlier version did not write down the file's path.
+        return Subject(facts["model"], file=Path(facts["file"]) if "file" in facts else None)
+
+    @property
+    def names(self) -> Iterator[str]:
+        """What its evaluation may be called, the shortest first."""
+        yield self.name
+        if self.stage is not None:
+            yield f"{self.stage}-{self.name}"
+        elif self.file is not None:
+            yield _safe(f"{self.file.parent.name}-{self.name}")
+            digest = hashlib.sha256(str(self.file).encode("utf-8")).hexdigest()[:_DIGEST_LENGTH]
+            yield f"{self.name}-{digest}"
+
+    @property
+    def titles(self) -> Iterator[str]:
+        """What tables may call it, the shortest first."""
+        yield self.name
+        if self.stage is not None:
+            yield f"{self.stage}/{self.name}"
+        elif self.file is not None:
+            parts = self.file.parts
+            yield from ("/".join(parts[-count:]).replace("//", "/") for count in range(2, len(parts) + 1))
+
+
+def choose_name(
+    workspace: Workspace, subject: Subject, asked_split: str, split: str, prepared: str | None, subset: bool = False
+) -> str:
+    """The name of an evaluation: that of the earlier one of the same, else one that no other has.
+
+    Args:
+        asked_split: as the user called it, which the name says; `split` is its official name.
+        prepared: name of the prepared data.
+        subset: it is on some samples of the split only.
+    """
+    there = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
+    same = (subject, split, prepared, subset)
+    asked_split = f"{asked_split}-subset" if subset else asked_split
+    earlier = [name for name, evaluation in there.items() if _identity(evaluation) == same]
+    if earlier:
+        return earlier[-1]
+    for name in subject.names:
+        for candidate in (f"{name}-{asked_split}", f"{name}-{asked_split}-{prepared}"):
+            if candidate not in there:
+                return candidate
+            if Subject.of(there[candidate]) != subject:
+                break
+    count = 2
+    while (candidate := f"{name}-{count}-{asked_split}") in there:
+        count += 1
+    return candidate
+
+
+def titles_of(evaluations: Sequence[Artifact]) -> list[str]:
+    """What a table calls evaluations: names of runs or files where they tell them apart, more of them where not."""
+    choices = {evaluation.path: [*Subject.of(evaluation).titles, evaluation.label] for evaluation in evaluations}
+    level = dict.fromkeys(choices, 0)
+    while True:
+        titles = {path: choices[path][level[path]] for path in choices}
+        unclear = [
+            path
+            for path, title in titles.items()
+            if list(titles.values()).count(title) > 1 and level[path] < len(choices[path]) - 1
+        ]
+        if not unclear:
+            return [titles[evaluation.path] for evaluation in evaluations]
+        for path in unclear:
+            level[path] += 1
+
+
+def handle_of(evaluation: Artifact, workspace: Workspace) -> str:
+    """The word by which a command finds exactly this evaluation."""
+    subject = Subject.of(evaluation)
+    of_subject = [other for other in workspace.artifacts(STAGE) if Subject.of(other) == subject]
+    splits = [other.manifest.facts["split"] for other in of_subject]
+    is_only_one = splits.count(evaluation.manifest.facts["split"]) <= 1
+    return f"{subject.stage}/{subject.name}" if subject.stage is not None and is_only_one else evaluation.label
+
+
+def evaluations_of(workspace: Workspace, split: str) -> list[Artifact]:
+    """The finished evaluations on a split, called as the user or the benchmark does, the oldest first."""
+    found = []
+    for evaluation in workspace.artifacts(STAGE):
+        official = evaluation.manifest.facts["split"]
+        if split in (official, official.removeprefix("mini_")):
+            found.append(evaluation)
+    return found
+
+
+def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:
+    """The latest evaluation that a user's word means; None where there is none (yet).
+
+    Args:
+        word: name of a run or results file, ``stage/name`` of a run, or (``evaluate/``) name of the evaluation itself.
+        needed_for: the command, for messages.
+
+    Raises:
+        UsageError: it may mean several.
+        DamagedArtifactError: what it would mean cannot be read.
+    """
+    found = _meant(workspace, word, split, needed_for)
+    if found is None:
+        name = word.rpartition("/")[2]
+        for label in {f"{name}-{split}", name} & set(workspace.names(STAGE)):
+            workspace.get(STAGE, label)  # which says what is wrong with it, if anything is
+    return found
+
+
+def _meant(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:
+    stage, _, name = word.rpartition("/")
+    on_split = evaluations_of(workspace, split)
+    if stage == STAGE:
+        exact = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
+        return exact.get(name) or exact.get(f"{name}-{split}")
+    if stage:
+        return next((found for found in reversed(on_split) if Subject.of(found) == Subject(name, stage)), None)
+    meant = [found for found in on_split if Subject.of(found).name == name]
+    handles = dict.fromkeys(_short_handle(found) for found in meant)
+    for model_stage in MODEL_STAGES:
+        if (workspace.root / model_stage / name / "manifest.json").exists():
+            handles.setdefault(f"{model_stage}/{name}")
+    if len(handles) > 1:
+        raise UsageError(f"{needed_for}: {name!r} may mean {' or '.join(sorted(handles))}; name one of them in full.")
+    exact_name = [found for found in workspace.artifacts(STAGE) if found.name == name]
+    return next(reversed(meant or exact_name), None)
+
+
+def _short_handle(evaluation: Artifact) -> str:
+    subject = Subject.of(evaluation)
+    return evaluation.label if subject.stage is None else f"{subject.stage}/{subject.name}"
+
+
+def _identity(evaluation: Artifact) -> tuple[Subject, str, str | None, bool]:
+    prepared, settings = evaluation.manifest.inputs.get("prepared"), evaluation.manifest.settings
+    name = prepared.name if prepared is not None else None
+    return Subject.of(evaluation), evaluation.manifest.facts["split"], name, bool(settings.get("subset", False))
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:_LONGEST_NAME]

@@ -1,0 +1,1 @@
+"""Detections and results files, read and written."""

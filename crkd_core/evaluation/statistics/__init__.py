@@ -1,0 +1,1 @@
+"""How sure a score is, and what it is made of: bootstrap, slices, paired comparison."""

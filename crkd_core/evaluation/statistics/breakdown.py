@@ -1,0 +1,64 @@
+"""Scores of every slice and class as one table."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS
+from crkd_core.evaluation.statistics.bootstrap import ResampledScores, interval
+from crkd_core.evaluation.statistics.slices import ALL, Slice
+
+BREAKDOWN_NAME = "breakdown.parquet"
+CLASS_NAMES = (ALL, *DETECTION_CLASSES)
+"""Classes of a table of slices: their mean comes first."""
+
+
+def breakdown_table(scores: ResampledScores) -> pa.Table:
+    """One row for every slice and class that has objects, the mean of its classes first.
+
+    Columns: ``kind``, ``slice``, ``class``, ``objects``, ``ap`` (mAP for the class ``all``) with ``ap_low`` and
+    ``ap_high``, ``nds`` likewise (of ``all`` only), ``recall`` (the highest, at 2 m), and the five errors. Missing
+    where undefined, intervals also where too few scenes have such objects.
+    """
+    ap = np.concatenate([scores.mean_ap[:, :, None], scores.ap], axis=2)
+    nds = np.full_like(ap, np.nan)
+    nds[:, :, 0] = scores.nds
+    objects = np.concatenate([scores.objects.sum(axis=1, keepdims=True), scores.objects], axis=1)
+    found = np.nansum(scores.recall[0] * scores.objects, axis=1)
+    all_recall = np.divide(found, objects[:, 0], out=np.full(len(found), np.nan), where=objects[:, 0] > 0)
+    errors = np.concatenate([scores.mean_errors[0][:, None], scores.errors[0]], axis=1)
+    known = scores.is_resampled
+    values = {
+        "ap": ap[0],
+        **dict(zip(("ap_low", "ap_high"), intervals(ap, known))),
+        "nds": nds[0],
+        **dict(zip(("nds_low", "nds_high"), intervals(nds, known))),
+        "recall": np.concatenate([all_recall[:, None], scores.recall[0]], axis=1),
+        **{name: errors[:, :, column] for column, name in enumerate(DEVKIT_ERRORS)},
+    }
+    kept = objects > 0
+    return pa.table(label_columns(scores.slices, kept) | {"objects": objects[kept]} | numbers(values, kept))
+
+
+def intervals(values: NDArray[np.float64], known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper end (K, 11) of resampled values (R, K, 11); NaN where they are not `known`."""
+    low, high = interval(values)
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+
+
+def label_columns(slices: Sequence[Slice], kept: NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """``kind``, ``slice`` and ``class`` of the chosen cells (K, 11) of slices and :data:`CLASS_NAMES`."""
+    place, column = np.nonzero(kept)
+    return {
+        "kind": pa.array([slices[row].kind for row in place], pa.string()),
+        "slice": pa.array([slices[row].name for row in place], pa.string()),
+        "class": pa.array([CLASS_NAMES[index] for index in column], pa.string()),
+    }
+
+
+def numbers(values: dict[str, NDArray[np.float64]], kept: NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """Columns of the chosen cells; NaN is missing."""
+    return {name: pa.array(cells[kept], pa.float64(), from_pandas=True) for name, cells in values.items()}

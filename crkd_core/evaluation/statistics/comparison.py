@@ -1,0 +1,87 @@
+"""Two sets of detections of the same split: paired differences, and what one finds and the other misses."""
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float64
+from numpy.typing import NDArray
+
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.evaluation.statistics.bootstrap import ResampledScores, is_beyond_noise
+from crkd_core.evaluation.statistics.breakdown import intervals, label_columns, numbers
+from crkd_core.evaluation.statistics.slices import ObjectFacts, SplitScenes
+
+COMPARISON_NAME = "comparison.parquet"
+MISSED_NAME = "missed.parquet"
+
+
+def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Table:
+    """Scores of both on every slice and class that has objects, and how they differ on the same resamples.
+
+    Drawing the same scenes for both takes out what is common to them: that some scenes are harder than others.
+
+    Columns: ``kind``, ``slice``, ``class`` (``all``: the mean), ``objects``; for ``ap`` (mAP for ``all``), and for
+    ``nds`` of ``all``: ``_first``, ``_second``, ``_difference`` (second less first), ``_low``, ``_high`` and
+    ``_beyond_noise`` (the interval leaves out zero). Missing where undefined; the last three also where too few scenes
+    have such objects.
+    """
+    objects = np.concatenate([first.objects.sum(axis=1, keepdims=True), first.objects], axis=1)
+    kept = objects > 0
+    columns = label_columns(first.slices, kept) | {"objects": objects[kept]}
+    for name in ("ap", "nds"):
+        ours, theirs = (_values(scores, name) for scores in (first, second))
+        difference = theirs - ours
+        low, high = intervals(difference, first.is_resampled)
+        cells = {"first": ours[0], "second": theirs[0], "difference": difference[0], "low": low, "high": high}
+        columns |= numbers({f"{name}_{column}": values for column, values in cells.items()}, kept)
+        judged = is_beyond_noise(low, high)
+        columns[f"{name}_beyond_noise"] = pa.array(judged[kept], pa.bool_(), mask=np.isnan(low[kept]))
+    return pa.table(columns)
+
+
+def missed_table(first: Scoring, second: Scoring, facts: ObjectFacts, scenes: SplitScenes, score: float) -> pa.Table:
+    """Objects that the first detects with at least `score` (within 2 m), and the second does not.
+
+    Columns: ``sample_token``, ``scene``, ``annotation_token``, ``instance_token``, ``class``, ``distance_m`` (from the
+    car), ``speed_mps``, ``visibility`` (1 to 4), ``lidar_points``, ``radar_points``, ``first_score`` and
+    ``second_score`` (of a match below `score`, missing where there is none); the most confident first.
+    """
+    truths = first.truths
+    ours, theirs = _match_scores(first), _match_scores(second)
+    rows = np.flatnonzero((ours >= score) & ~(theirs >= score))
+    rows = rows[np.argsort(-ours[rows], kind="stable")]
+    sample = truths.sample[rows]
+    speed = np.hypot(truths.velocity[rows, 0], truths.velocity[rows, 1])
+    return pa.table(
+        {
+            "sample_token": pa.array([first.samples.tokens[index] for index in sample], pa.string()),
+            "scene": pa.array([scenes.names[scenes.of_sample[index]] for index in sample], pa.string()),
+            "annotation_token": pa.array(facts.token[rows], pa.string()),
+            "instance_token": pa.array(facts.instance[rows], pa.string()),
+            "class": pa.array([DETECTION_CLASSES[label] for label in truths.label[rows]], pa.string()),
+            "distance_m": truths.ego_distance[rows],
+            "speed_mps": pa.array(speed, pa.float64(), from_pandas=True),
+            "visibility": truths.visibility[rows],
+            "lidar_points": facts.lidar_points[rows],
+            "radar_points": facts.radar_points[rows],
+            "first_score": ours[rows],
+            "second_score": pa.array(theirs[rows], pa.float64(), from_pandas=True),
+        }
+    )
+
+
+def _match_scores(scoring: Scoring) -> NDArray[np.float64]:
+    """Score of the detection that each object was matched with at 2 m; NaN where there is none."""
+    scores = np.full(len(scoring.truths), np.nan)
+    matched = scoring.matching.tp_truth >= 0
+    scores[scoring.matching.tp_truth[matched]] = scoring.detections.score[matched]
+    return scores
+
+
+def _values(scores: ResampledScores, name: str) -> Float64[np.ndarray, "r k 11"]:
+    """Of the classes' mean and of every class."""
+    if name == "ap":
+        return np.concatenate([scores.mean_ap[:, :, None], scores.ap], axis=2)
+    values = np.full((*scores.mean_ap.shape, 1 + len(DETECTION_CLASSES)), np.nan)
+    values[:, :, 0] = scores.nds
+    return values

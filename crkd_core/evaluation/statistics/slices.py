@@ -1,0 +1,169 @@
+"""Parts of a split: objects by range, speed, visibility, points on them, and by day, night and rain.
+
+An annotated object belongs to a slice by what it is. A detection belongs where the object it was matched with does, and
+is neither right nor wrong in the other slices of that kind (as with COCO's area ranges). A detection that was matched
+with nothing has no object to go by:
+
+- by range and condition it has a place of its own (its own distance from the car, the scene it was made in), and counts
+  as a false alarm in that slice alone;
+- speed, visibility and points are known of annotated objects only, so it counts as a false alarm in every slice of
+  these kinds. Their average precision is therefore lower than that of the whole split: it compares models on a slice,
+  and not a slice with the whole.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int32
+from numpy.typing import NDArray
+
+from crkd_core.artifacts.tables import numbers_of, read_table
+from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.evaluation.nuscenes.columns import BoxColumns
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+
+ALL = "all"
+KINDS: dict[str, str] = {
+    ALL: "everything",
+    "range": "distance from the car (m)",
+    "speed": "speed of the object (m/s)",
+    "visibility": "part of the object that the cameras see (%)",
+    "radar-points": "radar points on the object",
+    "lidar-points": "LiDAR points on the object",
+    "condition": "light and weather of the scene",
+}
+"""Kinds of slices, and what they go by. Every kind is broken down by class too."""
+
+RANGES_M = (0.0, 20.0, 30.0, 50.0)
+SPEEDS_MPS = (0.0, 0.5, 3.0, 10.0, np.inf)
+RADAR_POINTS = (0.0, 1.0, 5.0, np.inf)
+LIDAR_POINTS = (0.0, 1.0, 6.0, 21.0, 101.0, np.inf)
+VISIBILITIES = {1: "0-40", 2: "40-60", 3: "60-80", 4: "80-100"}
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One part of a split.
+
+    Attributes:
+        kind, name: such as ``range`` and ``20-30``.
+        truths: (T,) objects that belong to it.
+        alarms: (P,) detections that count as false alarms in it where they are matched with nothing.
+    """
+
+    kind: str
+    name: str
+    truths: Bool[np.ndarray, " t"]
+    alarms: Bool[np.ndarray, " p"]
+
+
+@dataclass(frozen=True)
+class SplitScenes:
+    """The scenes of the evaluated samples.
+
+    Attributes:
+        names: by scene index.
+        of_sample: (S,) scene index of every sample.
+        night, rain: by scene index, read from the scenes' descriptions.
+    """
+
+    names: tuple[str, ...]
+    of_sample: Int32[np.ndarray, " s"]
+    night: Bool[np.ndarray, " c"]
+    rain: Bool[np.ndarray, " c"]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @staticmethod
+    def one(samples: int) -> "SplitScenes":
+        """All samples as if they were of one scene."""
+        nowhere = np.zeros(1, dtype=bool)
+        return SplitScenes((ALL,), np.zeros(samples, dtype=np.int32), nowhere, nowhere)
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """What is known of annotated objects beyond their boxes: tokens, and points on them by sensor (-1: unknown)."""
+
+    token: NDArray[np.object_]
+    instance: NDArray[np.object_]
+    lidar_points: Int32[np.ndarray, " t"]
+    radar_points: Int32[np.ndarray, " t"]
+
+
+def read_scenes(prepared: PreparedData, tokens: Sequence[str]) -> SplitScenes:
+    """The scenes of the samples `tokens`, in the order in which they come."""
+    scenes = [prepared.scene_of(token) for token in tokens]
+    by_name = {scene.name: scene for scene in scenes}
+    index = {name: place for place, name in enumerate(by_name)}
+    return SplitScenes(
+        names=tuple(by_name),
+        of_sample=np.array([index[scene.name] for scene in scenes], dtype=np.int32),
+        night=np.array([scene.night for scene in by_name.values()], dtype=bool),
+        rain=np.array([scene.rain for scene in by_name.values()], dtype=bool),
+    )
+
+
+def read_object_facts(prepared: PreparedData, truths: BoxColumns) -> ObjectFacts:
+    """Facts of annotated boxes, row by row.
+
+    Raises:
+        DamagedArtifactError: the table cannot be read.
+    """
+    columns = ("token", "instance", "lidar_points", "radar_points")
+    table = read_table(prepared.artifact, preparing.ANNOTATIONS, columns).take(truths.row)
+    return ObjectFacts(
+        token=table["token"].to_numpy(),
+        instance=table["instance"].to_numpy(),
+        lidar_points=numbers_of(table["lidar_points"]),
+        radar_points=numbers_of(table["radar_points"]),
+    )
+
+
+def find_slices(scoring: Scoring, facts: ObjectFacts, scenes: SplitScenes) -> list[Slice]:
+    """All slices of all kinds, empty ones too, in the order of :data:`KINDS`; the first is everything.
+
+    Objects whose speed, visibility or number of points is unknown are in no slice of that kind.
+    """
+    truths, detections = scoring.truths, scoring.detections
+    everywhere = np.ones(len(detections), dtype=bool)
+    slices = [Slice(ALL, ALL, np.ones(len(truths), dtype=bool), everywhere)]
+    for name, low, high in _intervals(RANGES_M):
+        inside = [_between(boxes.ego_distance, low, high) for boxes in (truths, detections)]
+        slices.append(Slice("range", name, *inside))
+    speed = np.hypot(truths.velocity[:, 0], truths.velocity[:, 1])
+    for kind, values, bounds in (
+        ("speed", speed, SPEEDS_MPS),
+        ("radar-points", facts.radar_points, RADAR_POINTS),
+        ("lidar-points", facts.lidar_points, LIDAR_POINTS),
+    ):
+        for name, low, high in _intervals(bounds, whole=kind != "speed"):
+            slices.append(Slice(kind, name, _between(values, low, high), everywhere))
+    for level, name in VISIBILITIES.items():
+        slices.append(Slice("visibility", name, truths.visibility == level, everywhere))
+    conditions = {"day": ~scenes.night, "night": scenes.night, "dry": ~scenes.rain, "rain": scenes.rain}
+    for name, wanted in conditions.items():
+        inside = [wanted[scenes.of_sample[boxes.sample]] for boxes in (truths, detections)]
+        slices.append(Slice("condition", name, *inside))
+    order = list(KINDS)
+    return sorted(slices, key=lambda part: order.index(part.kind))
+
+
+def _intervals(bounds: Sequence[float], whole: bool = False) -> Iterator[tuple[str, float, float]]:
+    """Names and half-open intervals; of whole numbers, the name shows the last one inside."""
+    for low, high in pairwise(bounds):
+        last = high - 1 if whole else high
+        if high == np.inf:
+            name = f"{low:g}+"
+        else:
+            name = f"{low:g}" if last == low else f"{low:g}-{last:g}"
+        yield name, low, high
+
+
+def _between(values: Float64[np.ndarray, " n"] | Int32[np.ndarray, " n"], low: float, high: float) -> NDArray[np.bool_]:
+    # An unknown value is NaN, and nowhere.
+    return (values >= low) & (values < high)

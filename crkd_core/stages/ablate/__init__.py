@@ -1,0 +1,1 @@
+"""Stage ``ablate``: students that differ in one thing, over seeds, as one table."""

@@ -1,0 +1,93 @@
+"""Precision-recall and error curves of an evaluation as pictures, in an artifact of their own."""
+
+from pathlib import Path
+
+import numpy as np
+
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.evaluation.finished import load_evaluated
+from crkd_core.evaluation.nuscenes.accumulation import RECALLS, Curve, accumulate_curves
+from crkd_core.evaluation.nuscenes.metrics import (
+    DEVKIT_ERRORS,
+    MIN_PRECISION,
+    MIN_RECALL,
+    TP_DISTANCE_M,
+    UNDEFINED_ERRORS,
+)
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.visualization.score_curves import (
+    ErrorPanel,
+    PrecisionPanel,
+    write_error_curves,
+    write_precision_curves,
+)
+
+STAGE = "curves"
+PRECISION_NAME = "precision-recall.png"
+ERRORS_NAME = "tp-errors.png"
+_ERROR_TITLES = {
+    "translation_m": ("translation error", "m"),
+    "scale": ("scale error", "1 - IoU"),
+    "orientation_rad": ("orientation error", "rad"),
+    "velocity_mps": ("velocity error", "m/s"),
+    "attribute": ("attribute error", "1 - accuracy"),
+}
+
+
+def score_curves(evaluation: Artifact, workspace: Workspace) -> tuple[Path, Path]:
+    """Pictures of a finished evaluation, drawn anew only if it changed: precision over recall, errors over recall.
+
+    Raises:
+        ArtifactError: the evaluation or its prepared data cannot be used.
+        WriteError: a file cannot be written.
+    """
+    made = Command.parse(evaluation.manifest.command)
+    command = made.moved(workspace.root).setting("--curves") if made is not None else evaluation.manifest.command
+    inputs = {"evaluation": evaluation.reference()}
+    with workspace.write(STAGE, evaluation.name, command=command, settings={}, inputs=inputs, replace=True) as writer:
+        if writer.finished is None:
+            draw_score_curves(writer.path, evaluation.name, load_evaluated(evaluation, workspace)[0])
+            writer.finish()
+    folder = workspace.folder(STAGE, evaluation.name)
+    return folder / PRECISION_NAME, folder / ERRORS_NAME
+
+
+def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
+    """Draw both pictures of an evaluation called `name` into `folder`.
+
+    Raises:
+        WriteError: a file cannot be written.
+    """
+    curves = accumulate_curves(scoring.detections, scoring.truths, scoring.matching)
+    metrics, counts = scoring.metrics, scoring.counts()
+    precisions = [
+        PrecisionPanel(
+            name=label,
+            precision={distance: curve.precision for distance, curve in by_distance.items()},
+            average_precision={distance: curve.average_precision for distance, curve in by_distance.items()},
+            objects=counts[label]["annotations"],
+        )
+        for label, by_distance in curves.items()
+    ]
+    errors = [
+        ErrorPanel(
+            *_ERROR_TITLES[error],
+            mean=getattr(metrics.errors, error),
+            curves={
+                label: _reached(by_distance[TP_DISTANCE_M], column)
+                for label, by_distance in curves.items()
+                if by_distance[TP_DISTANCE_M].max_recall > 0 and error not in UNDEFINED_ERRORS.get(label, ())
+            },
+        )
+        for column, error in enumerate(DEVKIT_ERRORS)
+    ]
+    scores = f"mAP {metrics.mean_ap:.3f}, NDS {metrics.nds:.3f}"
+    title = f"{name}: errors of matches within {TP_DISTANCE_M:g} m; {scores}"
+    write_precision_curves(folder / PRECISION_NAME, f"{name}: {scores}", precisions, max(MIN_RECALL, MIN_PRECISION))
+    write_error_curves(folder / ERRORS_NAME, title, errors, MIN_RECALL)
+
+
+def _reached(curve: Curve, column: int) -> tuple[np.ndarray, np.ndarray]:
+    reached = (curve.confidence > 0) & (RECALLS > 0)
+    return RECALLS[reached], curve.errors[reached, column]

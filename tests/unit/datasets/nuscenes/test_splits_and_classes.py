@@ -1,0 +1,70 @@
+"""Splits, categories and attributes agree with the devkit."""
+
+import pytest
+
+from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.datasets.nuscenes.classes import CLASS_OF_CATEGORY, attributes_of, detection_label
+from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split, splits_of_scenes
+from crkd_core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("split", "version", "official"),
+    [
+        ("val", "v1.0-mini", "mini_val"),
+        ("train", "v1.0-sim-mini", "mini_train"),
+        ("mini_val", "v1.0-mini", "mini_val"),
+        ("val", "v1.0-trainval", "val"),
+        ("test", "v1.0-test", "test"),
+        ("anything", "v1.0-custom", "anything"),
+        ("trainval", "v1.0-trainval", "trainval"),
+        ("trainval", "v1.0-mini", "mini_trainval"),
+        ("mini_trainval", "v1.0-mini", "mini_trainval"),
+    ],
+)
+def test_splits_resolve_to_official_names(split, version, official):
+    assert resolve_split(split, version) == official
+
+
+@pytest.mark.parametrize(
+    ("split", "version"),
+    [("val", "v1.0-test"), ("mini_val", "v1.0-trainval"), ("x", "v1.0-mini"), ("trainval", "v1.0-test")],
+)
+def test_a_split_of_another_version_is_refused(split, version):
+    with pytest.raises(UsageError, match=f"version {version} has no split '{split}'"):
+        resolve_split(split, version)
+
+
+def test_splits_that_the_data_have_come_first():
+    assert resolve_split("mine", "v1.0-mini", {"mine": 3}) == "mine"
+    assert resolve_split("train", "v1.0-mini", {"train": 3}) == "train"
+    with pytest.raises(UsageError, match="it has mini_train, mini_val, mine"):
+        resolve_split("x", "v1.0-mini", {"mini_val": 2, "mine": 3})
+    assert parts_of_split("trainval") == ("train", "val")
+    assert parts_of_split("mini_trainval") == ("mini_train", "mini_val")
+    assert parts_of_split("trainval", {"trainval": 3}) == ("trainval",)
+    assert parts_of_split("mine") == ("mine",)
+
+
+def test_scene_lists_are_the_devkits():
+    from nuscenes.utils import splits
+
+    for version, names in (("v1.0-mini", ("mini_train", "mini_val")), ("v1.0-trainval", ("train", "val"))):
+        found = splits_of_scenes(version)
+        for name in names:
+            assert [scene for scene in found if name in found[scene]] == list(getattr(splits, name))
+
+
+def test_categories_map_as_in_the_devkit():
+    from nuscenes.eval.detection.utils import category_to_detection_name
+
+    for category in [*CLASS_OF_CATEGORY, "animal", "vehicle.emergency.police", "human.pedestrian.stroller"]:
+        label = detection_label(category)
+        assert (DETECTION_CLASSES[label] if label is not None else None) == category_to_detection_name(category)
+
+
+def test_attributes_of_every_class_are_the_devkits():
+    from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
+
+    for name in DETECTION_CLASSES:
+        assert set(attributes_of(name)) == set(detection_name_to_rel_attributes(name))
