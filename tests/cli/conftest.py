@@ -19,9 +19,9 @@ from crkd_core.processes import LAUNCH_VARIABLES
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
-from tests.cli.faults import Runner
-from tests.cli.refusals import Refused, make_refused
 from tests.conftest import Chain
+from tests.support.faults import Runner
+from tests.support.refusals import Refused, make_refused
 
 ROOT = Path(__file__).resolve().parents[2]
 

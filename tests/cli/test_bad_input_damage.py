@@ -8,7 +8,7 @@ import os
 import pytest
 
 from crkd_core.artifacts.manifest import read_manifest, record_file
-from tests.cli.refusals import damage
+from tests.support.refusals import damage
 
 # The command that reads what a stage made.
 READERS = {

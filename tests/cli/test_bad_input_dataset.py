@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.refusals import damage
+from tests.support.refusals import damage
 
 VERSION = "v1.0-sim-mini"
 

@@ -4,10 +4,10 @@ from functools import partial
 
 import pyarrow.parquet as pq
 import pytest
-from nuscenes_factory import write_folder
 from PIL import Image
 
 from crkd_core.artifacts.manifest import read_manifest
+from tests.support.nuscenes_factory import write_folder
 
 SIZE = (160, 90)
 

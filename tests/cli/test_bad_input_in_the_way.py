@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from tests.cli.refusals import damage
-from tests.kills import tree
+from tests.support.kills import tree
+from tests.support.refusals import damage
 
 MAKE = ("prepare", "--name", "n")
 

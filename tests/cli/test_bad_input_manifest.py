@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from tests.cli.printed import paste, printed_commands
 from tests.cli.test_bad_input_damage import READERS
+from tests.support.printed import paste, printed_commands
 
 CHANGES = {
     "no facts": {"facts": {}},

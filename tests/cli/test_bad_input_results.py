@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from crkd_core.artifacts.workspace import Workspace
-from tests.cli.refusals import Refused
-from tests.cli.result_files import perfect_results, prepared_of, write_results
+from tests.support.refusals import Refused
+from tests.support.result_files import perfect_results, prepared_of, write_results
 
 FORMAT = 'expected a nuScenes result file, {"meta": {...}, "results": {"SAMPLE TOKEN": [{box}, ...], ...}}'
 

@@ -11,8 +11,8 @@ import pytest
 from crkd_cli.progress import _PlainTask
 from crkd_core.artifacts import atomic
 from crkd_core.artifacts.manifest import read_manifest
-from tests.cli.faults import Fault
-from tests.cli.refusals import snapshot
+from tests.support.faults import Fault
+from tests.support.refusals import snapshot
 
 COMMANDS = {
     "prepare": ("prepare", "--name"),

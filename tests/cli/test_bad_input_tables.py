@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from nuscenes_factory import TinyFolder, write_folder
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
+from tests.support.nuscenes_factory import TinyFolder, write_folder
 
 
 @pytest.fixture(scope="module")

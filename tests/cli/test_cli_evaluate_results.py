@@ -9,8 +9,8 @@ import pytest
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.io.detections import Detections, read_detections
-from tests.cli.result_files import perfect_results, prepared_of, write_results
 from tests.conftest import Chain
+from tests.support.result_files import perfect_results, prepared_of, write_results
 
 TEST_VERSION = "v1.0-sim-test"
 

@@ -4,7 +4,8 @@ import json
 import os
 
 import pytest
-from nuscenes_factory import write_folder
+
+from tests.support.nuscenes_factory import write_folder
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nuscenes_factory import RADAR_DTYPE, TinyFolder, radar_bytes, write_folder
 from PIL import Image
 
 from crkd_core.artifacts.manifest import Manifest
 from crkd_core.datasets.prepared.report import BoxCounts, DataReport, Motion, Range, SampleCounts, SensorData
-from tests.cli.refusals import check_message, snapshot
+from tests.support.nuscenes_factory import RADAR_DTYPE, TinyFolder, radar_bytes, write_folder
+from tests.support.refusals import check_message, snapshot
 
 Change = Callable[[TinyFolder], None]
 

@@ -7,7 +7,7 @@ import pytest
 
 from crkd_core.artifacts.atomic import write_bytes
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from tests.cli.result_files import perfect_results, prepared_of, write_results
+from tests.support.result_files import perfect_results, prepared_of, write_results
 
 
 def clone(workspace: Workspace, artifact: Artifact, name: str, changed: str = "") -> Artifact:

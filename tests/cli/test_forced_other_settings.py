@@ -8,7 +8,7 @@ import pytest
 
 from crkd_core.artifacts.manifest import read_manifest
 from crkd_core.config.loading import dump_config
-from tests.cli.printed import paste, pasted
+from tests.support.printed import paste, pasted
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cli.test_bad_input_stopped import interrupt  # noqa: F401
-from tests.kills import tree
+from tests.support.kills import tree
 
 
 @pytest.fixture

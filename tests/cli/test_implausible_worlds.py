@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from nuscenes_factory import TinyFolder, write_folder
 
 from crkd_core.datasets.prepared.plausibility import empty_boxes, far_boxes, points_inside
+from tests.support.nuscenes_factory import TinyFolder, write_folder
 
 Change = Callable[[TinyFolder], None]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from nuscenes_factory import TinyFolder, write_folder
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from tests.cli.refusals import check_message
+from tests.support.nuscenes_factory import TinyFolder, write_folder
+from tests.support.refusals import check_message
 
 SCENES = {"scene-0061": 3, "scene-0103": 3}
 VERSION = "v1.0-mini"

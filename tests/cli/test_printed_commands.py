@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from crkd_core.artifacts.manifest import read_manifest
-from tests.cli.printed import follow, paste, printed_commands
 from tests.cli.test_bad_input_stopped import interrupt  # noqa: F401
+from tests.support.printed import follow, paste, printed_commands
 
 FILES = {
     "prepare/v1.0-sim-mini": "annotations.parquet",
@@ -206,7 +206,7 @@ def test_a_stopped_run_is_continued_by_what_it_says(crkd, root, tmp_path, interr
 
 
 def command_words(command, folder):
-    from tests.cli.printed import pasted
+    from tests.support.printed import pasted
 
     return pasted(command, folder)
 

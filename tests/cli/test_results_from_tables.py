@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from crkd_core.artifacts.workspace import Workspace
-from tests.cli.refusals import check_message
-from tests.cli.result_files import perfect_results, prepared_of, write_results
+from tests.support.refusals import check_message
+from tests.support.result_files import perfect_results, prepared_of, write_results
 
 VERSION = "v1.0-sim-mini"
 

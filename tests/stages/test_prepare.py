@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from nuscenes_factory import CAR_VELOCITY, global_from_ego, landmark, write_folder
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.nuscenes.lidar import read_lidar
@@ -17,6 +16,7 @@ from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
 from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
+from tests.support.nuscenes_factory import CAR_VELOCITY, global_from_ego, landmark, write_folder
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real-nuscenes"
 

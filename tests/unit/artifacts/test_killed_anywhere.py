@@ -9,7 +9,7 @@ from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.journal import claim
 from crkd_core.artifacts.status import workspace_status
 from crkd_core.artifacts.workspace import Workspace
-from tests.kills import run_until, run_watched, tree
+from tests.support.kills import run_until, run_watched, tree
 
 CHECKPOINT = "checkpoint.safetensors"
 

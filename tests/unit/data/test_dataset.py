@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from nuscenes_factory import write_folder
 from torch.utils.data import DataLoader
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards, shard_name, write_index, write_shard
@@ -20,6 +19,7 @@ from crkd_core.errors import DamagedArtifactError, DatasetError, StaleArtifactEr
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
+from tests.support.nuscenes_factory import write_folder
 
 DATA = DataConfig.model_validate(
     {"image": {"height_px": 32, "width_px": 64, "train_resize": [0.04, 0.05], "test_resize": 0.04}}

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from nuscenes_factory import write_folder
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig
@@ -28,6 +27,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.ops.rotated_iou import rotated_iou
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
+from tests.support.nuscenes_factory import write_folder
 
 MARK = -5.0
 """Intensity of pasted points."""

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from nuscenes_factory import write_folder
 
 from crkd_core.artifacts.manifest import MANIFEST_NAME
 from crkd_core.artifacts.prepared_format import FORMAT
@@ -15,6 +14,7 @@ from crkd_core.errors import StaleArtifactError
 from crkd_core.evaluation.nuscenes.columns import read_samples
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
+from tests.support.nuscenes_factory import write_folder
 
 
 def test_an_older_format_is_refused(tmp_path):

@@ -1,14 +1,9 @@
 """Scores of slices and resamples against the metrics of what is left, and of what is repeated."""
 
-import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from evaluation_cases import Case
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.accumulation import accumulate
@@ -20,6 +15,7 @@ from crkd_core.evaluation.statistics import bootstrap
 from crkd_core.evaluation.statistics.bootstrap import draw_scenes, interval, is_beyond_noise, score_slices
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
 from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
+from tests.support.evaluation_cases import Case
 
 LABELS = (0, 1, 5, 9)
 SCENES = 3

@@ -1,19 +1,15 @@
 """Paired differences, and what only one finds."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from evaluation_cases import Case
-from test_bootstrap import everything, scenes_of, scoring_of
-
 from crkd_core.evaluation.statistics.bootstrap import draw_scenes, score_slices
 from crkd_core.evaluation.statistics.comparison import comparison_table, missed_table
 from crkd_core.evaluation.statistics.slices import ObjectFacts
+from tests.support.evaluation_cases import Case
+from tests.unit.evaluation.test_bootstrap import everything, scenes_of, scoring_of
 
 SCENES = 8
 

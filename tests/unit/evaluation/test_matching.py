@@ -1,14 +1,9 @@
 """Our matching and accumulation give the devkit's numbers, whatever the boxes are."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from evaluation_cases import Case, devkit_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +13,7 @@ from crkd_core.evaluation.nuscenes.accumulation import RECALLS, accumulate, accu
 from crkd_core.evaluation.nuscenes.joining import equal_pairs
 from crkd_core.evaluation.nuscenes.matching import match
 from crkd_core.evaluation.nuscenes.official import require_equal
+from tests.support.evaluation_cases import Case, devkit_metrics
 
 CAR = DETECTION_CLASSES.index("car")
 

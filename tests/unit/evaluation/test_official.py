@@ -2,16 +2,11 @@
 
 import json
 import math
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from nuscenes.eval.common.config import config_factory
 from nuscenes.eval.detection.data_classes import DetectionMetrics
-
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import DatasetError, MetricsDifferError, UsageError
@@ -24,6 +19,7 @@ from crkd_core.evaluation.nuscenes.official import (
     require_equal,
 )
 from crkd_core.progress import SilentProgress
+from tests.support.tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,11 @@
 import json
 import math
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from random_world import WorldCase, prepare_world, write_random_world
-from tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
@@ -24,6 +19,8 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
+from tests.support.random_world import WorldCase, prepare_world, write_random_world
+from tests.support.tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 TILTED = rigid_transform([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
 

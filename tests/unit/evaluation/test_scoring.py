@@ -1,6 +1,5 @@
 """The metrics of whole data sets, filters included, are those of the devkit's ``DetectionEval``."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from random_world import WorldCase, detection_table, prepare_world, write_random_world
-from tiny_world import SPLIT, VERSION
 
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
@@ -25,6 +20,8 @@ from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
 from crkd_core.evaluation.nuscenes.scoring import Scoring, score_detections
 from crkd_core.progress import SilentProgress
+from tests.support.random_world import WorldCase, detection_table, prepare_world, write_random_world
+from tests.support.tiny_world import SPLIT, VERSION
 
 
 @pytest.fixture(scope="module")

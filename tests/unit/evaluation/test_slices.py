@@ -1,17 +1,9 @@
 """What belongs to which slice."""
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-from evaluation_cases import Case
-from random_world import WorldCase, prepare_world, write_random_world
-from test_bootstrap import scoring_of
-from tiny_world import SPLIT
 
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.evaluation.statistics.slices import (
@@ -22,6 +14,10 @@ from crkd_core.evaluation.statistics.slices import (
     read_object_facts,
     read_scenes,
 )
+from tests.support.evaluation_cases import Case
+from tests.support.random_world import WorldCase, prepare_world, write_random_world
+from tests.support.tiny_world import SPLIT
+from tests.unit.evaluation.test_bootstrap import scoring_of
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from published_models import load_case, random_state
 
 from crkd_core.config.models import ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError
@@ -11,6 +10,7 @@ from crkd_core.models.swin import PatchMerging, relative_position_index
 from crkd_core.weights.backbones import backbone_shapes, import_backbone
 from crkd_core.weights.naming import our_name
 from tests.parity.cases import GoldenCase
+from tests.support.published_models import load_case, random_state
 
 NARROW = SwinConfig.model_construct(embed_dims=8, depths=(2, 2), heads=(2, 2), window=7, drop_path=0.0)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from published_models import random_state
 from torch import Tensor
 
 from crkd_core.artifacts.shards import read_tensors
@@ -27,6 +26,7 @@ from crkd_core.training.initial_weights import backbone_settings, find_backbone,
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from crkd_core.weights.backbones import backbone_shapes
 from crkd_core.weights.published import DistillerParts, export_detector, join_distiller
+from tests.support.published_models import random_state
 
 SILENT = SilentProgress()
 TINY = load_config("tiny", None, ["train.workers=0"])

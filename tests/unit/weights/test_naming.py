@@ -5,7 +5,6 @@ from math import prod
 
 import pytest
 import torch
-from published_models import MODELS, load_model
 from torch import Tensor
 
 from crkd_core.distillation.objective import build_objective
@@ -13,6 +12,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name, published_name
 from crkd_core.weights.published import detector_shapes, join_distiller, published_constants, split_distiller
+from tests.support.published_models import MODELS, load_model
 
 
 @pytest.mark.parametrize("name", MODELS)

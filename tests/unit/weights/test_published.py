@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from published_models import MODELS, TINY, load_model, random_state, tiny_published, tiny_weights
 
 from crkd_core.config import load_config
 from crkd_core.errors import ConfigError
@@ -10,6 +9,7 @@ from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name
 from crkd_core.weights.published import export_detector, import_detector, published_constants
 from crkd_core.weights.recognise import recognise
+from tests.support.published_models import MODELS, TINY, load_model, random_state, tiny_published, tiny_weights
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from published_models import TINY, tiny_published, tiny_weights
 
 from crkd_core.config import load_config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.weights.published import import_detector
+from tests.support.published_models import TINY, tiny_published, tiny_weights
 
 WEIGHT = "heads.object.shared_conv.conv.weight"
 VARIANCE = "heads.object.shared_conv.bn.running_var"

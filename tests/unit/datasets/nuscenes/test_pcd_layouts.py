@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from nuscenes_factory import RADAR_DTYPE, pcd_bytes, radar_bytes
 
 from crkd_core.datasets.nuscenes.pcd import PcdError, decompress_lzf
 from crkd_core.datasets.nuscenes.radar import compact_features, parse_radar
 from crkd_core.errors import DatasetError
+from tests.support.nuscenes_factory import RADAR_DTYPE, pcd_bytes, radar_bytes
 
 NAMES = RADAR_DTYPE.names
 CODES = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nuscenes_factory import RADAR_DTYPE, radar_bytes
 
 from crkd_core.datasets.nuscenes.radar import compact_features, expand_features, parse_radar, read_radar
 from crkd_core.errors import DatasetError
+from tests.support.nuscenes_factory import RADAR_DTYPE, radar_bytes
 
 REAL = Path(__file__).resolve().parents[5] / "shared" / "real-nuscenes"
 

@@ -1,10 +1,10 @@
 """Time stamps in other units than microseconds are recognised by how far apart things lie."""
 
 import pytest
-from nuscenes_factory import START_US, write_folder
 
 from crkd_core.datasets.nuscenes.tables import read_tables
 from crkd_core.errors import DatasetError
+from tests.support.nuscenes_factory import START_US, write_folder
 
 BOTH = ("sample", "sample_data")
 

@@ -10,7 +10,7 @@ from crkd_core.errors import UsageError
 from crkd_core.progress import SilentProgress
 from crkd_core.stages import simulate as stage
 from crkd_core.stages.simulate import SimulateRequest, simulate
-from tests.kills import run_until, tree
+from tests.support.kills import run_until, tree
 
 CONFIGS = {
     seed: SimulationConfig(train_scenes=2, val_scenes=0, samples_per_scene=1, seed=seed, camera_sweeps_per_key_frame=0)

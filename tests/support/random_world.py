@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from tiny_world import VERSION, write_tiny_world
 
 from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.prepared_format import FORMAT
@@ -21,6 +20,7 @@ from crkd_core.datasets.nuscenes.tables import read_tables
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.io.detections import SCHEMA
+from tests.support.tiny_world import VERSION, write_tiny_world
 
 _CATEGORIES = (*CLASS_OF_CATEGORY, BICYCLE_RACK, "animal")
 _RACK = len(CLASS_OF_CATEGORY)

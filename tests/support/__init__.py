@@ -1,0 +1,1 @@
+"""What several tests share: factories of data sets and models, faults, refusals, kills."""
