@@ -18,9 +18,8 @@ LIMIT_S = 240
 
 
 def compare(backend: str) -> str:
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "tests" / "compiled_detector.py"), backend]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "support" / "compiled_detector.py"), backend]
     result = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout.strip()
