@@ -6,11 +6,11 @@ A script of its own, because shape checks are enforced within pytest and compile
 import sys
 
 import torch
-from unit.models.test_detector import TINY_DATA, tiny_config, tiny_inputs
 
 from crkd_core.errors import ConfigError
 from crkd_core.models.compiling import check_compiler, compile_dense_parts
 from crkd_core.models.detector import build_detector
+from tests.unit.models.test_detector import TINY_DATA, tiny_config, tiny_inputs
 
 
 def main(backend: str) -> None:
