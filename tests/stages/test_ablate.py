@@ -14,7 +14,7 @@ from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.ablate.ablate import AblateRequest, ablate, plan_ablation
-from crkd_core.stages.ablate.ablate import ablate as module
+import crkd_core.stages.ablate.ablate as module
 from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical
 from crkd_core.stages.ablate.table import ScoredRow, write_tables
 from crkd_core.stages.evaluate import EvaluateResult
