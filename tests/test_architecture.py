@@ -39,3 +39,13 @@ def test_no_pickle_is_read():
         if PICKLE.search(line)
     ]
     assert offenders == []
+
+
+def test_only_the_official_evaluation_imports_the_devkit():
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("crkd_core", "crkd_cli")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"^\s*(from|import) (nuscenes|pyquaternion)\b", path.read_text(), re.M)
+    }
+    assert importers == {"crkd_core/evaluation/nuscenes/official.py"}

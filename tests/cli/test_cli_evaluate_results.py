@@ -26,6 +26,7 @@ def detections_of(workspace: Workspace, name: str) -> Detections:
     return read_detections(workspace.find("evaluate", name, needed_for="test", make=""))
 
 
+@pytest.mark.devkit
 def test_perfect_detections_score_perfectly(crkd, only_prepared, tmp_path):
     results = perfect_results(prepared_of(only_prepared))
     file = write_results(tmp_path / "Other detector, v2.json", results)
@@ -119,6 +120,7 @@ def write_test_world(chain: Chain, folder: Path) -> Path:
     return world
 
 
+@pytest.mark.devkit
 def test_the_test_split_gives_a_submission_and_no_scores(crkd, chain, tmp_path):
     from nuscenes.eval.common.loaders import load_prediction
     from nuscenes.eval.detection.data_classes import DetectionBox
