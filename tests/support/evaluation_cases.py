@@ -2,13 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.common.data_classes import EvalBoxes
-from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
-from nuscenes.eval.detection.constants import TP_METRICS
-from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetrics
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
@@ -20,7 +16,8 @@ from crkd_core.evaluation.nuscenes.official import convert_summary
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
 
-CONFIG = config_factory("detection_cvpr_2019")
+if TYPE_CHECKING:
+    from nuscenes.eval.common.data_classes import EvalBoxes
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,11 @@ class Case:
         )
 
 
-def devkit_boxes(boxes: BoxColumns, samples: int) -> EvalBoxes:
+def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
     """The same boxes as the devkit has them."""
+    from nuscenes.eval.common.data_classes import EvalBoxes
+    from nuscenes.eval.detection.data_classes import DetectionBox
+
     result = EvalBoxes()
     for sample in range(samples):
         result.add_boxes(str(sample), [])
@@ -118,18 +118,24 @@ def devkit_boxes(boxes: BoxColumns, samples: int) -> EvalBoxes:
 
 def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> Metrics:
     """What the devkit's matching and accumulation give, without its filters."""
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
+    from nuscenes.eval.detection.constants import TP_METRICS
+    from nuscenes.eval.detection.data_classes import DetectionMetrics
+
+    config = config_factory("detection_cvpr_2019")
     found, annotated = devkit_boxes(detections, samples), devkit_boxes(truths, samples)
-    summary = DetectionMetrics(CONFIG)
-    for name in CONFIG.class_names:
+    summary = DetectionMetrics(config)
+    for name in config.class_names:
         data = {
-            distance: accumulate(annotated, found, name, CONFIG.dist_fcn_callable, distance)
-            for distance in CONFIG.dist_ths
+            distance: accumulate(annotated, found, name, config.dist_fcn_callable, distance)
+            for distance in config.dist_ths
         }
         for distance, entry in data.items():
-            summary.add_label_ap(name, distance, calc_ap(entry, CONFIG.min_recall, CONFIG.min_precision))
+            summary.add_label_ap(name, distance, calc_ap(entry, config.min_recall, config.min_precision))
         undefined = [DEVKIT_ERRORS[error] for error in UNDEFINED_ERRORS.get(name, ())]
         for error in TP_METRICS:
-            value = math.nan if error in undefined else calc_tp(data[CONFIG.dist_th_tp], CONFIG.min_recall, error)
+            value = math.nan if error in undefined else calc_tp(data[config.dist_th_tp], config.min_recall, error)
             summary.add_label_tp(name, error, value)
     return convert_summary(summary)
 

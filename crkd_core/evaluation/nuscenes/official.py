@@ -28,6 +28,22 @@ _CUSTOM = " (samples)"
 """Ends the name of what is no official split, so that the devkit cannot take it for one."""
 TOLERANCE = 1e-9
 """Absolute difference from the devkit's numbers that is not tolerated."""
+DEVKIT_INSTALL = "pip install cachetools pyquaternion scikit-learn && pip install --no-deps nuscenes-devkit"
+"""Adds the devkit on any Python: it runs with numpy 2, which the versions that it pins do not say."""
+
+
+def require_devkit() -> None:
+    """Import the devkit's detection evaluation, which is no dependency of this package from Python 3.13 on.
+
+    Raises:
+        UsageError: it is not installed, with the command that installs it.
+    """
+    try:
+        import nuscenes.eval.detection.evaluate  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--official needs the nuScenes devkit, which cannot be imported ({error}); install it: {DEVKIT_INSTALL}"
+        ) from error
 
 
 def evaluate_official(

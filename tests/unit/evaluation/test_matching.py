@@ -41,12 +41,14 @@ CASES = st.builds(
 )
 
 
+@pytest.mark.devkit
 @settings(deadline=None, max_examples=70)
 @given(case=CASES)
 def test_any_boxes_score_as_in_the_devkit(case):
     compare(case)
 
 
+@pytest.mark.devkit
 @settings(deadline=None, max_examples=30)
 @given(case=CASES, lowest_score=st.sampled_from([0.0, -0.2, -3.0]), flat=st.sampled_from([0.0, 0.05]))
 def test_what_the_devkit_refuses_is_refused(case, lowest_score, flat):
@@ -61,12 +63,14 @@ def test_what_the_devkit_refuses_is_refused(case, lowest_score, flat):
         require_equal(accumulate(detections, truths, match(detections, truths)), expected)
 
 
+@pytest.mark.devkit
 def test_what_the_cases_hold_is_not_trivial():
     metrics = compare(Case(seed=1, truths=60, detections=200, labels=(CAR, 5, 8)))
     assert metrics.classes["car"].ap > 0.05
     assert all(0 < error < 10 for error in metrics.classes["car"].errors)
 
 
+@pytest.mark.devkit
 def test_500_boxes_in_one_place():
     compare(Case(seed=3, samples=1, truths=60, detections=500, labels=(CAR,), spread_m=1.0, step_m=0.5, score_step=0.1))
 

@@ -53,6 +53,7 @@ WORLDS = st.builds(
 )
 
 
+@pytest.mark.devkit
 @settings(deadline=None, max_examples=30)
 @given(case=WORLDS)
 # Detections of the objects' own sizes: a scale error near zero shows a size that lost its last digits.
