@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from crkd_core.config.loading import load_config
-from crkd_core.distillation.cells import SparseCells
-from crkd_core.distillation.respd import TaskResponse, TeacherResponse
-from crkd_core.distillation.storage import decode_targets, encode_targets
+from crkd_core.distillation.losses import decode_targets
+from crkd_core.distillation.target_kinds import BoxResponse, DenseMap, ScaledMaps, SparseCells, TaskResponse
 from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.teacher_cache.settings import target_settings
 
@@ -46,11 +45,13 @@ def _targets() -> TeacherTargets:
     return TeacherTargets(
         1,
         GRID,
-        objectness=_probabilities(1, 1, *GRID),
-        camera=_cells(2, 31, 5),
-        fused=_cells(3, 29, 6),
-        relation=relation,
-        response=TeacherResponse(tasks),
+        {
+            "csrd.objectness": DenseMap(_probabilities(1, 1, *GRID)),
+            "msfd.camera": _cells(2, 31, 5),
+            "msfd.fused": _cells(3, 29, 6),
+            "reld": ScaledMaps(relation),
+            "respd": BoxResponse(tasks),
+        },
     )
 
 
@@ -127,14 +128,14 @@ DECODED = {"fp32": "68f481bb11c6d05b", "fp16": "6e847a3899777835", "int8": "99b6
 
 @pytest.mark.parametrize("storage", ["fp32", "fp16", "int8"])
 def test_encoded_tensors_are_the_recorded_ones(storage):
-    described = _described(encode_targets(_targets(), storage))
+    described = _described(_targets().encode(storage))
     assert described == ENCODED[storage]
 
 
 @pytest.mark.parametrize("storage", ["fp32", "fp16", "int8"])
 def test_decoded_values_are_the_recorded_ones(storage):
-    stored = encode_targets(_targets(), storage)
-    decoded = encode_targets(decode_targets(stored), "fp32")
+    stored = _targets().encode(storage)
+    decoded = decode_targets(stored).encode("fp32")
     assert _digest(_described(decoded)) == DECODED[storage]
 
 
