@@ -53,7 +53,7 @@ class MSFD(LossTerm[MSFDConfig]):
     """
 
     name = "msfd"
-    kinds = dict.fromkeys(_CELLS.values(), SparseCells)
+    kinds: ClassVar[Mapping[str, type[Target]]] = dict.fromkeys(_CELLS.values(), SparseCells)
 
     def __init__(self, section: MSFDConfig) -> None:
         super().__init__(section)
