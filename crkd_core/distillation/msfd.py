@@ -130,6 +130,7 @@ def msfd_loss(student_map: Float[Tensor, "b c x y"], cells: SparseCells, variant
     difference = cells.gather(student_map) - cells.features.detach()
     if variant == "paper":
         nx, ny = cells.grid_shape
-        return torch.linalg.vector_norm(difference, dim=1).sum() / (cells.batch_size * nx * ny)
+        lengths: Tensor = torch.linalg.vector_norm(difference, dim=1)
+        return lengths.sum().div(cells.batch_size * nx * ny)
     compared = max(len(cells.indices), 1)
-    return 0.5 * difference.square().mean(dim=1).sum() / (compared * cells.batch_size)
+    return difference.square().mean(dim=1).sum().mul(0.5).div(compared * cells.batch_size)
