@@ -24,6 +24,7 @@ from crkd_core.datasets.prepared.source import (
     split_settings,
     warn_of_misfit,
 )
+from crkd_core.distillation.losses import prepare_student
 from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import UsageError
@@ -177,9 +178,7 @@ class _Student:
             load_start(model, self.start, may_be_new=("radar.calibration.", "radar.activation."))
         elif self.backbone is not None:
             load_backbone(model, self.backbone)
-        if model.radar is not None and model.radar.activation is not None:
-            model.radar.leak_activation(config.distill.csrd.negative_slope)
-            model.radar.activation.requires_grad_("csrd" in self.losses)
+        prepare_student(model, config.distill)
         if teacher is None:
             return DetectionStep(model, self.detector.head, grid)
         objective = build_objective(config.distill, grid, model.fused_channels, self.detector, teacher.detector_config)

@@ -104,24 +104,7 @@ def test_a_file_and_a_model_exclude_each_other(refused, only_prepared, tmp_path,
     refused(2, ("--results", "leave out"), "evaluate", "--results", "r.json", *more, "-w", only_prepared.root)
 
 
-<<<<<<< HEAD
-=======
-def write_test_world(chain: Chain, folder: Path) -> Path:
-    """The simulated world as nuScenes publishes its test version: official scene names, and nothing annotated."""
-    world = chain.copy_world(folder)
-    (version,) = (path for path in world.iterdir() if path.name.startswith("v1.0"))
-    tables = version.rename(world / TEST_VERSION)
-    scenes = json.loads((tables / "scene.json").read_text())
-    for scene, name in zip(scenes, ("scene-0077", "scene-0078", "scene-0079", "scene-0080", "scene-0081")):
-        scene["name"] = name
-    (tables / "scene.json").write_text(json.dumps(scenes))
-    for table in ("sample_annotation", "instance"):
-        (tables / f"{table}.json").write_text("[]")
-    return world
-
-
 @pytest.mark.devkit
->>>>>>> world
 def test_the_test_split_gives_a_submission_and_no_scores(crkd, chain, tmp_path):
     from nuscenes.eval.common.loaders import load_prediction
     from nuscenes.eval.detection.data_classes import DetectionBox
