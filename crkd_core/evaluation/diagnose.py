@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.evaluation.displacement import find_displacement
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
-from crkd_core.evaluation.nuscenes.displacement import find_displacement
 from crkd_core.evaluation.nuscenes.rounding import yaws
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 

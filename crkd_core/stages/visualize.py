@@ -23,10 +23,10 @@ from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import Progress
 from crkd_core.stages.missed import MissedObjects, find_missed
 from crkd_core.training.recorded_curves import read_curves
-from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
-from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report
-from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.page import CurvesEntry, PictureEntry, ScoreEntry, write_report
+from crkd_core.visualization.training_curves import write_curves
+from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SceneView
 
 STAGE = "visualize"
 INDEX_NAME = "index.html"

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.visualization.matching import match_detections
 from crkd_core.visualization.palette import (
     EGO,
     FAINT_TEXT,
@@ -28,7 +27,8 @@ from crkd_core.visualization.palette import (
     class_colour,
     score_alpha,
 )
-from crkd_core.visualization.scene import LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.true_positives import match_detections
+from crkd_core.visualization.views import LabelledBoxes, ModelView, SceneView
 
 _RING_STEP_M = 20.0
 _MOVING_MPS = 0.5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import inverse_rigid, transform_points
 from crkd_core.visualization.palette import BACKGROUND, GROUND_TRUTH, TEXT, class_colour, score_alpha
-from crkd_core.visualization.scene import CameraView, LabelledBoxes
+from crkd_core.visualization.views import CameraView, LabelledBoxes
 
 NEAR_PLANE_M = 0.3
 """Depth at which edges are cut, so that a box beside the camera does not wrap around."""

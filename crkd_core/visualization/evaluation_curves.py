@@ -7,7 +7,7 @@ import numpy as np
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.evaluation.finished import load_evaluated
-from crkd_core.evaluation.nuscenes.accumulation import RECALLS, Curve, accumulate_curves
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, Curve, accumulate_curves
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MIN_PRECISION,

@@ -23,7 +23,7 @@ from crkd_core.visualization.palette import (
     RADAR,
     TEXT,
 )
-from crkd_core.visualization.scene import SceneView
+from crkd_core.visualization.views import SceneView
 
 WIDTH_PX = 2000
 _DPI = 100

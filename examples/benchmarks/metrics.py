@@ -20,8 +20,8 @@ from measuring import median_seconds, peak_mb, report, run_case, show
 from crkd_core.artifacts.tables import write_table
 from crkd_core.datasets.prepared.preparing import ANNOTATIONS
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
-from crkd_core.evaluation.nuscenes.accumulation import accumulate
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.accumulate import accumulate
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.official import CONFIG_NAME, convert_summary, require_equal
 from crkd_core.evaluation.nuscenes.scoring import evaluated_boxes

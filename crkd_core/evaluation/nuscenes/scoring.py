@@ -9,10 +9,10 @@ import pyarrow as pa
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError
-from crkd_core.evaluation.nuscenes.accumulation import accumulate
+from crkd_core.evaluation.nuscenes.accumulate import accumulate
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples, detection_columns, read_samples, read_truths
 from crkd_core.evaluation.nuscenes.filtering import is_evaluated
-from crkd_core.evaluation.nuscenes.matching import Matching, match
+from crkd_core.evaluation.nuscenes.match import Matching, match
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 
 

@@ -5,7 +5,7 @@ counts, which is how often its scene was drawn. So a ranking of detections is su
 steps of it, and what a draw finds at a step is a product of matrices.
 
 With a step at every hit, and every scene drawn once, the numbers are those of
-:mod:`crkd_core.evaluation.nuscenes.accumulation`. Fewer steps, and a scene that is drawn n times and so steps
+:mod:`crkd_core.evaluation.nuscenes.accumulate`. Fewer steps, and a scene that is drawn n times and so steps
 through its detections n at a time, make precision linear between the steps: a difference far below what is
 resampled for.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 
-from crkd_core.evaluation.nuscenes.accumulation import RECALLS
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS
 from crkd_core.evaluation.nuscenes.metrics import MIN_PRECISION, MIN_RECALL
 
 _RECALLS = RECALLS[round(100 * MIN_RECALL) + 1 :]

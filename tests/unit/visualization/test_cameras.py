@@ -11,7 +11,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.visualization.cameras import NEAR_PLANE_M, draw_camera, project_boxes
 from crkd_core.visualization.palette import class_colour
-from crkd_core.visualization.scene import CameraView, LabelledBoxes
+from crkd_core.visualization.views import CameraView, LabelledBoxes
 
 # Camera at the origin of the model frame, looking along its y axis.
 FORWARD = rigid_transform(rotation=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
-from crkd_core.evaluation.nuscenes.matching import Matching
+from crkd_core.evaluation.nuscenes.match import Matching
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MATCH_DISTANCES_M,

@@ -14,8 +14,8 @@ from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
 from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.data_report import count_splits
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.datasets.prepared.report import count_splits
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Progress
 

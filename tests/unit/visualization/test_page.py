@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report
+from crkd_core.visualization.page import CurvesEntry, PictureEntry, ScoreEntry, write_report
 
 
 class Reader(HTMLParser):

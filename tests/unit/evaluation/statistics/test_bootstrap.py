@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.nuscenes.accumulation import accumulate
+from crkd_core.evaluation.nuscenes.accumulate import accumulate
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics import bootstrap

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.nuscenes.accumulation import RECALLS, accumulate, accumulate_curves
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, accumulate, accumulate_curves
 from crkd_core.evaluation.nuscenes.joining import equal_pairs
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.official import require_equal
 from tests.support.evaluation_cases import Case, devkit_metrics
 

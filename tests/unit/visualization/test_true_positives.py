@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.visualization.matching import match_detections
-from crkd_core.visualization.scene import LabelledBoxes
+from crkd_core.visualization.true_positives import match_detections
+from crkd_core.visualization.views import LabelledBoxes
 
 
 def boxes_at(places, labels, scores=None):

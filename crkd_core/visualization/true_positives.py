@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.visualization.scene import LabelledBoxes
+from crkd_core.visualization.views import LabelledBoxes
 
 MATCH_DISTANCE_M = 2.0
 
