@@ -278,7 +278,7 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
         scene=scene.name,
         condition=", ".join(text for text in (scene.description, scene.location) if text),
         extent_m=extent_m,
-        truth=_truth(token, prepared, extent_m),
+        gt=_gt(token, prepared, extent_m),
         cameras=_cameras(token, prepared),
         lidar=lidar,
         radar=values[:, [0, 1, 4, 5]],
@@ -288,7 +288,7 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     )
 
 
-def _truth(token: str, prepared: PreparedData, extent_m: float) -> LabelledBoxes:
+def _gt(token: str, prepared: PreparedData, extent_m: float) -> LabelledBoxes:
     annotations = prepared.annotations(token)
     inside = (annotations.boxes.centre[:, :2].abs() <= extent_m).all(dim=1)
     kept = (annotations.has_points & inside).numpy()

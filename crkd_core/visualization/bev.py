@@ -14,8 +14,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.visualization.palette import (
     EGO,
     FAINT_TEXT,
-    FALSE_ALARM,
-    FOUND,
+    FALSE_POSITIVE,
     GROUND_TRUTH,
     MARK,
     MISSED,
@@ -23,6 +22,7 @@ from crkd_core.visualization.palette import (
     RADAR,
     RULES,
     TEXT,
+    TRUE_POSITIVE,
     LineStyle,
     class_colour,
     score_alpha,
@@ -39,14 +39,14 @@ _STATIC_LABELS = [DETECTION_CLASSES.index(name) for name in ("barrier", "traffic
 _SENSOR_NAMES = {"camera": "camera", "lidar": "LiDAR", "radar": "radar"}
 
 
-def draw_truth_panel(axes: Axes, scene: SceneView) -> None:
+def draw_gt_panel(axes: Axes, scene: SceneView) -> None:
     """LiDAR and radar points with the annotated objects in class colours, and their velocities."""
     _prepare(axes, scene.extent_m)
     _draw_lidar(axes, scene.lidar, strength=1.0)
     _draw_radar(axes, scene.radar)
-    _draw_boxes(axes, scene.truth, FOUND)
+    _draw_boxes(axes, scene.gt, TRUE_POSITIVE)
     _draw_marks(axes, scene.marked)
-    _draw_title(axes, "ground truth", f"{len(scene.truth)} objects")
+    _draw_title(axes, "ground truth", f"{len(scene.gt)} objects")
 
 
 def draw_model_panel(axes: Axes, scene: SceneView, model: ModelView) -> None:
@@ -60,10 +60,10 @@ def draw_model_panel(axes: Axes, scene: SceneView, model: ModelView) -> None:
         _draw_lidar(axes, scene.lidar, strength=0.7)
     if "radar" in model.modalities:
         _draw_radar(axes, scene.radar)
-    matches = match_detections(model.detections, scene.truth)
-    _draw_outlines(axes, scene.truth.select(matches.missed), MISSED, GROUND_TRUTH)
-    _draw_boxes(axes, model.detections.select(~matches.found), FALSE_ALARM)
-    _draw_boxes(axes, model.detections.select(matches.found), FOUND)
+    matches = match_detections(model.detections, scene.gt)
+    _draw_outlines(axes, scene.gt.select(matches.missed), MISSED, GROUND_TRUTH)
+    _draw_boxes(axes, model.detections.select(~matches.found), FALSE_POSITIVE)
+    _draw_boxes(axes, model.detections.select(matches.found), TRUE_POSITIVE)
     _draw_marks(axes, scene.marked)
     found, missed, wrong = int(matches.found.sum()), int(matches.missed.sum()), int((~matches.found).sum())
     counts = f"{found} of {found + missed} found   {wrong} false"

@@ -59,7 +59,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
     Raises:
         WriteError: a file cannot be written.
     """
-    curves = accumulate_curves(scoring.detections, scoring.truths, scoring.matching)
+    curves = accumulate_curves(scoring.detections, scoring.gt, scoring.matching)
     metrics, counts = scoring.metrics, scoring.counts()
     precisions = [
         PrecisionPanel(

@@ -9,19 +9,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.visualization.bev import ARROW_SECONDS, draw_model_panel, draw_truth_panel
+from crkd_core.visualization.bev import ARROW_SECONDS, draw_gt_panel, draw_model_panel
 from crkd_core.visualization.cameras import draw_camera
 from crkd_core.visualization.palette import (
     BACKGROUND,
     CLASS_COLOURS,
     FAINT_TEXT,
-    FALSE_ALARM,
-    FOUND,
+    FALSE_POSITIVE,
     GROUND_TRUTH,
     MARK,
     MISSED,
     RADAR,
     TEXT,
+    TRUE_POSITIVE,
 )
 from crkd_core.visualization.views import SceneView
 
@@ -64,11 +64,11 @@ def render_scene(scene: SceneView) -> Figure:
                 left = _MARGIN_PX + column * (tile_width + _GAP_PX)
                 top = _HEADER_PX + row * (tile_height + _GAP_PX)
                 axes = _axes(figure, left, top, tile_width, tile_height, height_px)
-                draw_camera(axes, views[channel], scene.truth, detections)
+                draw_camera(axes, views[channel], scene.gt, detections)
 
     left = (WIDTH_PX - panels * panel_px - (panels - 1) * panel_gap) / 2
     top = _HEADER_PX + cameras_px + _PANEL_TITLE_PX
-    draw_truth_panel(_axes(figure, left, top, panel_px, panel_px, height_px), scene)
+    draw_gt_panel(_axes(figure, left, top, panel_px, panel_px, height_px), scene)
     for index, model in enumerate(scene.models, start=1):
         place = left + index * (panel_px + panel_gap)
         draw_model_panel(_axes(figure, place, top, panel_px, panel_px, height_px), scene, model)
@@ -116,8 +116,8 @@ def _draw_legend(figure: Figure, with_models: bool, marked_title: str, height_px
     styles: list[Line2D] = []
     if with_models:
         styles = [
-            Line2D([], [], color=TEXT, linewidth=2, linestyle=FOUND.dashes, label="found (within 2 m)"),
-            Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_ALARM.dashes, label="false alarm"),
+            Line2D([], [], color=TEXT, linewidth=2, linestyle=TRUE_POSITIVE.dashes, label="found (within 2 m)"),
+            Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_POSITIVE.dashes, label="false alarm"),
             Line2D(
                 [], [], color=GROUND_TRUTH, linewidth=1.6, linestyle=MISSED.dashes, label="annotated (BEV: not found)"
             ),

@@ -21,16 +21,16 @@ class Matches:
     missed: NDArray[np.bool_]
 
 
-def match_detections(detections: LabelledBoxes, truth: LabelledBoxes, distance_m: float = MATCH_DISTANCE_M) -> Matches:
+def match_detections(detections: LabelledBoxes, gt: LabelledBoxes, distance_m: float = MATCH_DISTANCE_M) -> Matches:
     """Give each detection, highest score first, the nearest free object of its class within `distance_m` in BEV."""
     found = np.zeros(len(detections), dtype=bool)
-    missed = np.ones(len(truth), dtype=bool)
-    if len(detections) == 0 or len(truth) == 0:
+    missed = np.ones(len(gt), dtype=bool)
+    if len(detections) == 0 or len(gt) == 0:
         return Matches(found, missed)
     centres = detections.boxes.centre[:, :2].cpu().double().numpy()
-    objects = truth.boxes.centre[:, :2].cpu().double().numpy()
+    objects = gt.boxes.centre[:, :2].cpu().double().numpy()
     distances = np.linalg.norm(centres[:, None] - objects[None], axis=-1)
-    distances[detections.labels[:, None] != truth.labels[None]] = np.inf
+    distances[detections.labels[:, None] != gt.labels[None]] = np.inf
     scores = detections.scores if detections.scores is not None else np.ones(len(detections))
     for index in np.argsort(-scores, kind="stable"):
         free = np.where(missed, distances[index], np.inf)

@@ -37,10 +37,10 @@ def measure_ours(folder: Path, repeats: int) -> dict[str, float]:
         return evaluated_boxes(prepared, prepared.tokens(SPLIT), pq.read_table(folder / TABLE_NAME))
 
     def metrics():
-        return accumulate(detections, truths, match(detections, truths))
+        return accumulate(detections, gt, match(detections, gt))
 
     boxes_s = median_seconds(boxes, repeats)
-    _, detections, truths = boxes()
+    _, detections, gt = boxes()
     metrics_s = median_seconds(metrics, repeats)
     (folder / "crkd.json").write_text(json.dumps(metrics().to_json()))
     return {"boxes": boxes_s, "metrics": metrics_s, "memory": peak_mb()}

@@ -28,7 +28,7 @@ class Case:
 
     seed: int
     samples: int = 3
-    truths: int = 20
+    gt: int = 20
     detections: int = 40
     labels: tuple[int, ...] = tuple(range(10))
     spread_m: float = 10.0
@@ -43,14 +43,14 @@ class Case:
     def build(self) -> tuple[BoxColumns, BoxColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
         rng = np.random.default_rng(self.seed)
-        truths = self._boxes(rng, self.truths)
+        gt = self._boxes(rng, self.gt)
         found = self._boxes(rng, self.detections)
-        if self.truths:
-            source = rng.integers(0, self.truths, self.detections)
+        if self.gt:
+            source = rng.integers(0, self.gt, self.detections)
             copied = rng.random(self.detections) < self.near
             for name in ("sample", "label", "translation", "size_wlh", "rotation", "velocity", "attribute"):
                 values = getattr(found, name)
-                values[copied] = getattr(truths, name)[source[copied]]
+                values[copied] = getattr(gt, name)[source[copied]]
             noise = rng.normal(size=(self.detections, 3)) * rng.choice([0.0, 0.3, 1.5], size=(self.detections, 1))
             found.translation[:] = self._snap(found.translation + noise)
             found.velocity[:] += noise[:, :2]
@@ -62,7 +62,7 @@ class Case:
         found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
             found.score[:] = np.round(found.score / self.score_step) * self.score_step
-        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, truths))
+        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
 
     def _snap(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step_m) * self.step_m if self.step_m else values
@@ -112,9 +112,9 @@ def devkit_boxes(boxes: BoxColumns, samples: int) -> EvalBoxes:
     return result
 
 
-def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> Metrics:
+def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metrics:
     """What the devkit's matching and accumulation give, without its filters."""
-    found, annotated = devkit_boxes(detections, samples), devkit_boxes(truths, samples)
+    found, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
     summary = DetectionMetrics(CONFIG)
     for name in CONFIG.class_names:
         data = {

@@ -28,10 +28,10 @@ def labelled(boxes, label=0, score=None):
     return LabelledBoxes(boxes, labels, None if score is None else np.full(len(boxes), score, dtype=np.float32))
 
 
-def pixels_of(truth, detections):
+def pixels_of(gt, detections):
     figure = Figure(figsize=(3.2, 1.8), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    draw_camera(figure.add_axes((0, 0, 1, 1)), VIEW, truth, detections)
+    draw_camera(figure.add_axes((0, 0, 1, 1)), VIEW, gt, detections)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 

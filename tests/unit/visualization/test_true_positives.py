@@ -18,22 +18,22 @@ def boxes_at(places, labels, scores=None):
 
 
 def test_the_best_score_takes_the_object():
-    truth = boxes_at([(0, 0), (20, 0)], [0, 0])
-    found = match_detections(boxes_at([(0.1, 0), (0.9, 0), (21.9, 0)], [0, 0, 0], [0.4, 0.8, 0.5]), truth)
+    gt = boxes_at([(0, 0), (20, 0)], [0, 0])
+    found = match_detections(boxes_at([(0.1, 0), (0.9, 0), (21.9, 0)], [0, 0, 0], [0.4, 0.8, 0.5]), gt)
     assert found.found.tolist() == [False, True, True]
     assert found.missed.tolist() == [False, False]
 
 
 def test_class_and_distance_count():
-    truth = boxes_at([(0, 0), (20, 0)], [0, 3])
-    found = match_detections(boxes_at([(0, 0), (22.1, 0)], [1, 3], [0.9, 0.9]), truth)
+    gt = boxes_at([(0, 0), (20, 0)], [0, 3])
+    found = match_detections(boxes_at([(0, 0), (22.1, 0)], [1, 3], [0.9, 0.9]), gt)
     assert found.found.tolist() == [False, False]
     assert found.missed.tolist() == [True, True]
 
 
 def test_a_taken_object_leaves_the_next_nearest():
-    truth = boxes_at([(0, 0), (1.5, 0)], [0, 0])
-    found = match_detections(boxes_at([(0.2, 0), (0.3, 0)], [0, 0], [0.9, 0.8]), truth)
+    gt = boxes_at([(0, 0), (1.5, 0)], [0, 0])
+    found = match_detections(boxes_at([(0.2, 0), (0.3, 0)], [0, 0], [0.9, 0.8]), gt)
     assert found.found.tolist() == [True, True]
     assert found.missed.tolist() == [False, False]
 
