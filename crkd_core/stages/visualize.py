@@ -24,9 +24,9 @@ from crkd_core.progress import Progress
 from crkd_core.stages.missed import MissedObjects, find_missed
 from crkd_core.training.recorded_curves import read_curves
 from crkd_core.visualization.figure import write_picture
-from crkd_core.visualization.page import CurvesEntry, PictureEntry, ScoreEntry, write_report
+from crkd_core.visualization.page import CurvesEntry, PictureEntry, ScoreEntry, write_page
 from crkd_core.visualization.training_curves import write_curves
-from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
 
 STAGE = "visualize"
 INDEX_NAME = "index.html"
@@ -264,7 +264,7 @@ def _draw(
                 task.advance()
 
 
-def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: float) -> SceneView:
+def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: float) -> SampleView:
     """One sample with its sensor data, ground truth and the detections of `models` above `score`."""
     scene = prepared.scene_of(token)
     values, _ = prepared.radar(token, _RADAR_SWEEPS)
@@ -273,7 +273,7 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     if sweeps.paths:
         lidar = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)[:, :4]
     extent_m = max(artifact.evaluation.manifest.facts["extent_m"] for artifact in models)
-    return SceneView(
+    return SampleView(
         token=token,
         scene=scene.name,
         condition=", ".join(text for text in (scene.description, scene.location) if text),
@@ -347,7 +347,7 @@ def _write_index(
         facts = model.evaluation.manifest.facts
         scores.append(ScoreEntry(model.name, " + ".join(model.modalities), facts.get("mean_ap"), facts.get("nds")))
     title = f"{prepared.official_split(split)} of {prepared.version}"
-    write_report(folder / INDEX_NAME, title, pictures, scores, curves)
+    write_page(folder / INDEX_NAME, title, pictures, scores, curves)
 
 
 def _file_name(index: int, token: str) -> str:

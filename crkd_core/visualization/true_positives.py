@@ -1,4 +1,4 @@
-"""Which detections of a picture are right: the benchmark's greedy matching, of one sample."""
+"""True positives of one sample's picture: the benchmark's greedy matching, on boxes in the model frame."""
 
 from dataclasses import dataclass
 
@@ -12,29 +12,30 @@ MATCH_DISTANCE_M = 2.0
 
 @dataclass(frozen=True)
 class Matches:
-    """Attributes:
-    found: (D,) detections that have an annotated object of their class within the match distance.
-    missed: (G,) annotated objects that no detection took.
+    """What became of detections and ground truth.
+
+    Attributes:
+        is_tp: (D,) detections that have a gt box of their class within the match distance.
+        is_missed: (G,) gt boxes that no detection took.
     """
 
-    found: NDArray[np.bool_]
-    missed: NDArray[np.bool_]
+    is_tp: NDArray[np.bool_]
+    is_missed: NDArray[np.bool_]
 
 
 def match_detections(detections: LabelledBoxes, gt: LabelledBoxes, distance_m: float = MATCH_DISTANCE_M) -> Matches:
-    """Give each detection, highest score first, the nearest free object of its class within `distance_m` in BEV."""
-    found = np.zeros(len(detections), dtype=bool)
-    missed = np.ones(len(gt), dtype=bool)
+    """Give each detection, highest score first, the nearest free gt box of its class within `distance_m` in BEV."""
+    is_tp = np.zeros(len(detections), dtype=bool)
+    is_missed = np.ones(len(gt), dtype=bool)
     if len(detections) == 0 or len(gt) == 0:
-        return Matches(found, missed)
-    centres = detections.boxes.centre[:, :2].cpu().double().numpy()
-    objects = gt.boxes.centre[:, :2].cpu().double().numpy()
-    distances = np.linalg.norm(centres[:, None] - objects[None], axis=-1)
+        return Matches(is_tp, is_missed)
+    centres, gt_centres = (boxes.boxes.centre[:, :2].cpu().double().numpy() for boxes in (detections, gt))
+    distances = np.linalg.norm(centres[:, None] - gt_centres[None], axis=-1)
     distances[detections.labels[:, None] != gt.labels[None]] = np.inf
     scores = detections.scores if detections.scores is not None else np.ones(len(detections))
     for index in np.argsort(-scores, kind="stable"):
-        free = np.where(missed, distances[index], np.inf)
+        free = np.where(is_missed, distances[index], np.inf)
         nearest = int(free.argmin())
         if free[nearest] < distance_m:
-            found[index], missed[nearest] = True, False
-    return Matches(found, missed)
+            is_tp[index], is_missed[nearest] = True, False
+    return Matches(is_tp, is_missed)

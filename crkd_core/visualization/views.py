@@ -1,4 +1,4 @@
-"""What one picture shows, as plain arrays: the drawing code knows neither files nor models."""
+"""What one picture shows, as plain arrays: drawing needs neither files nor models."""
 
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ class ModelView:
 
 
 @dataclass(frozen=True)
-class SceneView:
+class SampleView:
     """One sample as a picture shows it; everything in the model frame (x right, y forward, z up, metres).
 
     Attributes:

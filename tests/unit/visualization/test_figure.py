@@ -15,9 +15,9 @@ from crkd_core.errors import WriteError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.visualization.bev import draw_gt_panel, draw_model_panel
-from crkd_core.visualization.figure import WIDTH_PX, render_scene, write_picture
+from crkd_core.visualization.figure import WIDTH_PX, render_sample, write_picture
 from crkd_core.visualization.palette import MARK, RADAR, class_colour
-from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
 
 FORWARD = rigid_transform(rotation=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]))
 INTRINSICS = np.array([[160.0, 0.0, 160.0], [0.0, 160.0, 90.0], [0.0, 0.0, 1.0]])
@@ -40,7 +40,7 @@ EMPTY = ModelView("m", LabelledBoxes.empty())
 
 
 def scene(**changes):
-    return replace(SceneView("token", "scene-0103", "rain, night", 50.0, TRUTH), **changes)
+    return replace(SampleView("token", "scene-0103", "rain, night", 50.0, TRUTH), **changes)
 
 
 def cameras():
@@ -143,7 +143,7 @@ def test_picture_with_everything(tmp_path):
     ],
 )
 def test_scant_scenes_are_drawn(changes):
-    figure = render_scene(scene(**changes))
+    figure = render_sample(scene(**changes))
     figure.canvas.draw()
     assert figure.get_size_inches()[0] * figure.dpi == WIDTH_PX
 
