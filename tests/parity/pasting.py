@@ -5,10 +5,9 @@ import torch
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data.pasting import LidarObjects, paste_objects, wanted_objects
 from crkd_core.geometry.boxes import Boxes3D
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .released import boxes_from_released, boxes_to_released
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.released import boxes_from_released, boxes_to_released
 
 
 def run_object_paste(comparison: Comparison) -> None:
