@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.data.images import read_image
 from crkd_core.datasets.nuscenes.lidar import read_lidar
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -110,15 +110,17 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
     inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
     if missed is not None:
         inputs["comparison"] = missed.comparison.reference()
-    how: dict[str, Any] = {
-        "command": _command(request, evaluations, workspace),
-        "settings": {"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
-        "inputs": {"prepared": prepared.artifact.reference(), **inputs},
-        "force": request.force,
-        "replace": True,
-    }
+    output = ArtifactRequest(
+        STAGE,
+        split_slug(request.split),
+        command=_command(request, evaluations, workspace),
+        settings={"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
+        inputs={"prepared": prepared.artifact.reference(), **inputs},
+        force=request.force,
+        replace=True,
+    )
     titles = titles_of(evaluations)
-    with workspace.write(STAGE, split_slug(request.split), **how) as writer:
+    with workspace.write(output) as writer:
         writer.warn(progress)
         if writer.finished is None:
             models = [
