@@ -14,15 +14,16 @@ from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import dump_config, load_config, with_overrides
 from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
-from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
 from crkd_core.stages.distill import STAGE as DISTILL_STAGE
-from crkd_core.stages.train import STAGE as TEACHER_STAGE
+from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.training.initial_weights import BACKBONE_NAME, STAGE, backbone_settings
+from crkd_core.training.student import DISTILLED, PLAIN, without_calibration
 from crkd_core.training.trained import WEIGHTS_NAME
 from crkd_core.weights.backbones import import_backbone
 from crkd_core.weights.matching import BUFFERS, StateDict
@@ -117,11 +118,13 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
     }
     settings = {**target.settings, "imported": source}
     with workspace.write(
-        target.stage,
-        target.name,
-        command=_command(request, config, target.name, workspace),
-        settings=settings,
-        force=request.force,
+        ArtifactRequest(
+            target.stage,
+            target.name,
+            command=_command(request, config, target.name, workspace),
+            settings=settings,
+            force=request.force,
+        )
     ) as writer:
         writer.warn(progress)
         artifact = writer.finished

@@ -8,9 +8,9 @@ import numpy as np
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
-from crkd_core.evaluation.nuscenes.accumulation import accumulate as accumulate_columns
+from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
 from crkd_core.evaluation.nuscenes.official import convert_summary
 from crkd_core.evaluation.nuscenes.scoring import Scoring
@@ -29,7 +29,7 @@ class Case:
 
     seed: int
     samples: int = 3
-    truths: int = 20
+    gt: int = 20
     detections: int = 40
     labels: tuple[int, ...] = tuple(range(10))
     spread_m: float = 10.0
@@ -44,14 +44,14 @@ class Case:
     def build(self) -> tuple[BoxColumns, BoxColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
         rng = np.random.default_rng(self.seed)
-        truths = self._boxes(rng, self.truths)
+        gt = self._boxes(rng, self.gt)
         found = self._boxes(rng, self.detections)
-        if self.truths:
-            source = rng.integers(0, self.truths, self.detections)
+        if self.gt:
+            source = rng.integers(0, self.gt, self.detections)
             copied = rng.random(self.detections) < self.near
             for name in ("sample", "label", "translation", "size_wlh", "rotation", "velocity", "attribute"):
                 values = getattr(found, name)
-                values[copied] = getattr(truths, name)[source[copied]]
+                values[copied] = getattr(gt, name)[source[copied]]
             noise = rng.normal(size=(self.detections, 3)) * rng.choice([0.0, 0.3, 1.5], size=(self.detections, 1))
             found.translation[:] = self._snap(found.translation + noise)
             found.velocity[:] += noise[:, :2]
@@ -63,7 +63,7 @@ class Case:
         found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
             found.score[:] = np.round(found.score / self.score_step) * self.score_step
-        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, truths))
+        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
 
     def _snap(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step_m) * self.step_m if self.step_m else values
@@ -116,7 +116,7 @@ def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
     return result
 
 
-def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> Metrics:
+def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metrics:
     """What the devkit's matching and accumulation give, without its filters."""
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
@@ -124,7 +124,7 @@ def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> 
     from nuscenes.eval.detection.data_classes import DetectionMetrics
 
     config = config_factory("detection_cvpr_2019")
-    found, annotated = devkit_boxes(detections, samples), devkit_boxes(truths, samples)
+    found, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
     summary = DetectionMetrics(config)
     for name in config.class_names:
         data = {
@@ -140,10 +140,10 @@ def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> 
     return convert_summary(summary)
 
 
-def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
+def scoring_of(detections: BoxColumns, gt: BoxColumns) -> Scoring:
     """The boxes matched and scored, of a split of as many samples as they name."""
-    matching = match(detections, truths)
-    samples = 1 + int(max(detections.sample.max(initial=0), truths.sample.max(initial=0)))
+    matching = match(detections, gt)
+    samples = 1 + int(max(detections.sample.max(initial=0), gt.sample.max(initial=0)))
     nothing = np.zeros((0, 3))
     split = SplitSamples(
         tuple(map(str, range(samples))),
@@ -153,7 +153,7 @@ def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
         nothing,
         np.zeros((0, 4)),
     )
-    return Scoring(split, detections, truths, matching, accumulate_columns(detections, truths, matching))
+    return Scoring(split, detections, gt, matching, accumulate_columns(detections, gt, matching))
 
 
 def scenes_of(scoring: Scoring) -> SplitScenes:
@@ -165,4 +165,4 @@ def scenes_of(scoring: Scoring) -> SplitScenes:
 
 def everything(scoring: Scoring) -> Slice:
     """The slice of all boxes."""
-    return Slice(ALL, ALL, np.ones(len(scoring.truths), dtype=bool), np.ones(len(scoring.detections), dtype=bool))
+    return Slice(ALL, ALL, np.ones(len(scoring.gt), dtype=bool), np.ones(len(scoring.detections), dtype=bool))
