@@ -10,7 +10,8 @@ from crkd_cli.session import session_of
 from crkd_core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
-    from crkd_core.stages.ablate.ablate import AblateResult, PlannedRun
+    from crkd_core.stages.ablate.ablate import AblateResult
+    from crkd_core.stages.ablate.plan import PlannedRun
 
 _COMPARISONS = ("ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
 
@@ -77,7 +78,9 @@ def ablate(
     session = session_of(context)
     store = session.workspace(workspace)
     chosen = session.config(store, preset, config, overrides)
-    from crkd_core.stages.ablate.ablate import AblateRequest, ablate, check_ablation, plan_ablation
+    from crkd_core.stages.ablate.ablate import ablate, plan_ablation
+    from crkd_core.stages.ablate.checks import check_ablation
+    from crkd_core.stages.ablate.request import AblateRequest
 
     request = AblateRequest(
         config=chosen,
