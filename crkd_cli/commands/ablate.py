@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crkd_cli import console, options
+from crkd_cli.groups import grouped
 from crkd_cli.session import session_of
 from crkd_core.errors import UsageError, quoted
 
@@ -33,6 +34,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+@grouped
 def ablate(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -56,19 +58,12 @@ def ablate(
         str | None, typer.Option("--name", help="Name of the table; after its comparisons.", show_default=False)
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show the students that it needs; train nothing.")] = False,
-    prepared: options.PreparedOption = None,
-    nuscenes: options.NuscenesOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
+    *,
+    data: options.DataOptions,
+    config: options.ConfigOptions,
     set_after: options.SetAfterOption = None,
-    device: options.DeviceOption = "auto",
-    gpus: options.GpusOption = None,
-    processes: options.ProcessesOption = None,
-    force: options.ForceOption = False,
-    resume: options.ResumeOption = True,
-    quiet: options.QuietOption = False,
-    debug: options.DebugOption = False,
+    machine: options.MachineOptions,
+    run: options.RunOptions,
 ) -> None:
     """Train and score the paper's ladder of losses, or its design comparisons, over several seeds.
 
@@ -77,7 +72,7 @@ def ablate(
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    chosen = session.config(store, preset, config, overrides)
+    chosen = config.resolve(session, store)
     from crkd_core.stages.ablate.ablate import ablate, plan_ablation
     from crkd_core.stages.ablate.checks import check_ablation
     from crkd_core.stages.ablate.request import AblateRequest
@@ -90,11 +85,11 @@ def ablate(
         split=split,
         teacher=teacher,
         name=name,
-        prepared=prepared,
-        nuscenes=nuscenes,
-        device=device,
-        force=force,
-        resume=resume,
+        prepared=data.prepared,
+        nuscenes=data.nuscenes,
+        device=machine.device,
+        force=run.force,
+        resume=run.resume,
         command=session.command(context),
     )
     planned = plan_ablation(request, store)
@@ -104,18 +99,15 @@ def ablate(
     check_ablation(request, store)
     from dataclasses import replace
 
-    from crkd_cli.relaunch import spread
-
-    request = replace(request, device=spread(session, device, gpus, processes))
+    request = replace(request, device=machine.spread(session))
     _print_result(ablate(request, store, session.progress()))
 
 
 def _print_plan(runs: "tuple[PlannedRun, ...]") -> None:
     table = console.make_table(["student", "epochs", "trained", "scored", "how"], wrap_last_only=True)
     for run in runs:
-        losses = " + ".join(run.losses) or "no losses"
-        how = f"{losses}, from {run.start or 'new weights'}"
-        table.add_row(run.name, str(run.epochs), run.trained, run.scored, how)
+        recipe = f"{' + '.join(run.losses) or 'no losses'}, from {run.start or 'new weights'}"
+        table.add_row(run.name, str(run.epochs), run.trained, run.scored, recipe)
     console.print_table(table)
 
 
