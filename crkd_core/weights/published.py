@@ -16,8 +16,8 @@ from torch import Tensor
 from crkd_core.config.data import DataConfig
 from crkd_core.config.models import DetectorConfig, SwinConfig
 from crkd_core.errors import ConfigError, UsageError
+from crkd_core.models.backbones.swin import relative_position_index
 from crkd_core.models.detector import build_detector
-from crkd_core.models.swin import relative_position_index
 from crkd_core.models.view_transform import make_frustum
 from crkd_core.weights.matching import StateDict, agrees, match_tensors
 from crkd_core.weights.naming import our_adapter_name, our_name, published_adapter_name, published_name
