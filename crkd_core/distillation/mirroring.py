@@ -5,17 +5,12 @@ as they would for the mirrored ground truth. The values are those of the teacher
 are not symmetric, so a teacher that ran on the mirrored sensors would differ a little, as between any two views.
 """
 
-import torch
 from torch import Tensor
 
 from crkd_core.distillation.cells import SparseCells
 from crkd_core.distillation.respd import TaskResponse, TeacherResponse
 from crkd_core.distillation.targets import TeacherTargets
-
-# Of the regression channels (offset 2, height, log size 3, -cos yaw, -sin yaw, vx, vy): which change sign, and which
-# become 1 - value, when x (0) or y (1) is mirrored.
-_NEGATED = ((6, 8), (7, 9))
-_COMPLEMENTED = ((0,), (1,))
+from crkd_core.models.box_coder import BoxCoder
 
 
 def mirror_targets(targets: TeacherTargets, mirrored: tuple[bool, bool]) -> TeacherTargets:
@@ -44,13 +39,8 @@ def mirror_targets(targets: TeacherTargets, mirrored: tuple[bool, bool]) -> Teac
 
 def _mirror_task(task: TaskResponse, mirrored: tuple[bool, bool]) -> TaskResponse:
     cells = _mirror_cells(task.boxes, mirrored)
-    sign, shift = torch.ones(10), torch.zeros(10)
-    for axis in (0, 1):
-        if mirrored[axis]:
-            sign[list(_NEGATED[axis] + _COMPLEMENTED[axis])] = -1.0
-            shift[list(_COMPLEMENTED[axis])] = 1.0
-    features = cells.features * sign.to(cells.features) + shift.to(cells.features)
-    boxes = SparseCells(cells.indices, features, cells.batch_size, cells.grid_shape)
+    codes = BoxCoder.mirror(cells.features, mirrored)
+    boxes = SparseCells(cells.indices, codes, cells.batch_size, cells.grid_shape)
     return TaskResponse(_mirror_map(task.heatmap_prob, mirrored), boxes)
 
 

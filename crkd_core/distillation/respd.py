@@ -26,11 +26,11 @@ from crkd_core.config.distill import RespDConfig
 from crkd_core.distillation.cells import SparseCells, gather_cells
 from crkd_core.distillation.csrd import clipped_sigmoid
 from crkd_core.errors import ConfigError
+from crkd_core.models.box_coder import BoxCode, spread_over_channels
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
 _FOCAL_BETA = 2
 _THRESHOLD_STEP = 0.01
-_CHANNELS = (3, 3, 2, 2)  # offset and height; log size; sine and cosine of yaw; velocity
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
     per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
-    weights = [weight for weight, count in zip(config.box_weights, _CHANNELS, strict=True) for _ in range(count)]
+    place, size, yaw, velocity = config.box_weights
+    weights = spread_over_channels(BoxCode(place, place, size, yaw, velocity))
     per_cell = (per_channel * per_channel.new_tensor(weights)).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight
