@@ -87,10 +87,13 @@ class Config(Section):
                 f"found {teacher.fuser.channels} and {student.fuser.channels}"
             )
         both_cameras = "camera" in teacher.modalities and "camera" in student.modalities
-        ours, theirs = student.camera.view_transform.channels, teacher.camera.view_transform.channels
-        if msfd.camera_weight > 0 and both_cameras and ours != theirs:
+        student_channels, teacher_channels = (
+            student.camera.view_transform.channels,
+            teacher.camera.view_transform.channels,
+        )
+        if msfd.camera_weight > 0 and both_cameras and student_channels != teacher_channels:
             raise ValueError(
                 "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be "
-                f"equal, found {theirs} and {ours}"
+                f"equal, found {teacher_channels} and {student_channels}"
             )
         return self

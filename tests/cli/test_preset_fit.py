@@ -7,7 +7,7 @@ from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.config.loading import dump_config, load_config, with_overrides
 from crkd_core.datasets.prepared.preset_fit import fitting_preset
 from crkd_core.stages import distill, train
-from tests.conftest import Chain
+from tests.support.chain import Chain
 
 FEW_SWEEPS = ("--set", "data.lidar.sweeps=2", "--set", "data.radar.sweeps=3")
 

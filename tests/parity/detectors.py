@@ -23,16 +23,15 @@ from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput
 from crkd_core.models.view_transform import ViewTransform
 from crkd_core.weights.naming import our_adapter_name, our_name
 from crkd_core.weights.published import import_detector, split_distiller
-
-from .cases import GoldenCase
-from .comparison import GRADIENT_TOLERANCE, Comparison
-from .head import check_detections, head_arrays
-from .kinks import Kinks
-from .networks import record_outputs
-from .parts import check_outputs, is_bias_before_norm
-from .released import boxes_from_released, data_config, detector_config, rig_from_case
-from .rounding import published_rounding
-from .views import unclear_cells
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import GRADIENT_TOLERANCE, Comparison
+from tests.parity.head import check_detections, head_arrays
+from tests.parity.kinks import Kinks
+from tests.parity.networks import record_outputs
+from tests.parity.parts import check_outputs, is_bias_before_norm
+from tests.parity.released import boxes_from_released, data_config, detector_config, rig_from_case
+from tests.parity.rounding import published_rounding
+from tests.parity.views import unclear_cells
 
 _STUDENT = "_student"
 # A gradient is held to three times what the last bit can do to it, but to no more than this.

@@ -16,10 +16,9 @@ from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.head import CenterHead
 from crkd_core.models.head_targets import build_head_targets, draw_gaussians, gaussian_radius
 from crkd_core.models.outputs import HeadOutput
-
-from .comparison import Comparison
-from .parts import Part, check_outputs, check_training, leaves
-from .released import (
+from tests.parity.comparison import Comparison
+from tests.parity.parts import Part, check_outputs, check_training, leaves
+from tests.parity.released import (
     HEAD_MAPS,
     boxes_from_released,
     boxes_to_released,

@@ -16,10 +16,9 @@ from crkd_core.models.backbones.swin import relative_position_index
 from crkd_core.training.schedule import learning_rate_factor
 from crkd_core.weights.backbones import import_swin
 from crkd_core.weights.naming import our_name
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .released import boxes_from_released
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.released import boxes_from_released
 
 _POSITIONS = "relative_position_index"
 

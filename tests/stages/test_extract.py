@@ -30,8 +30,8 @@ from crkd_core.teacher_cache.extraction import DETECTIONS_NAME, Extraction
 from crkd_core.teacher_cache.teacher_input import TeacherInput
 from crkd_core.training.steps import FrozenTeacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
-from tests.conftest import CHAIN_OVERRIDES
-from tests.stages.test_chain import KillingProgress, files_of
+from tests.support.chain import CHAIN_OVERRIDES, files_of
+from tests.support.kills import KillingProgress
 
 SILENT = SilentProgress()
 

@@ -19,7 +19,7 @@ from crkd_core.stages.train import TrainTeacherRequest, train_teacher
 from crkd_core.stages.visualize import VisualizeRequest, visualize
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from crkd_core.weights.published import export_detector
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES
 
 SILENT = SilentProgress()
 OVERRIDES = [

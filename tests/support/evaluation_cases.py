@@ -12,9 +12,13 @@ from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetrics
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
-from crkd_core.evaluation.nuscenes.columns import BoxColumns
+from crkd_core.evaluation.nuscenes.accumulation import accumulate as accumulate_columns
+from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
+from crkd_core.evaluation.nuscenes.matching import match
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
 from crkd_core.evaluation.nuscenes.official import convert_summary
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
 
 CONFIG = config_factory("detection_cvpr_2019")
 
@@ -128,3 +132,31 @@ def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> 
             value = math.nan if error in undefined else calc_tp(data[CONFIG.dist_th_tp], CONFIG.min_recall, error)
             summary.add_label_tp(name, error, value)
     return convert_summary(summary)
+
+
+def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
+    """The boxes matched and scored, of a split of as many samples as they name."""
+    matching = match(detections, truths)
+    samples = 1 + int(max(detections.sample.max(initial=0), truths.sample.max(initial=0)))
+    nothing = np.zeros((0, 3))
+    split = SplitSamples(
+        tuple(map(str, range(samples))),
+        np.zeros((samples, 2)),
+        np.zeros(0, dtype=np.int32),
+        nothing,
+        nothing,
+        np.zeros((0, 4)),
+    )
+    return Scoring(split, detections, truths, matching, accumulate_columns(detections, truths, matching))
+
+
+def scenes_of(scoring: Scoring) -> SplitScenes:
+    """Two samples a scene, all of them by day and dry."""
+    index = (np.arange(len(scoring.samples.tokens)) // 2).astype(np.int32)
+    flags = np.zeros(int(index.max()) + 1, dtype=bool)
+    return SplitScenes(tuple(map(str, range(len(flags)))), index, flags, flags)
+
+
+def everything(scoring: Scoring) -> Slice:
+    """The slice of all boxes."""
+    return Slice(ALL, ALL, np.ones(len(scoring.truths), dtype=bool), np.ones(len(scoring.detections), dtype=bool))

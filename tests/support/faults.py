@@ -15,7 +15,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.checkout import ROOT
+
 _PRELOADED = [
     "crkd_cli.app",
     "crkd_core.stages.simulate",

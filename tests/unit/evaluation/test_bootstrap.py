@@ -7,48 +7,22 @@ import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.accumulation import accumulate
-from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics import bootstrap
 from crkd_core.evaluation.statistics.bootstrap import draw_scenes, interval, is_beyond_noise, score_slices
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
-from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
-from tests.support.evaluation_cases import Case
+from crkd_core.evaluation.statistics.slices import Slice
+from tests.support.evaluation_cases import Case, everything, scenes_of, scoring_of
 
 LABELS = (0, 1, 5, 9)
 SCENES = 3
 
 
-def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
-    matching = match(detections, truths)
-    samples = 1 + int(max(detections.sample.max(initial=0), truths.sample.max(initial=0)))
-    nothing = np.zeros((0, 3))
-    split = SplitSamples(
-        tuple(map(str, range(samples))),
-        np.zeros((samples, 2)),
-        np.zeros(0, dtype=np.int32),
-        nothing,
-        nothing,
-        np.zeros((0, 4)),
-    )
-    return Scoring(split, detections, truths, matching, accumulate(detections, truths, matching))
-
-
 def some_scoring(seed: int, detections: int = 300, score_step: float = 0.0) -> Scoring:
     case = Case(seed, 2 * SCENES, 120, detections, LABELS, spread_m=25, score_step=score_step)
     return scoring_of(*case.build())
-
-
-def scenes_of(scoring: Scoring) -> SplitScenes:
-    index = (np.arange(len(scoring.samples.tokens)) // 2).astype(np.int32)
-    flags = np.zeros(int(index.max()) + 1, dtype=bool)
-    return SplitScenes(tuple(map(str, range(len(flags)))), index, flags, flags)
-
-
-def everything(scoring: Scoring) -> Slice:
-    return Slice(ALL, ALL, np.ones(len(scoring.truths), dtype=bool), np.ones(len(scoring.detections), dtype=bool))
 
 
 @pytest.mark.parametrize("score_step", [0.0, 0.1, 1.0])

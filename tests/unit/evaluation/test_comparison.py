@@ -8,8 +8,7 @@ import pytest
 from crkd_core.evaluation.statistics.bootstrap import draw_scenes, score_slices
 from crkd_core.evaluation.statistics.comparison import comparison_table, missed_table
 from crkd_core.evaluation.statistics.slices import ObjectFacts
-from tests.support.evaluation_cases import Case
-from tests.unit.evaluation.test_bootstrap import everything, scenes_of, scoring_of
+from tests.support.evaluation_cases import Case, everything, scenes_of, scoring_of
 
 SCENES = 8
 

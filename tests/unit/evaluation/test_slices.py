@@ -14,10 +14,9 @@ from crkd_core.evaluation.statistics.slices import (
     read_object_facts,
     read_scenes,
 )
-from tests.support.evaluation_cases import Case
+from tests.support.evaluation_cases import Case, scoring_of
 from tests.support.random_world import WorldCase, prepare_world, write_random_world
 from tests.support.tiny_world import SPLIT
-from tests.unit.evaluation.test_bootstrap import scoring_of
 
 
 @pytest.fixture(scope="module")
