@@ -16,7 +16,7 @@ from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import dump_config, load_config, with_overrides
-from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
+from crkd_core.config.models import BackboneConfig, ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
@@ -161,7 +161,7 @@ def _fitting_config(request: ImportRequest, recognised: Recognised, workspace: W
     return load_config(preset, None, request.overrides)
 
 
-def _image_backbones(role: Role, config: Config) -> list[ResNetConfig | SwinConfig | TimmConfig]:
+def _image_backbones(role: Role, config: Config) -> list[BackboneConfig]:
     if role == "backbone":
         return [config.student.camera.backbone, config.teacher.camera.backbone]
     return [(config.teacher if role == "teacher" else config.student).camera.backbone]
@@ -247,7 +247,7 @@ def _naming_the_file(request: ImportRequest, config: Config, recognised: Recogni
 
 
 def _of_that_kind(
-    request: ImportRequest, recognised: Recognised, configured: ResNetConfig | SwinConfig | TimmConfig
+    request: ImportRequest, recognised: Recognised, configured: BackboneConfig
 ) -> ResNetConfig | SwinConfig:
     if isinstance(configured, TimmConfig) or configured.kind != recognised.backbone:
         raise ConfigError(
