@@ -140,7 +140,7 @@ def _write_tables(
         scores.append(break_down(scoring, parts, request.resamples, progress, f"{STAGE} {name}"))
         scorings.append(scoring)
     write_table(folder / COMPARISON_NAME, comparison_table(scores[0], scores[1]))
-    facts = read_object_facts(prepared, scorings[0].truths)
+    facts = read_object_facts(prepared, scorings[0].gt)
     missed = missed_table(scorings[0], scorings[1], facts, parts.scenes, request.score)
     write_table(folder / MISSED_NAME, missed)
     return missed.num_rows

@@ -32,7 +32,7 @@ from crkd_core.evaluation.identity import STAGE, Subject, choose_name
 from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
 from crkd_core.evaluation.nuscenes.metrics import Metrics
-from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
+from crkd_core.evaluation.nuscenes.official import evaluate_official, require_devkit, require_equal
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.evaluation.report import sensor_inputs, write_analysis
 from crkd_core.progress import Progress
@@ -130,6 +130,7 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     if request.official:
         require_annotated(prepared, split)
         require_alike(prepared, split)
+        require_devkit()
     tokens = prepared.tokens(request.split)
     _warn_of_seen_samples(model, prepared, tokens, split, progress)
     subject = Subject(model.name, model.stage)

@@ -14,6 +14,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.datasets.nuscenes.folder import digest_tables
+from crkd_core.datasets.prepared.evaluation_tables import find_tables, open_tables
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import STAGE as PREPARE_STAGE
 from crkd_core.datasets.prepared.source import PreparedSource, find_prepared, pin_machine, prepared_with, split_slug
@@ -23,7 +24,7 @@ from crkd_core.evaluation.identity import STAGE, Subject, choose_name
 from crkd_core.evaluation.io.detections import TABLE_NAME
 from crkd_core.evaluation.io.results_file import Results, explain_unreadable, read_results
 from crkd_core.evaluation.nuscenes.metrics import CLASS_RANGE_M, Metrics
-from crkd_core.evaluation.tables_only import find_tables, open_tables
+from crkd_core.evaluation.nuscenes.official import require_devkit
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import (
     EvaluateResult,
@@ -80,6 +81,7 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
     if request.official:
         require_annotated(prepared, split)
         require_alike(prepared, split)
+        require_devkit()
     subject = Subject.of_file(request.file)
     slug, data = split_slug(request.split), prepared.artifact.name
     label = choose_name(workspace, subject, slug, split, data, request.subset)

@@ -14,6 +14,7 @@ from crkd_core.artifacts.run_config import read_detector_config
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
+from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.schema import Config
 from crkd_core.cores import note_loaders
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -115,7 +116,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     config = request.config
     if not config.distill.losses:
         raise UsageError(
-            "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
+            f"distill.losses is empty, so there is nothing to extract; name some of {', '.join(LOSS_NAMES)}."
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
     check_teacher(teacher, config, request.command)

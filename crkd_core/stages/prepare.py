@@ -25,7 +25,7 @@ from crkd_core.cores import helpers
 from crkd_core.datasets.nuscenes.availability import ALLOWABLE
 from crkd_core.datasets.nuscenes.survey import Survey, read_version, survey_files
 from crkd_core.datasets.prepared import preparing
-from crkd_core.datasets.prepared.report import DataReport, build_report
+from crkd_core.datasets.prepared.data_report import DataReport, build_report
 from crkd_core.errors import UsageError
 from crkd_core.progress import Progress
 from crkd_core.workers import workers

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.samples import Batch
-from crkd_core.distillation.mirroring import mirror_targets
+from crkd_core.distillation.losses import build_terms, decode_targets
 from crkd_core.distillation.objective import DistillationObjective
-from crkd_core.distillation.storage import decode_targets
-from crkd_core.distillation.targets import TeacherTargets, build_targets, collate_targets
+from crkd_core.distillation.targets import TeacherTargets
+from crkd_core.distillation.term import targets_of_terms
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import Detector
@@ -79,7 +79,7 @@ class FrozenTeacher:
     def __init__(self, detector: Detector, grid: BEVGrid, config: DistillConfig, train_mode: bool = False) -> None:
         self._detector = detector.requires_grad_(False).train(train_mode)
         self._grid = grid
-        self._config = config
+        self._terms = build_terms(config)
 
     def __call__(self, batch: Batch) -> TeacherTargets:
         return self.targets(self.output(batch), batch)
@@ -91,7 +91,7 @@ class FrozenTeacher:
 
     def targets(self, output: DetectorOutput, batch: Batch) -> TeacherTargets:
         """What of it the losses need."""
-        return build_targets(output, batch.boxes, self._grid, self._config)
+        return targets_of_terms(self._terms, output, batch.boxes, self._grid)
 
 
 class StoredTargets:
@@ -105,7 +105,6 @@ class StoredTargets:
             raise ValueError("the batch carries no stored teacher targets; give the dataset its target shards")
         # Decoded where they were read: for a GPU these are hundreds of small operations, and it waits for many of them.
         samples = [
-            mirror_targets(decode_targets(item), mirrored)
-            for item, mirrored in zip(batch.targets, batch.mirrored, strict=True)
+            decode_targets(item).mirrored(axes) for item, axes in zip(batch.targets, batch.mirrored, strict=True)
         ]
-        return collate_targets(samples).to(self._device)
+        return TeacherTargets.join(samples).to(self._device)

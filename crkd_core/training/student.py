@@ -7,6 +7,7 @@ from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.config.train import RunConfig
+from crkd_core.distillation.losses import prepare_student
 from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
@@ -57,9 +58,7 @@ class Student:
     def prepare(self, model: Detector) -> None:
         """Give a fresh detector its first weights, and let it learn what the losses look at."""
         self.weights.load(model, may_be_new=_NEW_PARTS)
-        if model.radar is not None and model.radar.activation is not None:
-            model.radar.leak_activation(self.config.distill.csrd.negative_slope)
-            model.radar.activation.requires_grad_("csrd" in self.losses)
+        prepare_student(model, self.config.distill)
 
 
 def without_calibration(student: DetectorConfig) -> DetectorConfig:

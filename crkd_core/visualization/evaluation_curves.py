@@ -8,7 +8,7 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.evaluation.finished import load_evaluated
-from crkd_core.evaluation.nuscenes.accumulation import RECALLS, Curve, accumulate_curves
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, Curve, accumulate_curves
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MIN_PRECISION,
@@ -61,7 +61,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
     Raises:
         WriteError: a file cannot be written.
     """
-    curves = accumulate_curves(scoring.detections, scoring.truths, scoring.matching)
+    curves = accumulate_curves(scoring.detections, scoring.gt, scoring.matching)
     metrics, counts = scoring.metrics, scoring.counts()
     precisions = [
         PrecisionPanel(

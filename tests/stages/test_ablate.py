@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+import crkd_core.stages.ablate.ablate as module
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.distill import LOSS_NAMES
@@ -14,10 +15,9 @@ from crkd_core.config.loading import load_config, preset_names, with_overrides
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.ablate import ablate as module
 from crkd_core.stages.ablate.ablate import ablate, plan_ablation
 from crkd_core.stages.ablate.request import AblateRequest
-from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical
+from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical, ladder_rows
 from crkd_core.stages.ablate.table import ScoredRow, write_tables
 from crkd_core.stages.evaluate import EvaluateResult
 
@@ -91,6 +91,16 @@ def test_the_ladder_trains_every_student_once_for_every_seed_and_continues_after
     again = Stages(monkeypatch)
     assert ablate(request, copy.workspace, SILENT).artifact.manifest.digest == before
     assert not again.requests
+
+
+def test_a_loss_that_the_paper_does_not_have_is_the_ladder_s_last_step():
+    """Also: a comparison of the paper's losses goes on without it."""
+    rows = ladder_rows((*LOSS_NAMES, "attention"))
+    assert rows[:-1] == COMPARISONS["ladder"]
+    assert rows[-1].title == "+ attention"
+    assert rows[-1].variant.losses == (*CRKD.losses, "attention")
+    assert not rows[-1].published
+    assert COMPARISONS["summary"][-1].variant == CRKD
 
 
 def test_rows_with_other_targets_have_them_extracted(chain, tmp_path, monkeypatch):

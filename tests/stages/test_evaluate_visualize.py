@@ -124,6 +124,7 @@ def test_evaluation_writes_table_submission_and_metrics(workspace):
     assert sum(entry["annotations"] for entry in evaluated) > 0
 
 
+@pytest.mark.devkit
 def test_the_devkit_agrees(workspace, monkeypatch):
     for force in (False, True):
         result = evaluate(request("crkd", official=True, force=force), workspace, PROGRESS)
@@ -160,6 +161,7 @@ def test_a_killed_evaluation_continues_with_the_scoring(workspace, monkeypatch):
     assert continued.artifact.manifest.files == before.manifest.files
 
 
+@pytest.mark.devkit
 def test_ground_truth_as_detections_scores_perfectly(workspace, tmp_path):
     prepared = prepared_of(workspace)
     samples, classes = [], set()
