@@ -6,7 +6,7 @@ from typing import Any
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
+from crkd_core.config.models import BackboneConfig, DetectorConfig, ResNetConfig, SwinConfig
 from crkd_core.config.train import RunConfig
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
@@ -20,7 +20,7 @@ _MAKE = f"crkd {STAGE} FILE --as backbone"
 _PUBLISHED = (ResNetConfig(), SwinConfig())
 
 
-def backbone_settings(config: ResNetConfig | SwinConfig | TimmConfig) -> dict[str, Any]:
+def backbone_settings(config: BackboneConfig) -> dict[str, Any]:
     """What of a backbone's configuration its weights depend on."""
     return config.model_dump(mode="json", exclude={"drop_path"})
 

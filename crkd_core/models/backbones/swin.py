@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from crkd_core.config.models import SwinConfig
+from crkd_core.models.backbones.protocol import Backbone
 
 _PATCH = 4
 _MLP_RATIO = 4
@@ -165,15 +166,14 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(merged))
 
 
-class SwinTransformer(nn.Module):
+class SwinTransformer(Backbone):
     """Image backbone; returns the maps of all stages but the first, at 1/8, 1/16 and 1/32 of the input.
 
     Every returned map passes a LayerNorm of its own, which the next stage does not see. The rate of stochastic depth
     grows linearly from 0 at the first block to ``drop_path`` at the last.
-
-    Attributes:
-        out_channels: channels of the returned maps.
     """
+
+    reductions = (8, 16, 32)
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class SwinTransformer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in self.out_channels)
         self.apply(_initialise)
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[torch.Tensor, ...]:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Tensor, ...]:
         x = self.stages[0](self.patch_embedding(images))  # n h/4 w/4 c
         maps = []
         for merging, stage, norm in zip(self.mergings, list(self.stages)[1:], self.norms, strict=True):

@@ -7,6 +7,7 @@ from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig, NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.decode import decode_detections, decode_peaks
 from crkd_core.models.head_targets import HeadTargets, build_head_targets
 from crkd_core.models.outputs import HeadOutput, TaskOutput
@@ -19,10 +20,10 @@ def perfect_head(targets: HeadTargets) -> HeadOutput:
     tasks = []
     for task in targets.tasks:
         batch, _, nx, ny = task.heatmap.shape
-        regression = torch.zeros(batch, 10, nx * ny)
+        regression = torch.zeros(batch, CHANNEL_COUNT, nx * ny)
         for b in range(batch):
             regression[b][:, task.cells[b][task.valid[b]]] = task.boxes[b][task.valid[b]].T
-        parts = regression.view(batch, 10, nx, ny).split([2, 1, 3, 2, 2], dim=1)
+        parts = regression.view(batch, CHANNEL_COUNT, nx, ny).split([*CHANNELS], dim=1)
         tasks.append(TaskOutput(torch.where(task.heatmap == 1, 6.0, -6.0), *parts))
     return HeadOutput(tuple(tasks))
 
@@ -114,8 +115,8 @@ def random_head(seed: int, samples: int) -> HeadOutput:
     tasks = []
     for classes in HEAD_TASKS:
         logits = (torch.randn((samples, len(classes), *GRID.shape), generator=generator) * 8).round() / 4 - 3
-        maps = torch.randn((samples, 10, *GRID.shape), generator=generator) * 0.5
-        tasks.append(TaskOutput(logits, *maps.split([2, 1, 3, 2, 2], dim=1)))
+        maps = torch.randn((samples, CHANNEL_COUNT, *GRID.shape), generator=generator) * 0.5
+        tasks.append(TaskOutput(logits, *maps.split([*CHANNELS], dim=1)))
     return HeadOutput(tuple(tasks))
 
 

@@ -1,12 +1,10 @@
-"""Image backbone and necks."""
+"""The residual image backbone."""
 
 import pytest
 import torch
 
-from crkd_core.config.models import CameraNeckConfig, ResNetConfig
-from crkd_core.errors import ConfigError
-from crkd_core.models.necks import build_neck
-from crkd_core.models.resnet import ResNet
+from crkd_core.config.models import ResNetConfig
+from crkd_core.models.backbones.resnet import ResNet
 
 
 @pytest.mark.parametrize("block", ["basic", "bottleneck"])
@@ -16,8 +14,3 @@ def test_resnet_has_the_usual_strides_and_names(block):
     assert [tuple(s.shape[2:]) for s in stages] == [(16, 24), (8, 12), (4, 6), (2, 3)]
     assert tuple(s.shape[1] for s in stages) == model.out_channels
     assert {"conv1.weight", "bn1.running_mean", "layer2.0.downsample.0.weight"} <= set(model.state_dict())
-
-
-def test_neck_of_uneven_width_is_refused():
-    with pytest.raises(ConfigError, match="multiple of 4"):
-        build_neck(CameraNeckConfig(channels=18), (4, 8, 16, 32))

@@ -1,4 +1,4 @@
-"""Choosing the image backbone, and backbones of the optional timm library."""
+"""Image backbones of the optional timm library."""
 
 import importlib
 import importlib.util
@@ -8,19 +8,15 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
+from crkd_core.config.models import TimmConfig
 from crkd_core.errors import ConfigError
-from crkd_core.models.resnet import ResNet
-from crkd_core.models.swin import SwinTransformer
+from crkd_core.models.backbones.protocol import NECK_REDUCTIONS, Backbone, check_reductions
 
-_REDUCTIONS = (4, 8, 16, 32)
+_READABLE = (4, *NECK_REDUCTIONS)
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """A timm model; returns its maps at 1/4 (where it has one), 1/8, 1/16 and 1/32 of the input.
-
-    Attributes:
-        out_channels: channels of the returned maps.
 
     Raises:
         ConfigError: timm is not installed, has no such model, or the model lacks one of the last three maps.
@@ -30,33 +26,22 @@ class TimmBackbone(nn.Module):
         super().__init__()
         timm = _import_timm()
         try:
-            reductions = _feature_info(timm.create_model(config.name, features_only=True, pretrained=False)).reduction()
-            wanted = [index for index, reduction in enumerate(reductions) if reduction in _REDUCTIONS]
+            every_map = _feature_info(timm.create_model(config.name, features_only=True, pretrained=False)).reduction()
+            readable = [index for index, reduction in enumerate(every_map) if reduction in _READABLE]
             self.body: nn.Module = timm.create_model(
-                config.name, features_only=True, pretrained=False, out_indices=wanted
+                config.name, features_only=True, pretrained=False, out_indices=readable
             )
         except RuntimeError as error:
             raise ConfigError(
                 f"timm cannot build the image backbone {config.name!r} as a feature extractor: "
                 f"{str(error).splitlines()[0]}; choose another camera.backbone.name (timm.list_models() has them all)"
             ) from error
-        found = _feature_info(self.body).reduction()
-        if tuple(found[-3:]) != _REDUCTIONS[1:]:
-            raise ConfigError(
-                f"camera.backbone.name: the necks need maps at 1/8, 1/16 and 1/32 of the image, and {config.name} has "
-                f"1/{', 1/'.join(str(reduction) for reduction in found)}; choose another model"
-            )
         self.out_channels = tuple(_feature_info(self.body).channels())
+        self.reductions = tuple(_feature_info(self.body).reduction())
+        check_reductions(config.name, self.reductions, "camera.backbone.name")
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Tensor, ...]:
         return tuple(self.body(images))
-
-
-def build_backbone(config: ResNetConfig | SwinConfig | TimmConfig) -> ResNet | SwinTransformer | TimmBackbone:
-    """The configured image backbone with fresh weights."""
-    if isinstance(config, ResNetConfig):
-        return ResNet(config)
-    return SwinTransformer(config) if isinstance(config, SwinConfig) else TimmBackbone(config)
 
 
 def _import_timm() -> ModuleType:

@@ -4,11 +4,11 @@ State-dict names and the position of the stride (on the 3x3 convolution) are tor
 weights load.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from crkd_core.config.models import ResNetConfig
+from crkd_core.models.backbones.protocol import Backbone
 
 
 def _conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -74,12 +74,10 @@ def residual_stage(
     return nn.Sequential(first, *rest)
 
 
-class ResNet(nn.Module):
-    """Image backbone; returns the maps of its four stages at 1/4, 1/8, 1/16 and 1/32 of the input.
+class ResNet(Backbone):
+    """Image backbone; returns the maps of its four stages at 1/4, 1/8, 1/16 and 1/32 of the input."""
 
-    Attributes:
-        out_channels: channels of the four maps.
-    """
+    reductions = (4, 8, 16, 32)
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
@@ -96,7 +94,7 @@ class ResNet(nn.Module):
         self.layer3 = residual_stage(block, inputs[2], widths[2], config.depths[2], 2)
         self.layer4 = residual_stage(block, inputs[3], widths[3], config.depths[3], 2)
 
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[torch.Tensor, ...]:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> tuple[Tensor, ...]:
         x = self.maxpool(self.bn1(self.conv1(images)).relu())
         stage1 = self.layer1(x)
         stage2 = self.layer2(stage1)
