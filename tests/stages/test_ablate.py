@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+import crkd_core.stages.ablate.ablate as module
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import load_config, preset_names, with_overrides
@@ -14,7 +15,6 @@ from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.ablate.ablate import AblateRequest, ablate, plan_ablation
-from crkd_core.stages.ablate.ablate import ablate as module
 from crkd_core.stages.ablate.rows import (
     BACKBONES,
     COMPARISONS,
