@@ -19,6 +19,7 @@ from crkd_cli.commands.compare import compare
 from crkd_cli.commands.demo import demo
 from crkd_cli.commands.distill import distill
 from crkd_cli.commands.evaluate import evaluate
+from crkd_cli.commands.export_weights import export_weights
 from crkd_cli.commands.extract_teacher import extract_teacher
 from crkd_cli.commands.import_weights import import_weights
 from crkd_cli.commands.prepare import prepare
@@ -65,6 +66,7 @@ _OTHERS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "ablate": ablate,
     "import-weights": import_weights,
+    "export-weights": export_weights,
     "demo": demo,
     "simulate": simulate,
     "presets": presets,

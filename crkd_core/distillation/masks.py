@@ -91,7 +91,7 @@ def released_cells(boxes: Boxes3D, width_length_m: Float[Tensor, "m 2"], grid: B
     The x of both are of box corners that share the back, the y of corners that share the left side. Which of the two
     comes first along an axis depends on the box's angle; cells off the grid are not clipped.
     """
-    # The released yaw is -yaw - pi / 2: its cosine is -sin(yaw), its sine -cos(yaw).
+    # Cosine and sine of the released yaw, which `models/box_coder.py` explains.
     old_cos, old_sin = -boxes.yaw.sin(), -boxes.yaw.cos()
     half_width, half_length = (width_length_m / 2).unbind(dim=1)
     shift = torch.stack([-half_length * old_sin, half_width * old_sin], dim=1)

@@ -31,11 +31,11 @@ from crkd_core.distillation.term import LossTerm
 from crkd_core.errors import ConfigError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import BoxCode, spread_over_channels
 from crkd_core.models.outputs import DetectorOutput, HeadOutput, TaskOutput
 
 _FOCAL_BETA = 2
 _THRESHOLD_STEP = 0.01
-_CHANNELS = (3, 3, 2, 2)  # offset and height; log size; sine and cosine of yaw; velocity
 
 
 class RespD(LossTerm[RespDConfig]):
@@ -125,7 +125,8 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
     per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
-    weights = [weight for weight, count in zip(config.box_weights, _CHANNELS, strict=True) for _ in range(count)]
+    place, size, yaw, velocity = config.box_weights
+    weights = spread_over_channels(BoxCode(place, place, size, yaw, velocity))
     per_cell = (per_channel * per_channel.new_tensor(weights)).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight

@@ -42,16 +42,13 @@ from torch import Tensor
 from crkd_core.distillation.quantisation import probabilities, probability_codes
 from crkd_core.distillation.storage import Storage, StoredTensors, encode_features, stored_float
 from crkd_core.errors import ConfigError
+from crkd_core.models.box_coder import BoxCoder
 
 Mirrored = tuple[bool, bool]
 """Whether the x axis, the y axis of the BEV grid is mirrored about its middle."""
 AnyTarget = TypeVar("AnyTarget", bound="Target")
 _COARSE_SIDE = 8
 _CELLS_THAT_MAY_DIFFER = 0.02
-# Of the regression channels (offset 2, height, log size 3, -cos yaw, -sin yaw, vx, vy): which change sign, and which
-# become 1 - value, when x (0) or y (1) is mirrored.
-_NEGATED = ((6, 8), (7, 9))
-_COMPLEMENTED = ((0,), (1,))
 
 
 class Target(ABC):
@@ -296,12 +293,7 @@ class TaskResponse:
     def mirrored(self, axes: Mirrored) -> "TaskResponse":
         """On a grid of which these axes are mirrored."""
         cells = self.boxes.mirrored(axes)
-        sign, shift = torch.ones(10), torch.zeros(10)
-        for axis in (0, 1):
-            if axes[axis]:
-                sign[list(_NEGATED[axis] + _COMPLEMENTED[axis])] = -1.0
-                shift[list(_COMPLEMENTED[axis])] = 1.0
-        features = cells.features * sign.to(cells.features) + shift.to(cells.features)
+        features = BoxCoder.mirror(cells.features, axes)
         return TaskResponse(_flipped(self.heatmap_prob, axes), replace(cells, features=features))
 
 

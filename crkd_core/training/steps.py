@@ -22,13 +22,7 @@ TargetSource = Callable[[Batch], TeacherTargets]
 
 
 class DetectionStep(nn.Module):
-    """The detection loss alone: teacher, plain student and the equal-epoch control.
-
-    Attributes:
-        progress: share of the run that lies behind, from 0 to below 1; the trainer sets it before each step.
-    """
-
-    progress = 0.0
+    """The detection loss alone: teacher, plain student and the equal-epoch control."""
 
     def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid) -> None:
         super().__init__()
@@ -36,7 +30,8 @@ class DetectionStep(nn.Module):
         self._head = head
         self._grid = grid
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        """Named, weighted loss terms of a batch; `progress` is the share of the run that lies behind (0 to below 1)."""
         return self.detection_terms(self.detector(batch.inputs).head, batch)
 
     def detection_terms(self, head: HeadOutput, batch: Batch) -> dict[str, Tensor]:
@@ -66,8 +61,8 @@ class DistillationStep(DetectionStep):
         self._until = until
         self._teacher_targets = teacher_targets
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.progress >= self._until:
+    def forward(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        if progress >= self._until:
             return super().forward(batch)
         targets = self._teacher_targets(batch)
         output = self.detector(batch.inputs)

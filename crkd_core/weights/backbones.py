@@ -15,7 +15,7 @@ from torch import Tensor
 from crkd_core.config.models import ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError
 from crkd_core.models.backbones import build_backbone
-from crkd_core.models.swin import relative_position_index
+from crkd_core.models.backbones.swin import relative_position_index
 from crkd_core.weights.matching import StateDict, agrees, match_tensors
 from crkd_core.weights.naming import our_name
 from crkd_core.weights.recognise import Naming

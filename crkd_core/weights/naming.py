@@ -8,17 +8,13 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
+from crkd_core.models.box_coder import BoxCode
+
 _CAMERA = "encoders.camera"
 _RADAR = "encoders.radar.backbone"
 _LIDAR = "encoders.lidar.backbone"
-_HEAD_MAPS = {
-    "reg": "offset",
-    "height": "height",
-    "dim": "log_size",
-    "rot": "rotation",
-    "vel": "velocity",
-    "heatmap": "heatmap_logits",
-}
+_PUBLISHED_BOX_CODE = BoxCode(offset="reg", height="height", log_size="dim", rotation="rot", velocity="vel")
+_HEAD_MAPS = {published: name for name, published in vars(_PUBLISHED_BOX_CODE).items()} | {"heatmap": "heatmap_logits"}
 _LSS_FPN = {
     "lateral_convs.0": "lateral_fine",
     "lateral_convs.1": "lateral_middle",

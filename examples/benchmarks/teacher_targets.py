@@ -24,6 +24,7 @@ from torch import Tensor
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards, pack_item, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import load_config
 from crkd_core.config.schema import Config
 from crkd_core.distillation.losses import build_targets, decode_targets
@@ -101,7 +102,8 @@ def _losses_and_gradients(
 
 def reading(targets: list[TeacherTargets], storage: Storage, folder: Path, repeats: int) -> list[float]:
     """Seconds to read an item, and to make float32 targets of it."""
-    with Workspace(folder).write("extract-teacher", storage, command="benchmark", settings={}) as writer:
+    request = ArtifactRequest("extract-teacher", storage, command="benchmark", settings={})
+    with Workspace(folder).write(request) as writer:
         encoded = {ItemKey(f"{index:032x}"): part.encode(storage) for index, part in enumerate(targets)}
         write_shard(writer.path / shard_name(0), encoded)
         write_index(writer.path, [shard_name(0)])

@@ -16,6 +16,7 @@ from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
+from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.decode import decode_detections
 from crkd_core.models.head_targets import build_head_targets
 from crkd_core.models.lidar import LidarBranch
@@ -148,9 +149,9 @@ def test_head_targets_and_detections_lie_in_the_same_cells(grid):
     for whole, cut in zip(square.tasks, part.tasks, strict=True):
         torch.testing.assert_close(cut.heatmap, crop(whole.heatmap, grid))
         torch.testing.assert_close(cut.boxes, whole.boxes, atol=1e-4, rtol=1e-4)
-        regression = torch.zeros(1, 10, grid.shape[0] * grid.shape[1])
+        regression = torch.zeros(1, CHANNEL_COUNT, grid.shape[0] * grid.shape[1])
         regression[0][:, cut.cells[0][cut.valid[0]]] = cut.boxes[0][cut.valid[0]].T
-        parts = regression.view(1, 10, *grid.shape).split([2, 1, 3, 2, 2], dim=1)
+        parts = regression.view(1, CHANNEL_COUNT, *grid.shape).split([*CHANNELS], dim=1)
         tasks.append(TaskOutput(torch.where(cut.heatmap == 1, 6.0, -6.0), *parts))
     # Nothing is suppressed: what is compared is where things are.
     keep = NMSConfig(rotated_iou=1.0, circle_classes={"car": 1e-6, "barrier": 1e-6})
