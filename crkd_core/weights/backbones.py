@@ -155,7 +155,8 @@ def _from_torchvision(key: str) -> str:
 
 def _in_unfold_order(merging: Tensor) -> Tensor:
     """Input channels of a patch merging: official (column, row, channel) to ours (channel, row, column)."""
-    return merging.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3).contiguous()
+    quarters: Tensor = merging.unflatten(-1, (2, 2, -1))  # ... column row channel
+    return quarters.transpose(-1, -3).flatten(-3).contiguous()
 
 
 def _check_positions(key: str, found: Tensor, window: int) -> None:
