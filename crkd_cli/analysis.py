@@ -9,7 +9,7 @@ from crkd_cli import console
 from crkd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from crkd_core.evaluation.diagnose import Finding
+    from crkd_core.evaluation.diagnose import Diagnosis
 
 KINDS = ("range", "speed", "visibility", "radar-points", "lidar-points", "condition")
 """Kinds of slices of ``crkd_core.evaluation.statistics.slices``, named here so that help needs no numpy."""
@@ -41,7 +41,7 @@ class Analysis:
         pictures: curves that were drawn.
     """
 
-    findings: "Sequence[Finding]" = ()
+    findings: "Sequence[Diagnosis]" = ()
     rows: Sequence[dict[str, Any]] = ()
     pictures: Sequence[Path] = ()
 

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from crkd_cli import console
+from crkd_cli.command_help import Command
 from crkd_cli.commands.ablate import ablate
 from crkd_cli.commands.compare import compare
 from crkd_cli.commands.demo import demo
@@ -72,7 +73,7 @@ _OTHERS: dict[str, Callable[..., None]] = {
 }
 for _title, _functions in (("The six stages, in order", _STAGES), ("Around them", _OTHERS)):
     for _name, _function in _functions.items():
-        app.command(_name, rich_help_panel=_title)(_function)
+        app.command(_name, cls=Command, rich_help_panel=_title)(_function)
 
 
 def _show_version(value: bool) -> None:

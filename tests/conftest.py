@@ -9,12 +9,22 @@ from jaxtyping import install_import_hook
 
 install_import_hook("crkd_core", "beartype.beartype")
 
+from importlib.util import find_spec
+
 import pytest
 from filelock import FileLock
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.loading import load_config
 from tests.support.chain import CHAIN_OVERRIDES, Chain, run_chain
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what compares with the devkit where it is not installed, as from Python 3.13 on."""
+    if find_spec("nuscenes") is None:
+        for item in items:
+            if item.get_closest_marker("devkit"):
+                item.add_marker(pytest.mark.skip(reason="the nuScenes devkit is not installed"))
 
 
 @pytest.fixture(scope="session")

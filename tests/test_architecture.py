@@ -69,3 +69,13 @@ def test_tests_share_by_support_modules_only():
 def test_what_tests_must_not_import_is_recognised(module):
     assert is_private_to_its_file(module)
     assert not is_private_to_its_file("tests.support.chain.Chain")
+
+
+def test_only_the_official_evaluation_imports_the_devkit():
+    importers = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("crkd_core", "crkd_cli")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"^\s*(from|import) (nuscenes|pyquaternion)\b", path.read_text(), re.M)
+    }
+    assert importers == {"crkd_core/evaluation/nuscenes/official.py"}

@@ -127,7 +127,7 @@ class _Demo:
         prepare(request, self._workspace, self._progress)
 
     def _train_teacher(self) -> None:
-        from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+        from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 
         train_teacher(
             TrainTeacherRequest(self._config, device=self._device, force=self._force), self._workspace, self._progress

@@ -5,15 +5,18 @@ from typing import Annotated, Literal
 import typer
 
 from crkd_cli import options
+from crkd_cli.command_help import LOSSES
 from crkd_cli.session import session_of
 from crkd_core.errors import UsageError
 
 
 def complete_losses(incomplete: str) -> list[str]:
     """Continuations of a comma-separated list of losses."""
+    from crkd_core.config.distill import LOSS_NAMES
+
     chosen, _, started = incomplete.rpartition(",")
     head = f"{chosen}," if chosen else ""
-    words = ["csrd", "msfd", "reld", "respd"] + ([] if chosen else ["none"])
+    words = [*LOSS_NAMES, *([] if chosen else ["none"])]
     return [head + word for word in words if word.startswith(started) and word not in chosen.split(",")]
 
 
@@ -69,7 +72,7 @@ def distill(
         typer.Option(
             "--losses",
             metavar="none|NAME,...",
-            help="Losses to distil with (csrd, msfd, reld, respd), or none; those of the configuration.",
+            help=f"Losses to distil with ({LOSSES}), or none; those of the configuration.",
             autocompletion=complete_losses,
         ),
     ] = None,

@@ -205,12 +205,12 @@ def _print(
 def _analyse(result: "EvaluateResult", workspace: "Workspace", progress: "Progress", shown: Shown) -> Analysis:
     if result.metrics is None:
         return Analysis()
-    from crkd_core.evaluation.report import breakdown_of, read_findings
+    from crkd_core.evaluation.report import breakdown_of, read_diagnoses
     from crkd_core.visualization.evaluation_curves import score_curves
 
     table = breakdown_of(result.artifact, workspace, shown.resamples, progress)
     pictures = score_curves(result.artifact, workspace) if shown.curves else ()
-    return Analysis(read_findings(result.artifact), table.to_pylist(), pictures)
+    return Analysis(read_diagnoses(result.artifact), table.to_pylist(), pictures)
 
 
 def _all_models(workspace: "Workspace") -> list[str]:

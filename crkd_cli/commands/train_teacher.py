@@ -43,7 +43,7 @@ def train_teacher(
 
     device = spread(session, device, gpus, processes)
     from crkd_cli.results import print_training
-    from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+    from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 
     request = TrainTeacherRequest(
         config=resolved,

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -114,7 +115,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def fingerprint_of(stage: str, settings: dict[str, Any], inputs: dict[str, InputRef]) -> str:
+def fingerprint_of(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, InputRef]) -> str:
     """Digest of a request: equal fingerprints make equal artifacts."""
     return digest_of([SCHEMA_VERSION, stage, settings, {role: ref.digest for role, ref in sorted(inputs.items())}])
 

@@ -57,7 +57,8 @@ def grown_sides(
     by_speed = growth * (speed > slow) + (more_growth - growth) * (speed >= fast)
 
     sides = boxes.size_wlh[:, :2]
-    return sides + (sides * (by_range + by_speed)).clamp(*config.growth_limits_m)
+    grown: Tensor = sides + (sides * (by_range + by_speed)).clamp(*config.growth_limits_m)
+    return grown
 
 
 def _rotated_footprints(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[Tensor, "x y"]:
@@ -72,7 +73,7 @@ def _rotated_footprints(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bo
     y = cell_centres[0, :, 1] - boxes.centre[:, 1:2]
     along = (x * cos)[:, :, None] + (y * sin)[:, None, :]
     across = (y * cos)[:, None, :] - (x * sin)[:, :, None]
-    inside = (along.abs() <= half_length[:, :, None]) & (across.abs() <= half_width[:, :, None])
+    inside: Tensor = (along.abs() <= half_length[:, :, None]) & (across.abs() <= half_width[:, :, None])
     return inside.any(dim=0) | _centre_cells(boxes, grid)
 
 

@@ -1,4 +1,4 @@
-"""Running a detector over samples."""
+"""Detections of a trained detector on many samples."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -46,8 +46,8 @@ def detect(
             # Not around the `yield`: the mode would leak into the code that consumes the results.
             with torch.inference_mode(), _autocast(precision, device):
                 moved = batch.to(device)
-                found = decode_detections(detector(moved.inputs).head, grid, nms, moved.inputs.bev_augmentation)
-            yield from zip(batch.tokens, map(_on_cpu, found), strict=True)
+                detections = decode_detections(detector(moved.inputs).head, grid, nms, moved.inputs.bev_augmentation)
+            yield from zip(batch.tokens, map(_on_cpu, detections), strict=True)
             task.advance(len(batch))
 
 
@@ -57,7 +57,9 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
     return torch.autocast(device.type, dtype=_TYPES[precision])
 
 
-def _on_cpu(found: SampleDetections) -> SampleDetections:
+def _on_cpu(detections: SampleDetections) -> SampleDetections:
     # Tensors of inference mode cannot be used in ordinary code; a copy can.
-    boxes, scores, labels = (values.cpu().clone() for values in (found.boxes.tensor, found.scores, found.labels))
+    boxes, scores, labels = (
+        values.cpu().clone() for values in (detections.boxes.tensor, detections.scores, detections.labels)
+    )
     return SampleDetections(Boxes3D(boxes), scores, labels)

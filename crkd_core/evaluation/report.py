@@ -13,7 +13,7 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.evaluation.diagnose import Evidence, Finding, SensorInput, explain
+from crkd_core.evaluation.diagnose import Diagnosis, Evidence, SensorInput, explain
 from crkd_core.evaluation.finished import METRICS_NAME, OWN_KEY, load_evaluated, read_own
 from crkd_core.evaluation.nuscenes.columns import detection_columns
 from crkd_core.evaluation.nuscenes.scoring import Scoring
@@ -40,7 +40,7 @@ class SplitParts:
 def find_parts(scoring: Scoring, prepared: PreparedData) -> SplitParts:
     """Scenes and slices of what was scored."""
     scenes = read_scenes(prepared, scoring.samples.tokens)
-    return SplitParts(scenes, find_slices(scoring, read_object_facts(prepared, scoring.truths), scenes))
+    return SplitParts(scenes, find_slices(scoring, read_object_facts(prepared, scoring.gt), scenes))
 
 
 def break_down(scoring: Scoring, parts: SplitParts, resamples: int, progress: Progress, name: str) -> ResampledScores:
@@ -98,14 +98,14 @@ def breakdown_of(evaluation: Artifact, workspace: Workspace, resamples: int | No
     return breakdown_table(break_down(scoring, parts, number, progress, f"breakdown {evaluation.name}"))
 
 
-def read_findings(evaluation: Artifact) -> tuple[Finding, ...]:
+def read_diagnoses(evaluation: Artifact) -> tuple[Diagnosis, ...]:
     """The known causes that fit a finished evaluation; none where an earlier version did not look for them.
 
     Raises:
         DamagedArtifactError: the metrics cannot be read.
     """
     try:
-        return tuple(Finding(**entry) for entry in read_own(evaluation).get("findings", ()))
+        return tuple(Diagnosis(**entry) for entry in read_own(evaluation).get("findings", ()))
     except TypeError as error:
         raise evaluation.damaged(METRICS_NAME, f"its {OWN_KEY}.findings cannot be read: {error}") from None
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.tables import read_table, write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.datasets.prepared.source import pin_machine, split_slug
 from crkd_core.errors import MissingArtifactError, UsageError
 from crkd_core.evaluation.finished import TOKENS_NAME, load_evaluated
@@ -79,13 +80,15 @@ def compare(request: CompareRequest, workspace: Workspace, progress: Progress) -
     title, other = titles_of((first, second))
     names = title, other
     with workspace.write(
-        STAGE,
-        _choose_name(workspace, (first, second), names, request.split),
-        command=_command(request, (first, second), workspace),
-        settings={"resamples": request.resamples, "score": request.score},
-        inputs={"first": first.reference(), "second": second.reference()},
-        force=request.force,
-        replace=True,
+        ArtifactRequest(
+            STAGE,
+            _choose_name(workspace, (first, second), names, request.split),
+            command=_command(request, (first, second), workspace),
+            settings={"resamples": request.resamples, "score": request.score},
+            inputs={"first": first.reference(), "second": second.reference()},
+            force=request.force,
+            replace=True,
+        )
     ) as writer:
         writer.warn(progress)
         artifact = writer.finished
@@ -137,7 +140,7 @@ def _write_tables(
         scores.append(break_down(scoring, parts, request.resamples, progress, f"{STAGE} {name}"))
         scorings.append(scoring)
     write_table(folder / COMPARISON_NAME, comparison_table(scores[0], scores[1]))
-    facts = read_object_facts(prepared, scorings[0].truths)
+    facts = read_object_facts(prepared, scorings[0].gt)
     missed = missed_table(scorings[0], scorings[1], facts, parts.scenes, request.score)
     write_table(folder / MISSED_NAME, missed)
     return missed.num_rows

@@ -15,7 +15,8 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.find_model import find_model
 from crkd_core.artifacts.run_config import read_detector_config, read_run_config
 from crkd_core.artifacts.tables import write_table
-from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
 from crkd_core.config.models import DetectorConfig, NMSConfig
 from crkd_core.cores import note_loaders
 from crkd_core.data.dataset import SampleDataset
@@ -31,7 +32,7 @@ from crkd_core.evaluation.identity import STAGE, Subject, choose_name
 from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
 from crkd_core.evaluation.nuscenes.metrics import Metrics
-from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
+from crkd_core.evaluation.nuscenes.official import evaluate_official, require_devkit, require_equal
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.evaluation.report import sensor_inputs, write_analysis
 from crkd_core.progress import Progress
@@ -129,26 +130,28 @@ def evaluate(request: EvaluateRequest, workspace: Workspace, progress: Progress)
     if request.official:
         require_annotated(prepared, split)
         require_alike(prepared, split)
+        require_devkit()
     tokens = prepared.tokens(request.split)
     _warn_of_seen_samples(model, prepared, tokens, split, progress)
-    how: dict[str, Any] = {
-        "command": _command(request, model, prepared.artifact, detector.head.nms),
-        "settings": {
+    subject = Subject(model.name, model.stage)
+    output = ArtifactRequest(
+        STAGE,
+        choose_name(workspace, subject, split_slug(request.split), split, prepared.artifact.name),
+        command=_command(request, model, prepared.artifact, detector.head.nms),
+        settings={
             "split": split,
             "precision": "fp32",
             "nms": (request.nms or detector.head.nms).model_dump(mode="json"),
         },
-        "inputs": {"model": model.reference(), "prepared": prepared.artifact.reference()},
-        "force": request.force,
-        "replace": True,
-    }
+        inputs={"model": model.reference(), "prepared": prepared.artifact.reference()},
+        force=request.force,
+        replace=True,
+    )
 
     def compare(submission: Path, metrics: Metrics | None) -> float | None:
         return compare_with_devkit(submission, prepared, split, tokens, metrics, progress) if request.official else None
 
-    subject = Subject(model.name, model.stage)
-    name = choose_name(workspace, subject, split_slug(request.split), split, prepared.artifact.name)
-    with workspace.write(STAGE, name, **how) as writer:
+    with workspace.write(output) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)

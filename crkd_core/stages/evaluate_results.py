@@ -12,7 +12,9 @@ from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.datasets.nuscenes.folder import digest_tables
+from crkd_core.datasets.prepared.evaluation_tables import find_tables, open_tables
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import STAGE as PREPARE_STAGE
 from crkd_core.datasets.prepared.source import PreparedSource, find_prepared, pin_machine, prepared_with, split_slug
@@ -22,7 +24,7 @@ from crkd_core.evaluation.identity import STAGE, Subject, choose_name
 from crkd_core.evaluation.io.detections import TABLE_NAME
 from crkd_core.evaluation.io.results_file import Results, explain_unreadable, read_results
 from crkd_core.evaluation.nuscenes.metrics import CLASS_RANGE_M, Metrics
-from crkd_core.evaluation.tables_only import find_tables, open_tables
+from crkd_core.evaluation.nuscenes.official import require_devkit
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import (
     EvaluateResult,
@@ -79,6 +81,7 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
     if request.official:
         require_annotated(prepared, split)
         require_alike(prepared, split)
+        require_devkit()
     subject = Subject.of_file(request.file)
     slug, data = split_slug(request.split), prepared.artifact.name
     label = choose_name(workspace, subject, slug, split, data, request.subset)
@@ -94,20 +97,16 @@ def evaluate_results(request: ResultsRequest, workspace: Workspace, progress: Pr
 
     # Read before anything is written: a file that is refused leaves no trace.
     found = None if is_known and not request.force else read()
-    how: dict[str, Any] = {
-        "command": _command(request, prepared),
-        "settings": settings,
-        "inputs": inputs,
-        "force": request.force,
-        "replace": True,
-    }
+    output = ArtifactRequest(
+        STAGE, label, _command(request, prepared), settings, inputs, force=request.force, replace=True
+    )
 
     def compare(tokens: Sequence[str], metrics: Metrics | None) -> float | None:
         if not request.official:
             return None
         return compare_with_devkit(request.file, prepared, split, tokens, metrics, progress)
 
-    with workspace.write(STAGE, label, **how) as writer:
+    with workspace.write(output) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             metrics = read_metrics(writer.finished)

@@ -12,7 +12,9 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.configuration import pin_configuration
 from crkd_core.artifacts.run_config import read_detector_config
 from crkd_core.artifacts.shards import shard_name, write_index
-from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
+from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.schema import Config
 from crkd_core.cores import note_loaders
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -31,8 +33,7 @@ from crkd_core.progress import Progress, SilentProgress, format_seconds, format_
 from crkd_core.teacher_cache.extraction import Estimate, Extraction, ItemPlan, join_detections
 from crkd_core.teacher_cache.settings import STAGE, check_teacher, target_settings
 from crkd_core.teacher_cache.verification import Verification, verify_targets
-from crkd_core.training.distributed import ProcessGroup, choose_device, process_group
-from crkd_core.training.run import pin_processes, shared_writer
+from crkd_core.training.distributed import ProcessGroup, choose_device, pin_processes, process_group, shared_writer
 
 METRICS_NAME = "teacher_metrics.json"
 POOR_MEAN_AP = 0.05
@@ -115,7 +116,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     config = request.config
     if not config.distill.losses:
         raise UsageError(
-            "distill.losses is empty, so there is nothing to extract; name some of csrd, msfd, reld, respd."
+            f"distill.losses is empty, so there is nothing to extract; name some of {', '.join(LOSS_NAMES)}."
         )
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
     check_teacher(teacher, config, request.command)
@@ -131,14 +132,16 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
         return work.expect(progress)
     with process_group(request.device) as processes:
         progress = progress if processes.is_first else SilentProgress()
-        how = {
-            "command": pin_processes(_command(request, workspace, teacher, prepared.artifact), processes),
-            "settings": target_settings(config) | split_settings(prepared, request.split),
-            "inputs": {"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
-            "force": request.force,
-            "resume": request.resume,
-        }
-        with shared_writer(workspace, processes, STAGE, request.name, **how) as (writer, folder):
+        output = ArtifactRequest(
+            STAGE,
+            request.name,
+            command=pin_processes(_command(request, workspace, teacher, prepared.artifact), processes),
+            settings=target_settings(config) | split_settings(prepared, request.split),
+            inputs={"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
+            force=request.force,
+            resume=request.resume,
+        )
+        with shared_writer(workspace, processes, output) as (writer, folder):
             if writer is not None:
                 writer.warn(progress)
             if folder is not None:

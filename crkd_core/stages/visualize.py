@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.data.images import read_image
 from crkd_core.datasets.nuscenes.lidar import read_lidar
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -23,10 +23,10 @@ from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import Progress
 from crkd_core.stages.missed import MissedObjects, find_missed
 from crkd_core.training.recorded_curves import read_curves
-from crkd_core.visualization.curves import write_curves
 from crkd_core.visualization.figure import write_picture
-from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report
-from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.page import CurvesEntry, PictureEntry, ScoreEntry, write_page
+from crkd_core.visualization.training_curves import write_curves
+from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
 
 STAGE = "visualize"
 INDEX_NAME = "index.html"
@@ -110,15 +110,17 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
     inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
     if missed is not None:
         inputs["comparison"] = missed.comparison.reference()
-    how: dict[str, Any] = {
-        "command": _command(request, evaluations, workspace),
-        "settings": {"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
-        "inputs": {"prepared": prepared.artifact.reference(), **inputs},
-        "force": request.force,
-        "replace": True,
-    }
+    output = ArtifactRequest(
+        STAGE,
+        split_slug(request.split),
+        command=_command(request, evaluations, workspace),
+        settings={"tokens": tokens, "score": request.score, "models": [artifact.name for artifact in evaluations]},
+        inputs={"prepared": prepared.artifact.reference(), **inputs},
+        force=request.force,
+        replace=True,
+    )
     titles = titles_of(evaluations)
-    with workspace.write(STAGE, split_slug(request.split), **how) as writer:
+    with workspace.write(output) as writer:
         writer.warn(progress)
         if writer.finished is None:
             models = [
@@ -264,7 +266,7 @@ def _draw(
                 task.advance()
 
 
-def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: float) -> SceneView:
+def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: float) -> SampleView:
     """One sample with its sensor data, ground truth and the detections of `models` above `score`."""
     scene = prepared.scene_of(token)
     values, _ = prepared.radar(token, _RADAR_SWEEPS)
@@ -273,12 +275,12 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     if sweeps.paths:
         lidar = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)[:, :4]
     extent_m = max(artifact.evaluation.manifest.facts["extent_m"] for artifact in models)
-    return SceneView(
+    return SampleView(
         token=token,
         scene=scene.name,
         condition=", ".join(text for text in (scene.description, scene.location) if text),
         extent_m=extent_m,
-        truth=_truth(token, prepared, extent_m),
+        gt=_gt(token, prepared, extent_m),
         cameras=_cameras(token, prepared),
         lidar=lidar,
         radar=values[:, [0, 1, 4, 5]],
@@ -288,7 +290,7 @@ def load_scene(token: str, models: list[_Shown], prepared: PreparedData, score: 
     )
 
 
-def _truth(token: str, prepared: PreparedData, extent_m: float) -> LabelledBoxes:
+def _gt(token: str, prepared: PreparedData, extent_m: float) -> LabelledBoxes:
     annotations = prepared.annotations(token)
     inside = (annotations.boxes.centre[:, :2].abs() <= extent_m).all(dim=1)
     kept = (annotations.has_points & inside).numpy()
@@ -347,7 +349,7 @@ def _write_index(
         facts = model.evaluation.manifest.facts
         scores.append(ScoreEntry(model.name, " + ".join(model.modalities), facts.get("mean_ap"), facts.get("nds")))
     title = f"{prepared.official_split(split)} of {prepared.version}"
-    write_report(folder / INDEX_NAME, title, pictures, scores, curves)
+    write_page(folder / INDEX_NAME, title, pictures, scores, curves)
 
 
 def _file_name(index: int, token: str) -> str:

@@ -19,8 +19,6 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.samples import Batch
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.distillation.storage import encode_targets
-from crkd_core.distillation.targets import split_targets
 from crkd_core.errors import DamagedArtifactError
 from crkd_core.evaluation.io.detections import Detections
 from crkd_core.models.decode import SampleDetections, decode_detections
@@ -165,9 +163,9 @@ class Extraction:
             self._check_finite(output, batch)
             if found is not None:
                 found += self._detect(output, batch)
-            targets = split_targets(self._teacher.targets(output, batch))
+            targets = self._teacher.targets(output, batch).split()
             items = {
-                ItemKey(self._plan.tokens[index], view): encode_targets(part, storage)
+                ItemKey(self._plan.tokens[index], view): part.encode(storage)
                 | self._dataset.view_of(index, view).tensors()
                 for (index, view), part in zip(keys, targets, strict=True)
             }

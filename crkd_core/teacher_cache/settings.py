@@ -6,11 +6,12 @@ from crkd_core.artifacts.command import Command, command_like
 from crkd_core.artifacts.location import quoted
 from crkd_core.artifacts.run_config import CONFIG_NAME, read_run_config
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.distill import DistillConfig
 from crkd_core.config.schema import Config
+from crkd_core.distillation.losses import target_settings as loss_settings
 from crkd_core.errors import StaleArtifactError
 
 STAGE = "extract-teacher"
+# How images vary while training may differ between teacher and student; what the network takes in may not.
 _AUGMENTATION_KEYS = {"train_resize", "test_resize", "rotation_deg", "flip"}
 
 
@@ -27,21 +28,8 @@ def target_settings(config: Config) -> dict[str, Any]:
         "seed": distill.targets.seed,
         "views": distill.targets.views,
         "storage": distill.targets.storage,
-        **_loss_settings(distill),
+        **loss_settings(distill),
     }
-
-
-def _loss_settings(distill: DistillConfig) -> dict[str, Any]:
-    msfd = distill.msfd.model_dump(mode="json", exclude={"camera_weight", "fused_weight", "adapter"})
-    if "mask" in distill.released_quirks:
-        msfd["mask"] = "released"
-    of_losses: dict[str, tuple[str, Any]] = {
-        "csrd": ("csrd", distill.csrd.model_dump(mode="json", include={"target", "reading"})),
-        "msfd": ("msfd", msfd),
-        "reld": ("reld_scales", list(distill.reld.scales)),
-        "respd": ("respd_box_threshold", distill.respd.box_threshold),
-    }
-    return dict(of_losses[loss] for loss in distill.losses)
 
 
 def check_teacher(teacher: Artifact, config: Config, command: Command | None) -> None:
@@ -72,6 +60,3 @@ def input_difference(trained: Config, asked: Config) -> tuple[str, object, objec
             if own[key] != other[key] and key not in _AUGMENTATION_KEYS:
                 return f"data.{section}.{key}", own[key], other[key]
     return None
-
-
-# How images vary while training may differ between teacher and student; what the network takes in may not.

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.samples import Batch
-from crkd_core.distillation.mirroring import mirror_targets
+from crkd_core.distillation.losses import build_terms, decode_targets
 from crkd_core.distillation.objective import DistillationObjective
-from crkd_core.distillation.storage import decode_targets
-from crkd_core.distillation.targets import TeacherTargets, build_targets, collate_targets
+from crkd_core.distillation.targets import TeacherTargets
+from crkd_core.distillation.term import targets_of_terms
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import Detector
@@ -22,13 +22,7 @@ TargetSource = Callable[[Batch], TeacherTargets]
 
 
 class DetectionStep(nn.Module):
-    """The detection loss alone: teacher, plain student and the equal-epoch control.
-
-    Attributes:
-        progress: share of the run that lies behind, from 0 to below 1; the trainer sets it before each step.
-    """
-
-    progress = 0.0
+    """The detection loss alone: teacher, plain student and the equal-epoch control."""
 
     def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid) -> None:
         super().__init__()
@@ -36,7 +30,8 @@ class DetectionStep(nn.Module):
         self._head = head
         self._grid = grid
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        """Named, weighted loss terms of a batch; `progress` is the share of the run that lies behind (0 to below 1)."""
         return self.detection_terms(self.detector(batch.inputs).head, batch)
 
     def detection_terms(self, head: HeadOutput, batch: Batch) -> dict[str, Tensor]:
@@ -66,8 +61,8 @@ class DistillationStep(DetectionStep):
         self._until = until
         self._teacher_targets = teacher_targets
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.progress >= self._until:
+    def forward(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        if progress >= self._until:
             return super().forward(batch)
         targets = self._teacher_targets(batch)
         output = self.detector(batch.inputs)
@@ -84,7 +79,7 @@ class FrozenTeacher:
     def __init__(self, detector: Detector, grid: BEVGrid, config: DistillConfig, train_mode: bool = False) -> None:
         self._detector = detector.requires_grad_(False).train(train_mode)
         self._grid = grid
-        self._config = config
+        self._terms = build_terms(config)
 
     def __call__(self, batch: Batch) -> TeacherTargets:
         return self.targets(self.output(batch), batch)
@@ -96,7 +91,7 @@ class FrozenTeacher:
 
     def targets(self, output: DetectorOutput, batch: Batch) -> TeacherTargets:
         """What of it the losses need."""
-        return build_targets(output, batch.boxes, self._grid, self._config)
+        return targets_of_terms(self._terms, output, batch.boxes, self._grid)
 
 
 class StoredTargets:
@@ -110,7 +105,6 @@ class StoredTargets:
             raise ValueError("the batch carries no stored teacher targets; give the dataset its target shards")
         # Decoded where they were read: for a GPU these are hundreds of small operations, and it waits for many of them.
         samples = [
-            mirror_targets(decode_targets(item), mirrored)
-            for item, mirrored in zip(batch.targets, batch.mirrored, strict=True)
+            decode_targets(item).mirrored(axes) for item, axes in zip(batch.targets, batch.mirrored, strict=True)
         ]
-        return collate_targets(samples).to(self._device)
+        return TeacherTargets.join(samples).to(self._device)

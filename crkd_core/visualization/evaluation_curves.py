@@ -6,8 +6,9 @@ import numpy as np
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.evaluation.finished import load_evaluated
-from crkd_core.evaluation.nuscenes.accumulation import RECALLS, Curve, accumulate_curves
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, Curve, accumulate_curves
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MIN_PRECISION,
@@ -45,7 +46,8 @@ def score_curves(evaluation: Artifact, workspace: Workspace) -> tuple[Path, Path
     made = Command.parse(evaluation.manifest.command)
     command = made.moved(workspace.root).setting("--curves") if made is not None else evaluation.manifest.command
     inputs = {"evaluation": evaluation.reference()}
-    with workspace.write(STAGE, evaluation.name, command=command, settings={}, inputs=inputs, replace=True) as writer:
+    output = ArtifactRequest(STAGE, evaluation.name, command, settings={}, inputs=inputs, replace=True)
+    with workspace.write(output) as writer:
         if writer.finished is None:
             draw_score_curves(writer.path, evaluation.name, load_evaluated(evaluation, workspace)[0])
             writer.finish()
@@ -59,7 +61,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
     Raises:
         WriteError: a file cannot be written.
     """
-    curves = accumulate_curves(scoring.detections, scoring.truths, scoring.matching)
+    curves = accumulate_curves(scoring.detections, scoring.gt, scoring.matching)
     metrics, counts = scoring.metrics, scoring.counts()
     precisions = [
         PrecisionPanel(

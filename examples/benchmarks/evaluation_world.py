@@ -20,7 +20,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
-from crkd_core.datasets.nuscenes.splits import splits_of_scenes
+from crkd_core.datasets.nuscenes.splits import official_scenes, splits_of_scenes
 from crkd_core.datasets.nuscenes.sweeps import choose_files
 from crkd_core.datasets.nuscenes.tables import read_tables
 from crkd_core.datasets.prepared import preparing
@@ -58,17 +58,15 @@ class _Scene:
 
 def write_world(root: Path, samples: int, detections: int, seed: int = 0) -> pa.Table:
     """Write the nuScenes tables of `samples` samples; returns about `detections` detections a sample."""
-    from nuscenes.utils.splits import val  # opens the whole devkit
-
     rng = np.random.default_rng(seed)
     records: dict[str, list[dict]] = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "instance")}
     records["sample_annotation"] = []
-    parts = []
+    parts, val_scenes = [], official_scenes("val")
     for number in range(-(-samples // SCENE_SAMPLES)):
         count = min(SCENE_SAMPLES, samples - number * SCENE_SAMPLES)
         scene = _scene(rng, count)
         tokens = [f"{number:08x}{index:024x}" for index in range(count)]
-        _record_scene(records, val[number], tokens, scene)
+        _record_scene(records, val_scenes[number], tokens, scene)
         seen = _annotate(rng, records, tokens, scene)
         parts.append(_detect(rng, tokens, scene, seen, detections))
     _write_tables(root, records)

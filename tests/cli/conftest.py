@@ -16,6 +16,7 @@ from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.processes import LAUNCH_VARIABLES
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
@@ -145,12 +146,9 @@ def make(workspace) -> MakeArtifact:
 
     def write(stage: str, name: str, inputs=None, facts=None, text: str = "contents", force: bool = False) -> Artifact:
         references: dict[str, InputRef] = {role: made.reference() for role, made in (inputs or {}).items()}
-        how = {
-            "command": f"crkd {stage} --name {name}",
-            "settings": {"text": text, "format": FORMAT},
-            "inputs": references,
-        }
-        with workspace.write(stage, name, **how, force=force) as writer:
+        settings = {"text": text, "format": FORMAT}
+        request = ArtifactRequest(stage, name, f"crkd {stage} --name {name}", settings, references, force=force)
+        with workspace.write(request) as writer:
             write_text(writer.path / "file.txt", text)
             return writer.finish(facts)
 

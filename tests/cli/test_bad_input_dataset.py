@@ -180,6 +180,7 @@ def test_a_data_set_that_has_moved(refused, evaluated, tmp_path, command):
     refused(3, words, *command, "--nuscenes", tmp_path / "gone", "-w", workspace.root, *arguments)
 
 
+@pytest.mark.devkit
 def test_tables_that_the_official_metrics_cannot_read(refused, chain, world, tmp_path):
     workspace = chain.copy(tmp_path).workspace
     damage(table(world, "map"), "cut")

@@ -9,7 +9,7 @@ import pytest
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import StaleArtifactError
 from crkd_core.evaluation import report as breakdown
-from crkd_core.evaluation.diagnose import Finding
+from crkd_core.evaluation.diagnose import Diagnosis
 from crkd_core.evaluation.nuscenes.metrics import ClassMetrics, Metrics, TPErrors
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
@@ -56,12 +56,12 @@ def asked(make, monkeypatch):
         name, difference = (request.model or "plain").split("/")[-1], 2e-16 if request.official else None
         return stage.EvaluateResult(evaluations[name], name, request.split, metrics, False, difference)
 
-    findings = (Finding("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
+    findings = (Diagnosis("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
     monkeypatch.setattr(stage, "evaluate", evaluate)
     monkeypatch.setattr(
         breakdown, "breakdown_of", lambda _, __, resamples, ___: some_breakdown(20 if resamples is None else resamples)
     )
-    monkeypatch.setattr(breakdown, "read_findings", lambda _: findings)
+    monkeypatch.setattr(breakdown, "read_diagnoses", lambda _: findings)
     return requests
 
 
@@ -89,7 +89,7 @@ def test_several_models_are_rows(crkd, asked):
 def test_all_leaves_out_what_is_stale(crkd, asked):
     result = crkd("evaluate", "--all", "--json")
     assert result.code == 0
-    assert [request.model for request in asked] == ["train-teacher/teacher", "distill/gone", "distill/plain"]
+    assert [request.model for request in asked] == ["train-teacher/teacher", "distill/plain", "distill/gone"]
     values = json.loads(result.out)
     assert [found["model"] for found in values["models"]] == ["teacher", "plain"]
     assert values["models"][0]["metrics"]["mean_ap"] == 0.25

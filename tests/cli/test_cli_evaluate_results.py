@@ -24,6 +24,7 @@ def detections_of(workspace: Workspace, name: str) -> Detections:
     return read_detections(workspace.find("evaluate", name, needed_for="test", make=""))
 
 
+@pytest.mark.devkit
 def test_perfect_detections_score_perfectly(crkd, only_prepared, tmp_path):
     results = perfect_results(prepared_of(only_prepared))
     file = write_results(tmp_path / "Other detector, v2.json", results)
@@ -103,6 +104,7 @@ def test_a_file_and_a_model_exclude_each_other(refused, only_prepared, tmp_path,
     refused(2, ("--results", "leave out"), "evaluate", "--results", "r.json", *more, "-w", only_prepared.root)
 
 
+@pytest.mark.devkit
 def test_the_test_split_gives_a_submission_and_no_scores(crkd, chain, tmp_path):
     from nuscenes.eval.common.loaders import load_prediction
     from nuscenes.eval.detection.data_classes import DetectionBox

@@ -31,6 +31,7 @@ def said(out: str) -> str:
     return " ".join(out.split())
 
 
+@pytest.mark.devkit
 def test_own_splits_are_the_devkits(crkd, folder, tmp_path):
     from nuscenes.utils.splits import get_scenes_of_custom_split
 
@@ -137,6 +138,7 @@ def own_chain(chain, tmp_path) -> tuple[Path, Path]:
     return world, root
 
 
+@pytest.mark.devkit
 def test_every_command_takes_an_own_split(crkd, own_chain, chain, tmp_path):
     world, root = own_chain
     config = tmp_path / "config.yaml"
@@ -160,6 +162,7 @@ def test_every_command_takes_an_own_split(crkd, own_chain, chain, tmp_path):
     assert result.code == 0, result.err
 
 
+@pytest.mark.devkit
 def test_train_and_val_together(crkd, chain, tmp_path):
     """For the test server: the run is another one, its targets must cover it, and its own samples are not new to it."""
     root = chain.copy(tmp_path).workspace.root

@@ -215,6 +215,7 @@ def test_lidar_models_are_refused_without_lidar(refused, without_lidar, command)
     refused(2, words, *command, "-w", without_lidar)
 
 
+@pytest.mark.devkit
 def test_scores_say_on_how_many_samples(crkd, chain, tmp_path):
     world, root = chain.copy_world(tmp_path), chain.copy(tmp_path).workspace.root
     tables = json.loads((world / "v1.0-sim-mini" / "sample.json").read_text())

@@ -55,6 +55,7 @@ def test_the_tables_are_enough(crkd, chain, tables, file, tmp_path):
     check_message(refusal.code, 2, "", refusal.err, ("was scored from the tables alone", "crkd prepare"))
 
 
+@pytest.mark.devkit
 def test_the_devkit_agrees_where_it_has_maps(crkd, chain, tables, file):
     asked = ("evaluate", "--results", file, "--official", "-w", "ws")
     result = crkd(*asked, "--nuscenes", chain.nuscenes)
@@ -135,6 +136,7 @@ def part(file, tmp_path) -> Path:
     return write_results(tmp_path / "part.json", results)
 
 
+@pytest.mark.devkit
 def test_a_part_of_a_split_is_scored_and_said_to_be(crkd, chain, part, file, tmp_path):
     root = chain.copy(tmp_path).workspace.root
     asked = ("evaluate", "--results", part, "-w", root)
@@ -169,6 +171,7 @@ def test_a_part_must_be_one(refused, chain, tmp_path, results, words):
     refused(2, words, "evaluate", "--results", file, "--subset", "-w", root)
 
 
+@pytest.mark.devkit
 @pytest.mark.parametrize("pattern", ["some", "one component", "all of a class", "all"])
 def test_unknown_velocities_count_as_in_the_devkit(crkd, chain, file, tmp_path, pattern):
     results = json.loads(file.read_text())
@@ -207,6 +210,7 @@ def test_nothing_else_may_be_unknown(refused, chain, file, tmp_path, name):
     refused(2, (f"has the {name}", "finite"), "evaluate", "--results", file, "-w", chain.copy(tmp_path).workspace.root)
 
 
+@pytest.mark.devkit
 def test_a_whole_file_is_scored_on_what_was_prepared(crkd, chain, tmp_path, file):
     """Key frames that prepare left out are in the file; it is scored on the others, unless the tables are named."""
     world = chain.copy_world(tmp_path)

@@ -33,6 +33,7 @@ def with_slashes(record):
             record[field] = [f"../log/{token}/1" + "x" * 250 for token in value]
 
 
+@pytest.mark.devkit
 def test_tokens_that_are_no_file_names_pass_all_stages(chain, change, crkd, tmp_path):
     workspace = chain.copy(tmp_path).workspace
     world = change(with_slashes)
@@ -54,6 +55,7 @@ def set_points(record, lidar, radar):
     record.update(num_lidar_pts=lidar, num_radar_pts=radar)
 
 
+@pytest.mark.devkit
 @pytest.mark.parametrize(("lidar", "radar", "agrees"), [(-1, -1, True), (0, 0, False), (None, None, False)])
 def test_boxes_whose_points_are_unknown_are_scored(chain, change, crkd, refused, tmp_path, lidar, radar, agrees):
     workspace = chain.copy(tmp_path).workspace

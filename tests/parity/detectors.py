@@ -10,10 +10,11 @@ from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.data import DataConfig
 from crkd_core.config.distill import CSRDConfig, DistillConfig, MSFDConfig, RelDConfig, RespDConfig
 from crkd_core.config.models import DetectorConfig
-from crkd_core.distillation.csrd import clipped_sigmoid
+from crkd_core.distillation.losses import build_targets
 from crkd_core.distillation.objective import DistillationObjective, build_objective
+from crkd_core.distillation.probability import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term
-from crkd_core.distillation.targets import TeacherTargets, build_targets
+from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.models.decode import decode_detections
 from crkd_core.models.detection_loss import detection_loss
@@ -229,7 +230,7 @@ class _DistillationStep:
         }
         seen = _sigmoided(student.head) if double else student.head
         weights = self.config.respd.task_weights
-        for index, (ours, theirs) in enumerate(zip(seen.tasks, targets.response.tasks, strict=True)):
+        for index, (ours, theirs) in enumerate(zip(seen.tasks, targets.parts["respd"].tasks, strict=True)):
             classes, weight = HEAD_TASKS[index], self.config.respd.weight * weights[index]
             terms[f"heatmap/task{index}"] = detection[f"heatmap/{classes[0]}"]
             terms[f"bbox/task{index}"] = detection[f"box/{classes[0]}"]

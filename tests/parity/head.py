@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.distill import RespDConfig
-from crkd_core.distillation.csrd import clipped_sigmoid
+from crkd_core.distillation.probability import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term, teacher_response
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections, decode_detections, decode_peaks

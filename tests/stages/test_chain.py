@@ -21,7 +21,7 @@ from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.training.steps import DistillationStep, FrozenTeacher, StoredTargets
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of

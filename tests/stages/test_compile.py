@@ -5,7 +5,7 @@ import pytest
 from crkd_core.config.loading import load_config
 from crkd_core.errors import ConfigError
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.training import run as runs
 from tests.support.chain import CHAIN_OVERRIDES
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from crkd_core.artifacts.find_model import find_model
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import load_config
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.datasets.simulated.config import SimulationConfig
@@ -67,7 +68,8 @@ def add_model(workspace, stage, name, role, detector=None, seed=0):
     settings = {"role": role, "detector": detector.model_dump(mode="json"), "seed": seed}
     inputs = {"prepared": workspace.artifacts("prepare")[-1].reference()}
     torch.manual_seed(seed)
-    with workspace.write(stage, name, command=f"crkd {stage}", settings=settings, inputs=inputs, force=True) as writer:
+    request = ArtifactRequest(stage, name, f"crkd {stage}", settings, inputs, force=True)
+    with workspace.write(request) as writer:
         write_trained(writer.path, build_detector(detector, CONFIG.data), CONFIG)
         writer.finish({"epochs": 0, "steps": 0, "final": {}})
 
@@ -122,6 +124,7 @@ def test_evaluation_writes_table_submission_and_metrics(workspace):
     assert sum(entry["annotations"] for entry in evaluated) > 0
 
 
+@pytest.mark.devkit
 def test_the_devkit_agrees(workspace, monkeypatch):
     for force in (False, True):
         result = evaluate(request("crkd", official=True, force=force), workspace, PROGRESS)
@@ -158,6 +161,7 @@ def test_a_killed_evaluation_continues_with_the_scoring(workspace, monkeypatch):
     assert continued.artifact.manifest.files == before.manifest.files
 
 
+@pytest.mark.devkit
 def test_ground_truth_as_detections_scores_perfectly(workspace, tmp_path):
     prepared = prepared_of(workspace)
     samples, classes = [], set()

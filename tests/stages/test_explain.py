@@ -122,10 +122,10 @@ def test_good_detections_are_not_suspected(prepared):
 
 
 def test_boxes_in_the_frame_of_the_car(prepared):
-    truths = [(token, prepared.annotations(token)) for token in prepared.tokens(SPLIT)]
+    gt = [(token, prepared.annotations(token)) for token in prepared.tokens(SPLIT)]
     samples = [
         (token, SampleDetections(truth.boxes, torch.full((len(truth),), 0.9), truth.labels), np.eye(4))
-        for token, truth in truths
+        for token, truth in gt
     ]
     (finding,) = explain(evidence_of(prepared, samples))
     assert finding.cause == "boxes in the car's frame"

@@ -25,7 +25,7 @@ from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.teacher_cache.extraction import DETECTIONS_NAME, Extraction
 from crkd_core.teacher_cache.teacher_input import TeacherInput
 from crkd_core.training.steps import FrozenTeacher

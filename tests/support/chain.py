@@ -65,7 +65,7 @@ def run_chain(chain: Chain) -> None:
     from crkd_core.stages.extract import ExtractRequest, extract_teacher
     from crkd_core.stages.prepare import PrepareRequest, prepare
     from crkd_core.stages.simulate import SimulateRequest, simulate
-    from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+    from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 
     world = SimulationConfig(
         train_scenes=2,

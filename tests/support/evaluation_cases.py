@@ -2,25 +2,22 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.common.data_classes import EvalBoxes
-from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
-from nuscenes.eval.detection.constants import TP_METRICS
-from nuscenes.eval.detection.data_classes import DetectionBox, DetectionMetrics
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
-from crkd_core.evaluation.nuscenes.accumulation import accumulate as accumulate_columns
+from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
 from crkd_core.evaluation.nuscenes.official import convert_summary
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
 
-CONFIG = config_factory("detection_cvpr_2019")
+if TYPE_CHECKING:
+    from nuscenes.eval.common.data_classes import EvalBoxes
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Case:
 
     seed: int
     samples: int = 3
-    truths: int = 20
+    gt: int = 20
     detections: int = 40
     labels: tuple[int, ...] = tuple(range(10))
     spread_m: float = 10.0
@@ -47,14 +44,14 @@ class Case:
     def build(self) -> tuple[BoxColumns, BoxColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
         rng = np.random.default_rng(self.seed)
-        truths = self._boxes(rng, self.truths)
+        gt = self._boxes(rng, self.gt)
         found = self._boxes(rng, self.detections)
-        if self.truths:
-            source = rng.integers(0, self.truths, self.detections)
+        if self.gt:
+            source = rng.integers(0, self.gt, self.detections)
             copied = rng.random(self.detections) < self.near
             for name in ("sample", "label", "translation", "size_wlh", "rotation", "velocity", "attribute"):
                 values = getattr(found, name)
-                values[copied] = getattr(truths, name)[source[copied]]
+                values[copied] = getattr(gt, name)[source[copied]]
             noise = rng.normal(size=(self.detections, 3)) * rng.choice([0.0, 0.3, 1.5], size=(self.detections, 1))
             found.translation[:] = self._snap(found.translation + noise)
             found.velocity[:] += noise[:, :2]
@@ -66,7 +63,7 @@ class Case:
         found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
             found.score[:] = np.round(found.score / self.score_step) * self.score_step
-        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, truths))
+        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
 
     def _snap(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step_m) * self.step_m if self.step_m else values
@@ -95,8 +92,11 @@ class Case:
         )
 
 
-def devkit_boxes(boxes: BoxColumns, samples: int) -> EvalBoxes:
+def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
     """The same boxes as the devkit has them."""
+    from nuscenes.eval.common.data_classes import EvalBoxes
+    from nuscenes.eval.detection.data_classes import DetectionBox
+
     result = EvalBoxes()
     for sample in range(samples):
         result.add_boxes(str(sample), [])
@@ -116,28 +116,34 @@ def devkit_boxes(boxes: BoxColumns, samples: int) -> EvalBoxes:
     return result
 
 
-def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> Metrics:
+def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metrics:
     """What the devkit's matching and accumulation give, without its filters."""
-    found, annotated = devkit_boxes(detections, samples), devkit_boxes(truths, samples)
-    summary = DetectionMetrics(CONFIG)
-    for name in CONFIG.class_names:
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
+    from nuscenes.eval.detection.constants import TP_METRICS
+    from nuscenes.eval.detection.data_classes import DetectionMetrics
+
+    config = config_factory("detection_cvpr_2019")
+    found, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
+    summary = DetectionMetrics(config)
+    for name in config.class_names:
         data = {
-            distance: accumulate(annotated, found, name, CONFIG.dist_fcn_callable, distance)
-            for distance in CONFIG.dist_ths
+            distance: accumulate(annotated, found, name, config.dist_fcn_callable, distance)
+            for distance in config.dist_ths
         }
         for distance, entry in data.items():
-            summary.add_label_ap(name, distance, calc_ap(entry, CONFIG.min_recall, CONFIG.min_precision))
+            summary.add_label_ap(name, distance, calc_ap(entry, config.min_recall, config.min_precision))
         undefined = [DEVKIT_ERRORS[error] for error in UNDEFINED_ERRORS.get(name, ())]
         for error in TP_METRICS:
-            value = math.nan if error in undefined else calc_tp(data[CONFIG.dist_th_tp], CONFIG.min_recall, error)
+            value = math.nan if error in undefined else calc_tp(data[config.dist_th_tp], config.min_recall, error)
             summary.add_label_tp(name, error, value)
     return convert_summary(summary)
 
 
-def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
+def scoring_of(detections: BoxColumns, gt: BoxColumns) -> Scoring:
     """The boxes matched and scored, of a split of as many samples as they name."""
-    matching = match(detections, truths)
-    samples = 1 + int(max(detections.sample.max(initial=0), truths.sample.max(initial=0)))
+    matching = match(detections, gt)
+    samples = 1 + int(max(detections.sample.max(initial=0), gt.sample.max(initial=0)))
     nothing = np.zeros((0, 3))
     split = SplitSamples(
         tuple(map(str, range(samples))),
@@ -147,7 +153,7 @@ def scoring_of(detections: BoxColumns, truths: BoxColumns) -> Scoring:
         nothing,
         np.zeros((0, 4)),
     )
-    return Scoring(split, detections, truths, matching, accumulate_columns(detections, truths, matching))
+    return Scoring(split, detections, gt, matching, accumulate_columns(detections, gt, matching))
 
 
 def scenes_of(scoring: Scoring) -> SplitScenes:
@@ -159,4 +165,4 @@ def scenes_of(scoring: Scoring) -> SplitScenes:
 
 def everything(scoring: Scoring) -> Slice:
     """The slice of all boxes."""
-    return Slice(ALL, ALL, np.ones(len(scoring.truths), dtype=bool), np.ones(len(scoring.detections), dtype=bool))
+    return Slice(ALL, ALL, np.ones(len(scoring.gt), dtype=bool), np.ones(len(scoring.detections), dtype=bool))

@@ -21,7 +21,7 @@ _PRELOADED = [
     "crkd_cli.app",
     "crkd_core.stages.simulate",
     "crkd_core.stages.prepare",
-    "crkd_core.stages.train",
+    "crkd_core.stages.train_teacher",
     "crkd_core.stages.extract",
     "crkd_core.stages.distill",
     "crkd_core.stages.evaluate",

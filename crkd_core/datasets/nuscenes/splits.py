@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,7 @@ _SPLITS_OF_KIND = {"trainval": ("train", "val"), "mini": ("mini_train", "mini_va
 _PARTS = {TRAINVAL: ("train", "val"), f"mini_{TRAINVAL}": ("mini_train", "mini_val")}
 _RESERVED = ("train", "val", "test", "mini_train", "mini_val", "train_detect", "train_track")
 _EXPECTED = '{"my_train": ["scene name", ...], "my_val": [...]}'
-
-# The devkit's two short lists are repeated here because importing it takes seconds, which a mini version need not cost.
-_MINI_SCENES = {
-    "mini_train": [f"scene-{number:04d}" for number in (61, 553, 655, 757, 796, 1077, 1094, 1100)],
-    "mini_val": [f"scene-{number:04d}" for number in (103, 916)],
-}
+_OFFICIAL = Path(__file__).with_name("official_splits.json")
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,16 @@ class SceneSplits:
     of_scene: Mapping[str, Sequence[str]]
     own: Mapping[str, Sequence[str]] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
+
+
+@cache
+def official_scenes(split: str) -> tuple[str, ...]:
+    """Scene names of an official split: train (700), val (150), test (150), mini_train (8) or mini_val (2).
+
+    Raises:
+        KeyError: there is no such list.
+    """
+    return tuple(json.loads(_OFFICIAL.read_text(encoding="utf-8"))[split])
 
 
 def splits_of_version(version: str) -> tuple[str, ...] | None:
@@ -80,14 +86,13 @@ def parts_of_split(split: str, present: Collection[str] = ()) -> tuple[str, ...]
 def splits_of_scenes(version: str) -> dict[str, list[str]]:
     """Scene name to the official splits of this version it belongs to.
 
-    The lists are the devkit's (``nuscenes.utils.splits``). A version whose name ends otherwise than in trainval, mini
-    or test gets every official list.
+    A version whose name ends otherwise than in trainval, mini or test gets every official list.
     """
-    found: dict[str, list[str]] = {}
+    splits: dict[str, list[str]] = {}
     for split in splits_of_version(version) or ("train", "val", "test"):
-        for scene in _MINI_SCENES.get(split) or _devkit_scenes(split):
-            found.setdefault(scene, []).append(split)
-    return found
+        for scene in official_scenes(split):
+            splits.setdefault(scene, []).append(split)
+    return splits
 
 
 def read_splits(folder: Path, scenes: Collection[str]) -> SceneSplits:
@@ -158,9 +163,3 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
         if not isinstance(names, list) or not all(isinstance(scene, str) for scene in names):
             raise DatasetError(f"the split {name!r} in {path} is not a list of scene names; expected {_EXPECTED}.")
     return values
-
-
-def _devkit_scenes(split: str) -> list[str]:
-    from nuscenes.utils import splits
-
-    return list(getattr(splits, split))

@@ -7,10 +7,11 @@ from pydantic import Field, model_validator
 
 from crkd_core.config.numbers import Count, Positive, PositiveInt, Seed
 from crkd_core.config.sections import Section
+from crkd_core.datasets.nuscenes.splits import official_scenes
 from crkd_core.errors import ConfigError
 
-OFFICIAL_SCENES = {"mini": (8, 2), "trainval": (700, 150)}
-"""Number of official nuScenes scenes (train, val) that each kind can borrow names from."""
+OFFICIAL_SPLITS = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val")}
+"""The official nuScenes splits whose scene names each kind borrows."""
 
 WORLD_SIZES: dict[str, dict[str, str | int]] = {
     "full": {},
@@ -91,15 +92,12 @@ class SimulationConfig(Section):
 
     @model_validator(mode="after")
     def _check_scenes(self) -> "SimulationConfig":
-        for split, wanted, most in zip(
-            ("train_scenes", "val_scenes"),
-            (self.train_scenes, self.val_scenes),
-            OFFICIAL_SCENES[self.kind],
-            strict=True,
-        ):
-            if wanted > most:
+        counts = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes}
+        for (field, count), split in zip(counts.items(), OFFICIAL_SPLITS[self.kind], strict=True):
+            most = len(official_scenes(split))
+            if count > most:
                 raise ConfigError(
-                    f"{split} = {wanted} is too many: kind '{self.kind}' has {most} official scene names to give; "
+                    f"{field} = {count} is too many: kind '{self.kind}' has {most} official scene names to give; "
                     f"ask for at most {most}" + (", or use kind 'trainval'." if self.kind == "mini" else ".")
                 )
         if self.train_scenes + self.val_scenes == 0:

@@ -19,7 +19,7 @@ from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_CONFIG
 
-_TRUTH_COLUMNS = (
+_GT_COLUMNS = (
     "sample",
     "label",
     "box",
@@ -124,14 +124,14 @@ def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
 _RACK_COLUMNS = {"translation": "translation", "size_wlh": "size", "rotation": "rotation"}
 
 
-def read_truths(prepared: PreparedData, samples: SplitSamples) -> BoxColumns:
+def read_gt(prepared: PreparedData, samples: SplitSamples) -> BoxColumns:
     """Every annotated box of the ten classes in the samples, in the order of the data set's table within a sample.
 
     Raises:
         DatasetError: an attribute is not one of nuScenes'.
         DamagedArtifactError: the table cannot be read.
     """
-    table = read_table(prepared.artifact, preparing.ANNOTATIONS, _TRUTH_COLUMNS)
+    table = read_table(prepared.artifact, preparing.ANNOTATIONS, _GT_COLUMNS)
     sample, kept = _samples_of(numbers_of(table["sample"]), prepared.rows(samples.tokens))
     table = table.take(kept)
     attribute, unknown = _attribute_ids(table["attribute"])

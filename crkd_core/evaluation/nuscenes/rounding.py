@@ -5,6 +5,8 @@ there. The devkit's dot products go through BLAS, which fuses multiplication and
 matrices, and sums of numpy's products do not.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -38,7 +40,8 @@ def rotation_matrices(quaternions: Float64[np.ndarray, "n 4"]) -> Float64[np.nda
 def yaws(quaternions: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, " n"]:
     """Heading (rad) of a box's x axis, seen from above."""
     matrices = rotation_matrices(quaternions)
-    return np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0])
+    # numpy's own arctan2 rounds otherwise from version to version and from processor to processor.
+    return np.fromiter(map(math.atan2, matrices[:, 1, 0], matrices[:, 0, 0]), np.float64, len(matrices))
 
 
 def angle_differences(
@@ -60,9 +63,9 @@ def inside(
     corners = np.matmul(rotation_matrices(rotation), upright) + translation[:, :, None]
     origin = np.ascontiguousarray(corners[:, :, 0])
     offset = points - origin
-    found = np.ones(len(points), dtype=bool)
+    is_inside = np.ones(len(points), dtype=bool)
     for neighbour in (4, 1, 3):
         edge = corners[:, :, neighbour] - origin
         along = dots(edge, offset)
-        found &= (along >= 0) & (along <= dots(edge, edge))
-    return found
+        is_inside &= (along >= 0) & (along <= dots(edge, edge))
+    return is_inside

@@ -10,6 +10,7 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.configuration import pin_configuration
 from crkd_core.artifacts.run_config import read_detector_config
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import with_overrides
 from crkd_core.config.models import Modality
@@ -31,7 +32,7 @@ from crkd_core.stages.distill import STAGE as DISTILL_STAGE
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, evaluate
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.train import STAGE as TEACHER_STAGE
+from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.teacher_cache.settings import STAGE as EXTRACT_STAGE
 from crkd_core.teacher_cache.settings import check_teacher, target_settings
 from crkd_core.teacher_cache.teacher_input import settings_problem
@@ -349,7 +350,7 @@ class _Ablation:
             "force": request.force,
             "replace": True,
         }
-        with self._workspace.write(STAGE, self._name, **how) as writer:
+        with self._workspace.write(ArtifactRequest(STAGE, self._name, **how)) as writer:
             writer.warn(progress)
             if writer.finished is None:
                 write_tables(writer.path, rows, backbone)

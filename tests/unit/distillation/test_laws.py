@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from crkd_core.config.distill import LOSS_NAMES, CSRDConfig, DistillConfig, MSFDConfig, RelDConfig, RespDConfig
+from crkd_core.distillation.losses import build_targets
 from crkd_core.distillation.objective import build_objective
-from crkd_core.distillation.targets import build_targets
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.outputs import DetectorOutput
 
@@ -91,7 +91,8 @@ def test_zero_on_equal_input(compute, random_output, random_boxes, config):
     teacher, boxes = random_output(1), random_boxes(2)
     config = config.model_copy(update={"reld": config.reld.model_copy(update={"adapter": False})})
     _, targets = compute(config, teacher, teacher, boxes)
-    activation = teacher.features.radar_activation if targets.objectness is None else targets.objectness[:, None]
+    objectness = targets.parts.get("csrd.objectness")
+    activation = teacher.features.radar_activation if objectness is None else objectness.values[:, None]
     student = DetectorOutput(dataclasses.replace(teacher.features, radar_activation=activation), teacher.head)
     terms, _ = compute(config, student, teacher, boxes)
     assert terms
@@ -184,8 +185,8 @@ def test_half_precision_maps_are_compared_in_float32(compute, random_output, ran
         assert term.dtype == torch.float32, name
         assert torch.equal(term, autocast[name]), name
         torch.testing.assert_close(term, exact[name], rtol=5e-3 if dtype == torch.float16 else 0.05, atol=0, msg=name)
-    kept = [targets.objectness, *(cells.features for cells in (targets.camera, targets.fused) if cells is not None)]
-    assert all(tensor is None or tensor.dtype == torch.float32 for tensor in kept)
+    kept = [tensor for sample in targets.split() for tensor in sample.encode("fp32").values()]
+    assert {tensor.dtype for tensor in kept} <= {torch.float32, torch.int32}
 
 
 @every_reading

@@ -9,7 +9,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.decoder import build_decoder
 from crkd_core.models.detector import build_detector
 from crkd_core.models.necks import build_neck
-from crkd_core.stages.distill import without_calibration
+from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector, import_detector
 
 UNEQUAL = [

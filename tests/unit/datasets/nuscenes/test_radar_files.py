@@ -91,6 +91,7 @@ def test_the_real_file_reads_sensibly():
     assert set(np.unique(records["dyn_prop"])) <= set(range(8))
 
 
+@pytest.mark.devkit
 def test_the_real_file_reads_as_with_the_devkit():
     files = list(REAL.glob("samples/RADAR_FRONT/*.pcd"))
     if not files:

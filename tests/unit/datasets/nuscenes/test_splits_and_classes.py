@@ -1,11 +1,15 @@
 """Splits, categories and attributes agree with the devkit."""
 
+import re
+
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import CLASS_OF_CATEGORY, attributes_of, detection_label
-from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split, splits_of_scenes
+from crkd_core.datasets.nuscenes.splits import official_scenes, parts_of_split, resolve_split, splits_of_scenes
 from crkd_core.errors import UsageError
+
+OFFICIAL_SIZES = {"train": 700, "val": 150, "test": 150, "mini_train": 8, "mini_val": 2}
 
 
 @pytest.mark.parametrize(
@@ -46,15 +50,29 @@ def test_splits_that_the_data_have_come_first():
     assert parts_of_split("mine") == ("mine",)
 
 
+@pytest.mark.parametrize(("split", "scenes"), OFFICIAL_SIZES.items())
+def test_official_splits_are_shipped(split, scenes):
+    assert len(set(official_scenes(split))) == len(official_scenes(split)) == scenes
+    for name in official_scenes(split):
+        assert re.fullmatch(r"scene-\d{4}", name)
+
+
+def test_scenes_belong_to_the_splits_of_their_version():
+    mini, full = splits_of_scenes("v1.0-mini"), splits_of_scenes("v1.0-trainval")
+    assert (len(mini), mini["scene-0061"], mini["scene-0103"]) == (10, ["mini_train"], ["mini_val"])
+    assert (len(full), full["scene-0061"], full["scene-0103"]) == (850, ["train"], ["val"])
+    assert len(splits_of_scenes("v1.0-own")) == 1000
+
+
+@pytest.mark.devkit
 def test_scene_lists_are_the_devkits():
     from nuscenes.utils import splits
 
-    for version, names in (("v1.0-mini", ("mini_train", "mini_val")), ("v1.0-trainval", ("train", "val"))):
-        found = splits_of_scenes(version)
-        for name in names:
-            assert [scene for scene in found if name in found[scene]] == list(getattr(splits, name))
+    for split in OFFICIAL_SIZES:
+        assert list(official_scenes(split)) == getattr(splits, split)
 
 
+@pytest.mark.devkit
 def test_categories_map_as_in_the_devkit():
     from nuscenes.eval.detection.utils import category_to_detection_name
 
@@ -63,6 +81,7 @@ def test_categories_map_as_in_the_devkit():
         assert (DETECTION_CLASSES[label] if label is not None else None) == category_to_detection_name(category)
 
 
+@pytest.mark.devkit
 def test_attributes_of_every_class_are_the_devkits():
     from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
 

@@ -34,5 +34,6 @@ def tiny_world(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def nusc(tiny_world):
-    devkit = pytest.importorskip("nuscenes", reason="needs nuscenes-devkit")
-    return devkit.NuScenes(tiny_world.version, str(tiny_world.root), verbose=False)
+    from nuscenes import NuScenes
+
+    return NuScenes(tiny_world.version, str(tiny_world.root), verbose=False)

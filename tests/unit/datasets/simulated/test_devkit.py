@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+pytest.importorskip("nuscenes", reason="the nuScenes devkit is not installed")
+
 from nuscenes.eval.detection.config import config_factory
 from nuscenes.eval.detection.constants import DETECTION_NAMES
 from nuscenes.eval.detection.evaluate import DetectionEval
@@ -15,6 +18,8 @@ from nuscenes.utils.geometry_utils import points_in_box, view_points
 from pyquaternion import Quaternion
 
 from crkd_core.datasets.simulated.writer.tables import CATEGORIES
+
+pytestmark = pytest.mark.devkit
 
 
 def _global_points(nusc, token, points):

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.datasets.nuscenes.splits import official_scenes
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.writer.names import scene_plans
 from crkd_core.errors import ConfigError, UsageError, WriteError
@@ -188,11 +189,10 @@ def test_too_many_scenes_are_refused():
 
 
 def test_scene_names_are_official():
-    splits = pytest.importorskip("nuscenes.utils.splits", reason="needs nuscenes-devkit")
     mini = [plan.name for plan in scene_plans(SimulationConfig())]
-    assert mini == splits.mini_train + splits.mini_val
+    assert mini == [*official_scenes("mini_train"), *official_scenes("mini_val")]
     large = scene_plans(SimulationConfig(kind="trainval", train_scenes=700, val_scenes=150))
-    assert [plan.name for plan in large] == splits.train + splits.val
+    assert [plan.name for plan in large] == [*official_scenes("train"), *official_scenes("val")]
 
 
 def test_a_lead_in_adds_sweeps_before_the_first_key_frame_and_changes_nothing_else(tmp_path):

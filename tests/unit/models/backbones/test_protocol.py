@@ -8,7 +8,7 @@ from crkd_core.config.models import ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError
 from crkd_core.models.backbones import Backbone, build_backbone
 from crkd_core.models.detector import build_detector
-from tests.unit.models.test_detector import TINY_DATA, tiny_config, tiny_inputs
+from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
 CONFIGS = [ResNetConfig(width=4, block="basic", depths=(1, 1, 1, 1)), SwinConfig(embed_dims=4, heads=(1, 2, 2, 4))]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
-from crkd_core.evaluation.nuscenes.matching import Matching
+from crkd_core.evaluation.nuscenes.match import Matching
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MATCH_DISTANCES_M,
@@ -73,19 +73,19 @@ class Curve:
 
 def accumulate(
     detections: BoxColumns,
-    truths: BoxColumns,
+    gt: BoxColumns,
     matching: Matching,
     detections_kept: Bool[np.ndarray, " p"] | None = None,
-    truths_kept: Bool[np.ndarray, " t"] | None = None,
+    gt_kept: Bool[np.ndarray, " t"] | None = None,
 ) -> Metrics:
     """The metrics of what was matched, or of a part of it.
 
     Args:
-        detections, truths: what `matching` was made from.
+        detections, gt: what `matching` was made from.
         detections_kept: those that count; the others are as if they had not been made, but what they took stays taken.
-        truths_kept: those that count; a detection matched with another one is neither right nor wrong.
+        gt_kept: those that count; a detection matched with another one is neither right nor wrong.
     """
-    curves = accumulate_curves(detections, truths, matching, detections_kept, truths_kept)
+    curves = accumulate_curves(detections, gt, matching, detections_kept, gt_kept)
     classes = {name: _class_metrics(name, found) for name, found in curves.items()}
     errors = TPErrors(*(_mean([getattr(entry.errors, name) for entry in classes.values()]) for name in DEVKIT_ERRORS))
     mean_ap = float(np.mean([entry.ap for entry in classes.values()]))
@@ -94,14 +94,14 @@ def accumulate(
 
 def accumulate_curves(
     detections: BoxColumns,
-    truths: BoxColumns,
+    gt: BoxColumns,
     matching: Matching,
     detections_kept: Bool[np.ndarray, " p"] | None = None,
-    truths_kept: Bool[np.ndarray, " t"] | None = None,
+    gt_kept: Bool[np.ndarray, " t"] | None = None,
 ) -> dict[str, dict[float, Curve]]:
     """The curves behind :func:`accumulate`, by class and match distance (m); errors at 2 m only, else 1."""
-    counting = np.ones(len(truths), dtype=bool) if truths_kept is None else truths_kept
-    positives = np.bincount(truths.label[counting], minlength=len(DETECTION_CLASSES))
+    counting = np.ones(len(gt), dtype=bool) if gt_kept is None else gt_kept
+    positives = np.bincount(gt.label[counting], minlength=len(DETECTION_CLASSES))
     rows = matching.order if detections_kept is None else matching.order[detections_kept[matching.order]]
     by_class = rows[np.argsort(detections.label[rows], kind="stable")]
     starts = np.searchsorted(detections.label[by_class], np.arange(len(DETECTION_CLASSES) + 1))
@@ -110,19 +110,19 @@ def accumulate_curves(
         own = by_class[starts[label] : starts[label + 1]]
         curves[name] = {}
         for column, distance_m in enumerate(MATCH_DISTANCES_M):
-            truth = matching.truth[own, column]
-            hit = truth >= 0
+            gt_row = matching.gt_row[own, column]
+            is_tp = gt_row >= 0
             used = own
-            if truths_kept is not None:
-                ignored = hit & ~counting[truth]
-                used, hit = own[~ignored], hit[~ignored]
-            errors = matching.errors[used[hit]] if distance_m == TP_DISTANCE_M else None
-            curves[name][distance_m] = class_curve(hit, detections.score[used], int(positives[label]), errors)
+            if gt_kept is not None:
+                ignored = is_tp & ~counting[gt_row]
+                used, is_tp = own[~ignored], is_tp[~ignored]
+            errors = matching.errors[used[is_tp]] if distance_m == TP_DISTANCE_M else None
+            curves[name][distance_m] = class_curve(is_tp, detections.score[used], int(positives[label]), errors)
     return curves
 
 
 def class_curve(
-    hit: Bool[np.ndarray, " n"],
+    is_tp: Bool[np.ndarray, " n"],
     score: Float64[np.ndarray, " n"],
     positives: int,
     errors: Float64[np.ndarray, "h 5"] | None = None,
@@ -130,7 +130,7 @@ def class_curve(
     """Precision, score and mean errors over recall.
 
     Args:
-        hit: whether each detection was matched, from the highest score down.
+        is_tp: whether each detection was matched, from the highest score down.
         score: their scores.
         positives: annotations that could have been matched.
         errors: of the matched ones, NaN where undefined.
@@ -139,10 +139,10 @@ def class_curve(
         UsageError: a score is negative or infinite, with which the devkit's curves are undefined.
     """
     nothing = np.zeros(len(RECALLS))
-    if positives == 0 or not hit.any():
+    if positives == 0 or not is_tp.any():
         return Curve(nothing, nothing, np.ones((len(RECALLS), 5)))
-    right = np.cumsum(hit).astype(np.float64)
-    precision = right / np.arange(1, len(hit) + 1)
+    right = np.cumsum(is_tp).astype(np.float64)
+    precision = right / np.arange(1, len(is_tp) + 1)
     recall = right / float(positives)
     confidence = np.interp(RECALLS, recall, score, right=0)
     if not (confidence[:-1] >= confidence[1:]).all():
@@ -151,7 +151,7 @@ def class_curve(
     if errors is not None:
         for column in range(5):
             means = _running_mean(np.ascontiguousarray(errors[:, column]))
-            curve_errors[:, column] = np.interp(confidence[::-1], score[hit][::-1], means[::-1])[::-1]
+            curve_errors[:, column] = np.interp(confidence[::-1], score[is_tp][::-1], means[::-1])[::-1]
     return Curve(np.interp(RECALLS, recall, precision, right=0), confidence, curve_errors)
 
 

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-from crkd_core.visualization.report import CurvesEntry, PictureEntry, ScoreEntry, write_report
+from crkd_core.visualization.page import CurvesEntry, PictureEntry, ScoreEntry, write_page
 
 
 class Reader(HTMLParser):
@@ -23,7 +23,7 @@ def test_page_refers_to_the_pictures_and_escapes_text(tmp_path):
     path = tmp_path / "index.html"
     pictures = [PictureEntry(f"{n}.png", f"token{n}", "scene-0103", "rain <b> & night") for n in range(2)]
     curves = [CurvesEntry("training.png", "crkd & more")]
-    write_report(path, "val", pictures, [ScoreEntry("crkd", "camera + radar", 0.4671, None)], curves)
+    write_page(path, "val", pictures, [ScoreEntry("crkd", "camera + radar", 0.4671, None)], curves)
     reader = Reader()
     reader.feed(path.read_text(encoding="utf-8"))
     assert reader.images == ["0.png", "1.png", "training.png"]

@@ -21,9 +21,9 @@ from tests.support.tiny_world import SPLIT
 
 @pytest.fixture(scope="module")
 def found():
-    detections, truths = Case(0, samples=2, truths=5, detections=4).build()
-    truths = replace(
-        truths,
+    detections, gt = Case(0, samples=2, gt=5, detections=4).build()
+    gt = replace(
+        gt,
         sample=np.array([0, 0, 0, 1, 1], dtype=np.int32),
         ego_distance=np.array([0.0, 19.99, 20.0, 30.0, 49.9]),
         velocity=np.array([[0.0, 0.0], [0.3, 0.4], [3.0, 4.0], [np.nan, 0.0], [20.0, 0.0]]),
@@ -39,7 +39,7 @@ def found():
         np.array([0, 1, 5, 6, 400], dtype=np.int32),
         np.array([0, 1, 4, 5, 0], dtype=np.int32),
     )
-    return {(part.kind, part.name): part for part in find_slices(scoring_of(detections, truths), facts, scenes)}
+    return {(part.kind, part.name): part for part in find_slices(scoring_of(detections, gt), facts, scenes)}
 
 
 def test_every_kind_is_there_in_order(found):
@@ -59,12 +59,12 @@ def test_every_kind_is_there_in_order(found):
     ],
 )
 def test_objects_of_a_kind(found, kind, members):
-    slices = {name: np.flatnonzero(part.truths).tolist() for (own, name), part in found.items() if own == kind}
+    slices = {name: np.flatnonzero(part.gt).tolist() for (own, name), part in found.items() if own == kind}
     assert slices == members
 
 
 def test_false_alarms_count_where_they_are_and_else_everywhere(found):
-    where = {key: np.flatnonzero(part.alarms).tolist() for key, part in found.items()}
+    where = {key: np.flatnonzero(part.fp).tolist() for key, part in found.items()}
     assert [where["range", name] for name in ("0-20", "20-30", "30-50")] == [[0], [1], [2, 3]]
     assert (where["condition", "day"], where["condition", "night"]) == ([0, 1], [2, 3])
     assert all(where[key] == [0, 1, 2, 3] for key in where if key[0] not in ("range", "condition"))
@@ -74,9 +74,9 @@ def test_facts_and_scenes_come_from_the_prepared_data(tmp_path):
     table = write_random_world(tmp_path, WorldCase(seed=1))
     prepared = prepare_world(tmp_path, tmp_path / "prepared")
     scoring = score_detections(prepared, prepared.tokens(SPLIT), table)
-    facts = read_object_facts(prepared, scoring.truths)
-    assert np.array_equal(facts.lidar_points + facts.radar_points, scoring.truths.points)
-    frames = [f"-{sample}" for sample in scoring.truths.sample]
+    facts = read_object_facts(prepared, scoring.gt)
+    assert np.array_equal(facts.lidar_points + facts.radar_points, scoring.gt.points)
+    frames = [f"-{sample}" for sample in scoring.gt.sample]
     assert all(token.endswith(frame) for token, frame in zip(facts.token, frames, strict=True))
     scenes = read_scenes(prepared, scoring.samples.tokens)
     assert (scenes.names, scenes.of_sample.tolist()) == (("scene-0103",), [0, 0, 0])

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.nuscenes.accumulation import RECALLS, accumulate, accumulate_curves
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, accumulate, accumulate_curves
 from crkd_core.evaluation.nuscenes.joining import equal_pairs
-from crkd_core.evaluation.nuscenes.matching import match
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.official import require_equal
 from tests.support.evaluation_cases import Case, devkit_metrics
 
@@ -19,9 +19,9 @@ CAR = DETECTION_CLASSES.index("car")
 
 
 def compare(case: Case):
-    detections, truths = case.build()
-    ours = accumulate(detections, truths, match(detections, truths))
-    require_equal(ours, devkit_metrics(detections, truths, case.samples))
+    detections, gt = case.build()
+    ours = accumulate(detections, gt, match(detections, gt))
+    require_equal(ours, devkit_metrics(detections, gt, case.samples))
     return ours
 
 
@@ -29,7 +29,7 @@ CASES = st.builds(
     Case,
     seed=st.integers(0, 2**32 - 1),
     samples=st.integers(1, 4),
-    truths=st.integers(0, 40),
+    gt=st.integers(0, 40),
     detections=st.integers(0, 80),
     labels=st.sampled_from([tuple(range(10)), (CAR,), (5, 9), (5, 6, 7, 8)]),
     spread_m=st.sampled_from([1.0, 4.0, 20.0]),
@@ -41,48 +41,52 @@ CASES = st.builds(
 )
 
 
+@pytest.mark.devkit
 @settings(deadline=None, max_examples=70)
 @given(case=CASES)
 def test_any_boxes_score_as_in_the_devkit(case):
     compare(case)
 
 
+@pytest.mark.devkit
 @settings(deadline=None, max_examples=30)
 @given(case=CASES, lowest_score=st.sampled_from([0.0, -0.2, -3.0]), flat=st.sampled_from([0.0, 0.05]))
 def test_what_the_devkit_refuses_is_refused(case, lowest_score, flat):
     case = replace(case, lowest_score=lowest_score, flat=flat)
-    detections, truths = case.build()
+    detections, gt = case.build()
     try:
-        expected = devkit_metrics(detections, truths, case.samples)
+        expected = devkit_metrics(detections, gt, case.samples)
     except AssertionError:
         with pytest.raises(UsageError, match=r"size|scores must lie between 0 and 1, found -"):
-            accumulate(detections, truths, match(detections, truths))
+            accumulate(detections, gt, match(detections, gt))
     else:
-        require_equal(accumulate(detections, truths, match(detections, truths)), expected)
+        require_equal(accumulate(detections, gt, match(detections, gt)), expected)
 
 
+@pytest.mark.devkit
 def test_what_the_cases_hold_is_not_trivial():
-    metrics = compare(Case(seed=1, truths=60, detections=200, labels=(CAR, 5, 8)))
+    metrics = compare(Case(seed=1, gt=60, detections=200, labels=(CAR, 5, 8)))
     assert metrics.classes["car"].ap > 0.05
     assert all(0 < error < 10 for error in metrics.classes["car"].errors)
 
 
+@pytest.mark.devkit
 def test_500_boxes_in_one_place():
-    compare(Case(seed=3, samples=1, truths=60, detections=500, labels=(CAR,), spread_m=1.0, step_m=0.5, score_step=0.1))
+    compare(Case(seed=3, samples=1, gt=60, detections=500, labels=(CAR,), spread_m=1.0, step_m=0.5, score_step=0.1))
 
 
 @pytest.mark.parametrize("scores", [(0.5, 0.5), (0.0, 0.0), (0.4, 0.6)])
 def test_of_equal_scores_the_last_chooses_first(scores):
-    detections, truths = Case(seed=0, samples=1, truths=1, detections=2, labels=(CAR,), near=1.0).build()
-    detections.translation[:] = truths.translation + np.array([[0.1, 0.0, 0.0], [0.2, 0.0, 0.0]])
+    detections, gt = Case(seed=0, samples=1, gt=1, detections=2, labels=(CAR,), near=1.0).build()
+    detections.translation[:] = gt.translation + np.array([[0.1, 0.0, 0.0], [0.2, 0.0, 0.0]])
     detections.score[:] = scores
-    assert match(detections, truths).truth.tolist() == [[-1] * 4, [0] * 4]
+    assert match(detections, gt).gt_row.tolist() == [[-1] * 4, [0] * 4]
 
 
 def test_of_equal_distances_the_first_annotation_is_taken():
-    detections, truths = Case(seed=0, samples=1, truths=2, detections=1, labels=(CAR,), near=1.0).build()
-    truths.translation[:] = detections.translation + np.array([[3.0, 0.0, 0.0], [0.0, -3.0, 0.0]])
-    assert match(detections, truths).truth.tolist() == [[-1, -1, -1, 0]]
+    detections, gt = Case(seed=0, samples=1, gt=2, detections=1, labels=(CAR,), near=1.0).build()
+    gt.translation[:] = detections.translation + np.array([[3.0, 0.0, 0.0], [0.0, -3.0, 0.0]])
+    assert match(detections, gt).gt_row.tolist() == [[-1, -1, -1, 0]]
 
 
 def test_distances_round_as_in_the_devkit():
@@ -90,34 +94,34 @@ def test_distances_round_as_in_the_devkit():
     # last bit says which is nearer. Elsewhere all pairs tie and the first is taken.
     count = 500
     offsets = np.random.default_rng(0).uniform(0.1, 2.5, (count, 2))
-    detections, truths = Case(seed=0, samples=1, truths=2 * count, detections=count, labels=(CAR,)).build()
-    detections.sample[:], truths.sample[:] = np.arange(count), np.repeat(np.arange(count), 2)
-    detections.translation[:] = truths.translation[:] = 0.0
-    truths.translation[:, :2] = np.stack([offsets, offsets[:, ::-1]], axis=1).reshape(-1, 2)
-    lengths = [[np.linalg.norm(truth) for truth in pair] for pair in truths.translation[:, :2].reshape(-1, 2, 2)]
+    detections, gt = Case(seed=0, samples=1, gt=2 * count, detections=count, labels=(CAR,)).build()
+    detections.sample[:], gt.sample[:] = np.arange(count), np.repeat(np.arange(count), 2)
+    detections.translation[:] = gt.translation[:] = 0.0
+    gt.translation[:, :2] = np.stack([offsets, offsets[:, ::-1]], axis=1).reshape(-1, 2)
+    lengths = [[np.linalg.norm(offset) for offset in pair] for pair in gt.translation[:, :2].reshape(-1, 2, 2)]
     expected = 2 * np.arange(count) + np.argmin(lengths, axis=1)
-    assert match(detections, truths).truth[:, 3].tolist() == expected.tolist()
+    assert match(detections, gt).gt_row[:, 3].tolist() == expected.tolist()
 
 
 def test_a_threshold_itself_is_too_far():
-    detections, truths = Case(seed=0, samples=1, truths=1, detections=1, labels=(CAR,), near=1.0).build()
-    truths.translation[:] = 0.0
+    detections, gt = Case(seed=0, samples=1, gt=1, detections=1, labels=(CAR,), near=1.0).build()
+    gt.translation[:] = 0.0
     detections.translation[:] = [[2.0, 0.0, 9.0]]
-    matching = match(detections, truths)
-    assert matching.truth.tolist() == [[-1, -1, -1, 0]]
+    matching = match(detections, gt)
+    assert matching.gt_row.tolist() == [[-1, -1, -1, 0]]
     assert np.isnan(matching.errors).all()
 
 
 def test_a_part_counts_what_is_kept_only():
-    detections, truths = Case(seed=5, samples=6, truths=60, detections=150, labels=(CAR,), spread_m=30.0).build()
-    matching = match(detections, truths)
-    far = truths.translation[:, 0] > 700
-    part = accumulate_curves(detections, truths, matching, truths_kept=far)["car"][2.0]
-    found = np.unique(matching.tp_truth[matching.tp_truth >= 0])
+    detections, gt = Case(seed=5, samples=6, gt=60, detections=150, labels=(CAR,), spread_m=30.0).build()
+    matching = match(detections, gt)
+    far = gt.translation[:, 0] > 700
+    part = accumulate_curves(detections, gt, matching, gt_kept=far)["car"][2.0]
+    found = np.unique(matching.tp_gt_row[matching.tp_gt_row >= 0])
     assert part.max_recall == pytest.approx(RECALLS[int(100 * far[found].sum() / far.sum())])
     sample = detections.sample == 2
-    alone = accumulate(detections, truths, matching, sample, truths.sample == 2)
-    boxes = detections[sample], truths[truths.sample == 2]
+    alone = accumulate(detections, gt, matching, sample, gt.sample == 2)
+    boxes = detections[sample], gt[gt.sample == 2]
     require_equal(alone, accumulate(*boxes, match(*boxes)))
 
 

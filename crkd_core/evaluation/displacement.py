@@ -20,7 +20,7 @@ class Displacement:
 
     Attributes:
         x_m, y_m: the vector.
-        share: of the detections that have an object there, within 0.75 m; `share_unmoved`: at their own place.
+        share: of the detections that have an object there, within 0.75 m; `share_unmoved`: right where they are.
     """
 
     x_m: float
@@ -35,7 +35,7 @@ class Displacement:
 
 @dataclass(frozen=True)
 class Displacements:
-    """What was found of `detections` detections; `accompanied`: share with an object of any class within reach."""
+    """Of `detections` detections; `accompanied`: share with an object of any class within reach."""
 
     detections: int
     accompanied: float
@@ -44,7 +44,7 @@ class Displacements:
 
 
 def find_displacement(
-    detected: BoxColumns, truths: BoxColumns, to_lidar: Float64[np.ndarray, "s 2 2"], reach_m: float
+    detected: BoxColumns, gt: BoxColumns, to_lidar: Float64[np.ndarray, "s 2 2"], reach_m: float
 ) -> Displacements | None:
     """Look for a shared displacement of up to `reach_m` among the best detections of the samples with objects.
 
@@ -54,14 +54,14 @@ def find_displacement(
     Returns:
         None where no detection has an object of its class within reach, or there are no detections.
     """
-    chosen = _best(detected, truths)
-    kept, found = detected[chosen], np.zeros(len(chosen), dtype=bool)
+    chosen = _best(detected, gt)
+    kept, has_neighbour = detected[chosen], np.zeros(len(chosen), dtype=bool)
     offsets, owners = [np.zeros((0, 2))], [np.zeros(0, dtype=np.int64)]
-    for row, truth in equal_pairs(kept.sample, truths.sample):
-        offset = kept.translation[row, :2] - truths.translation[truth, :2]
+    for row, gt_row in equal_pairs(kept.sample, gt.sample):
+        offset = kept.translation[row, :2] - gt.translation[gt_row, :2]
         near = (np.abs(offset) < reach_m).all(axis=1)
-        found[row[near]] = True
-        near &= kept.label[row] == truths.label[truth]
+        has_neighbour[row[near]] = True
+        near &= kept.label[row] == gt.label[gt_row]
         offsets.append(offset[near])
         owners.append(row[near])
     vectors, owner = np.concatenate(offsets), np.concatenate(owners)
@@ -70,17 +70,17 @@ def find_displacement(
     turned = np.einsum("nij,nj->ni", to_lidar[kept.sample[owner]], vectors)
     return Displacements(
         detections=len(kept),
-        accompanied=float(found.mean()),
+        accompanied=float(has_neighbour.mean()),
         in_global=_most_common(vectors, owner, len(kept), reach_m),
         in_lidar=_most_common(turned, owner, len(kept), reach_m),
     )
 
 
-def _best(detected: BoxColumns, truths: BoxColumns) -> NDArray[np.int64]:
+def _best(detected: BoxColumns, gt: BoxColumns) -> NDArray[np.int64]:
     """As many of the detections as there are objects, the highest scores first."""
-    usable = np.flatnonzero(np.isin(detected.sample, truths.sample))
+    usable = np.flatnonzero(np.isin(detected.sample, gt.sample))
     order = usable[np.argsort(-detected.score[usable], kind="stable")]
-    return order[: min(len(truths), _MOST_DETECTIONS)]
+    return order[: min(len(gt), _MOST_DETECTIONS)]
 
 
 def _most_common(

@@ -66,6 +66,7 @@ def test_rotations_by_half_a_turn_are_exact(quaternion):
     assert np.allclose(rotation_from_quaternion(world.rotation_wxyz[0]), expected, atol=1e-12)
 
 
+@pytest.mark.devkit
 def test_devkit_reads_the_submission(tmp_path):
     from nuscenes.eval.common.loaders import load_prediction
     from nuscenes.eval.detection.data_classes import DetectionBox

@@ -1,4 +1,4 @@
-"""What one picture shows, as plain arrays: the drawing code knows neither files nor models."""
+"""What one picture shows, as plain arrays: drawing needs neither files nor models."""
 
 from dataclasses import dataclass, field
 
@@ -63,7 +63,7 @@ class ModelView:
 
 
 @dataclass(frozen=True)
-class SceneView:
+class SampleView:
     """One sample as a picture shows it; everything in the model frame (x right, y forward, z up, metres).
 
     Attributes:
@@ -72,7 +72,7 @@ class SceneView:
         cameras: in any order; the picture arranges them by channel.
         lidar: (P, 4) x, y, z, intensity of the key frame; may be empty.
         radar: (R, 4) x, y (m) and ego-motion compensated vx, vy (m/s); may be empty.
-        truth: annotated objects.
+        gt: annotated objects.
         models: detections to compare, one panel each.
         marked: (M, 2) x, y of objects to draw a ring around, and what that means.
     """
@@ -81,7 +81,7 @@ class SceneView:
     scene: str
     condition: str
     extent_m: float
-    truth: LabelledBoxes
+    gt: LabelledBoxes
     cameras: tuple[CameraView, ...] = ()
     lidar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
     radar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))

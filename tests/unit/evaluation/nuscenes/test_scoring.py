@@ -15,7 +15,7 @@ from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.evaluation.io.detections import Detections, write_submission
-from crkd_core.evaluation.nuscenes.columns import read_samples, read_truths
+from crkd_core.evaluation.nuscenes.columns import read_gt, read_samples
 from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
 from crkd_core.evaluation.nuscenes.scoring import Scoring, score_detections
@@ -53,6 +53,7 @@ WORLDS = st.builds(
 )
 
 
+@pytest.mark.devkit
 @settings(deadline=None, max_examples=30)
 @given(case=WORLDS)
 # Detections of the objects' own sizes: a scale error near zero shows a size that lost its last digits.
@@ -71,12 +72,12 @@ def world(folder):
 def test_every_filter_is_at_work(world):
     prepared, _ = world
     samples = read_samples(prepared, prepared.tokens(SPLIT))
-    truths = read_truths(prepared, samples)
-    kept = is_evaluated(truths, samples)
-    far = replace(truths, ego_distance=np.zeros(len(truths)))
-    empty = replace(truths, points=np.ones(len(truths), dtype=np.int32))
+    gt = read_gt(prepared, samples)
+    kept = is_evaluated(gt, samples)
+    far = replace(gt, ego_distance=np.zeros(len(gt)))
+    empty = replace(gt, points=np.ones(len(gt), dtype=np.int32))
     racked = replace(samples, rack_sample=np.full(len(samples.rack_sample), -1, dtype=np.int32))
-    for changed in (is_evaluated(far, samples), is_evaluated(empty, samples), is_evaluated(truths, racked)):
+    for changed in (is_evaluated(far, samples), is_evaluated(empty, samples), is_evaluated(gt, racked)):
         assert (kept <= changed).all()
         assert kept.sum() < changed.sum()
 
@@ -90,8 +91,8 @@ def test_the_order_of_samples_in_the_table_does_not_matter(world):
     assert require_equal(found.metrics, expected.metrics) == 0.0
     rows = mixed.take(found.detections.row)["score"].to_numpy()
     assert np.array_equal(rows.astype(np.float64), found.detections.score)
-    annotated = read_truths(prepared, found.samples)
-    assert set(found.truths.row) <= set(annotated.row)
+    annotated = read_gt(prepared, found.samples)
+    assert set(found.gt.row) <= set(annotated.row)
 
 
 def box(**changes) -> dict:
@@ -130,7 +131,7 @@ def test_no_detections_score_zero(world):
     assert (scoring.metrics.mean_ap, scoring.metrics.nds) == (0.0, 0.0)
     counts = scoring.counts()
     assert tuple(counts) == DETECTION_CLASSES
-    assert sum(entry["annotations"] for entry in counts.values()) == len(scoring.truths) > 0
+    assert sum(entry["annotations"] for entry in counts.values()) == len(scoring.gt) > 0
 
 
 def test_data_prepared_without_racks_are_stale(world):

@@ -5,8 +5,6 @@ import math
 from dataclasses import replace
 
 import pytest
-from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.detection.data_classes import DetectionMetrics
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import DatasetError, MetricsDifferError, UsageError
@@ -20,6 +18,8 @@ from crkd_core.evaluation.nuscenes.official import (
 )
 from crkd_core.progress import SilentProgress
 from tests.support.tiny_world import SPLIT, VERSION, write_results, write_tiny_world
+
+pytestmark = pytest.mark.devkit
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,9 @@ def test_metrics_survive_json(world, tmp_path):
 
 
 def test_the_devkit_reads_the_metrics(world, tmp_path):
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.detection.data_classes import DetectionMetrics
+
     metrics = score(world, tmp_path, world[1][:17])
     summary = DetectionMetrics.deserialize(json.loads(json.dumps(metrics.to_json())))
     assert require_equal(convert_summary(summary), metrics) < 1e-12

@@ -49,7 +49,7 @@ class CurvesEntry:
     model: str
 
 
-def write_report(
+def write_page(
     path: Path,
     title: str,
     pictures: Sequence[PictureEntry],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.nuscenes.accumulation import accumulate
+from crkd_core.evaluation.nuscenes.accumulate import accumulate
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.scoring import Scoring
@@ -40,21 +40,21 @@ def test_the_split_itself_scores_as_the_benchmark_says(seed, score_step):
 def test_a_slice_scores_as_the_metrics_of_a_part():
     scoring = some_scoring(3)
     rng = np.random.default_rng(0)
-    truths = rng.random(len(scoring.truths)) < 0.5
-    alarms = rng.random(len(scoring.detections)) < 0.5
-    found = score_slices(scoring, [Slice("a", "b", truths, alarms)], scenes_of(scoring), draw_scenes(SCENES, 0))
+    gt = rng.random(len(scoring.gt)) < 0.5
+    fp = rng.random(len(scoring.detections)) < 0.5
+    found = score_slices(scoring, [Slice("a", "b", gt, fp)], scenes_of(scoring), draw_scenes(SCENES, 0))
     ap = np.zeros(len(LABELS))
     for column, distance_m in enumerate(MATCH_DISTANCES_M):
-        # Of a detection that is matched here, it does not matter whether it would be a false alarm.
-        kept = alarms | (scoring.matching.truth[:, column] >= 0)
-        part = accumulate(scoring.detections, scoring.truths, scoring.matching, kept, truths)
+        # Of a detection that is matched here, it does not matter whether it would be a false positives.
+        kept = fp | (scoring.matching.gt_row[:, column] >= 0)
+        part = accumulate(scoring.detections, scoring.gt, scoring.matching, kept, gt)
         entries = [part.classes[DETECTION_CLASSES[label]] for label in LABELS]
         ap += np.array([entry.ap_by_distance[distance_m] for entry in entries]) / len(MATCH_DISTANCES_M)
         if distance_m == TP_DISTANCE_M:
             errors = np.array([list(entry.errors) for entry in entries])
     assert found.ap[0, 0, list(LABELS)] == pytest.approx(ap, abs=1e-12)
     assert found.errors[0, 0, list(LABELS)] == pytest.approx(errors, abs=1e-12, nan_ok=True)
-    both = [Slice("a", "b", truths, alarms), Slice("a", "c", ~truths, ~alarms)]
+    both = [Slice("a", "b", gt, fp), Slice("a", "c", ~gt, ~fp)]
     assert score_slices(scoring, both, scenes_of(scoring), draw_scenes(SCENES, 0)).ap[:, :1] == pytest.approx(
         found.ap, nan_ok=True
     )
@@ -67,10 +67,10 @@ def test_scenes_that_are_not_drawn_are_as_if_they_were_not_there(seed):
     draws = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
     scores = score_slices(scoring, [part], scenes, draws)
     for row, draw in enumerate(draws, start=1):
-        kept = [draw[scenes.of_sample[boxes.sample]] > 0 for boxes in (scoring.detections, scoring.truths)]
-        left = accumulate(scoring.detections, scoring.truths, scoring.matching, *kept)
+        kept = [draw[scenes.of_sample[boxes.sample]] > 0 for boxes in (scoring.detections, scoring.gt)]
+        left = accumulate(scoring.detections, scoring.gt, scoring.matching, *kept)
         for label in LABELS:
-            if (scoring.truths.label[kept[1]] == label).any():
+            if (scoring.gt.label[kept[1]] == label).any():
                 assert scores.ap[row, 0, label] == pytest.approx(left.classes[DETECTION_CLASSES[label]].ap, abs=1e-12)
             else:
                 assert np.isnan(scores.ap[row, 0, label])
@@ -79,7 +79,7 @@ def test_scenes_that_are_not_drawn_are_as_if_they_were_not_there(seed):
 def test_a_scene_drawn_twice_counts_as_two_scenes():
     scoring = some_scoring(1, detections=1000)
     boxes = []
-    for side in (scoring.detections, scoring.truths):
+    for side in (scoring.detections, scoring.gt):
         again = side[side.sample < 2]
         shifted = replace(again, sample=again.sample + 2 * SCENES, score=again.score - 1e-9)
         parts = (side, shifted)
@@ -93,11 +93,11 @@ def test_a_scene_drawn_twice_counts_as_two_scenes():
 
 
 def test_few_steps_hardly_change_a_score(monkeypatch):
-    case = Case(5, samples=2 * SCENES, truths=2000, detections=6000, labels=(0, 8), spread_m=120)
+    case = Case(5, samples=2 * SCENES, gt=2000, detections=6000, labels=(0, 8), spread_m=120)
     scoring = scoring_of(*case.build())
     every = np.ones((1, SCENES))
     scores = score_slices(scoring, [everything(scoring)], scenes_of(scoring), every)
-    assert (scoring.truths.label == 0).sum() > 4 * bootstrap._STEPS
+    assert (scoring.gt.label == 0).sum() > 4 * bootstrap._STEPS
     assert scores.mean_ap[1, 0] == pytest.approx(scores.mean_ap[0, 0], abs=2e-4)
     assert scores.mean_ap[1, 0] != scores.mean_ap[0, 0]
     assert scores.nds[1, 0] == pytest.approx(scores.nds[0, 0], abs=5e-4)
@@ -126,7 +126,7 @@ def test_an_interval_covers_the_middle_of_the_resamples():
 
 def test_the_table_has_the_mean_first_and_no_empty_rows(monkeypatch):
     scoring = some_scoring(2)
-    none = Slice("range", "nowhere", np.zeros(len(scoring.truths), dtype=bool), everything(scoring).alarms)
+    none = Slice("range", "nowhere", np.zeros(len(scoring.gt), dtype=bool), everything(scoring).fp)
     scores = score_slices(scoring, [everything(scoring), none], scenes_of(scoring), draw_scenes(SCENES, 40))
     assert breakdown_table(scores)["ap_low"].null_count == 1 + len(LABELS)
     monkeypatch.setattr(bootstrap, "FEWEST_SCENES", SCENES)
@@ -134,7 +134,7 @@ def test_the_table_has_the_mean_first_and_no_empty_rows(monkeypatch):
     assert [row["class"] for row in rows] == ["all", *(DETECTION_CLASSES[label] for label in LABELS)]
     assert rows[0]["ap"] == pytest.approx(scoring.metrics.mean_ap)
     assert rows[0]["nds"] == pytest.approx(scoring.metrics.nds)
-    assert rows[0]["objects"] == len(scoring.truths)
+    assert rows[0]["objects"] == len(scoring.gt)
     assert all(row["ap_low"] <= row["ap"] <= row["ap_high"] for row in rows[:1])
     barrier = next(row for row in rows if row["class"] == "barrier")
     assert (barrier["velocity_mps"], barrier["nds"]) == (None, None)

@@ -16,12 +16,12 @@ SCENES = 8
 @pytest.fixture(scope="module")
 def pair():
     """Perfect detections, and the same without those of the first class and with lower scores of the second."""
-    case = Case(0, samples=2 * SCENES, truths=400, detections=0, labels=(0, 1, 8), spread_m=200, nan_velocity=0.0)
-    truths = list(case.build())[1]
-    perfect = replace(truths, score=np.linspace(0.5, 0.9, len(truths)))
+    case = Case(0, samples=2 * SCENES, gt=400, detections=0, labels=(0, 1, 8), spread_m=200, nan_velocity=0.0)
+    gt = list(case.build())[1]
+    perfect = replace(gt, score=np.linspace(0.5, 0.9, len(gt)))
     worse = perfect[perfect.label != 0]
     worse.score[worse.label == 1] -= 0.4
-    return scoring_of(perfect, truths), scoring_of(worse, truths)
+    return scoring_of(perfect, gt), scoring_of(worse, gt)
 
 
 def rows_of(first, second):
@@ -51,11 +51,11 @@ def test_scores_alone_and_equal_detections_do_not_differ(pair):
 
 def test_the_noise_of_pairs_is_less_than_that_of_each():
     """Scenes that are hard for both do not count as noise of the difference."""
-    detections, truths = Case(1, samples=2 * SCENES, truths=600, detections=900, labels=(0,), spread_m=120).build()
+    detections, gt = Case(1, samples=2 * SCENES, gt=600, detections=900, labels=(0,), spread_m=120).build()
     blind = np.isin(detections.sample, [0, 1, 2, 3]) & (np.arange(len(detections)) % 3 > 0)
-    first = scoring_of(detections[~blind], truths)
+    first = scoring_of(detections[~blind], gt)
     kept = ~blind & (np.random.default_rng(0).random(len(detections)) < 0.9)
-    second = scoring_of(detections[kept], truths)
+    second = scoring_of(detections[kept], gt)
     draws = draw_scenes(SCENES, 200)
     scores = [score_slices(side, [everything(side)], scenes_of(side), draws) for side in (first, second)]
     row = comparison_table(*scores).to_pylist()[1]
@@ -66,20 +66,20 @@ def test_the_noise_of_pairs_is_less_than_that_of_each():
 
 def test_missed_objects_are_those_only_the_first_finds(pair):
     first, second = pair
-    count = len(first.truths)
+    count = len(first.gt)
     names = np.array([f"box{i}" for i in range(count)], dtype=object)
     points = np.arange(count, dtype=np.int32)
     table = missed_table(first, second, ObjectFacts(names, names, points, points + 1), scenes_of(first), score=0.3)
     rows = table.to_pylist()
-    labels = first.truths.label
+    labels = first.gt.label
     lowered = (labels == 1) & (np.linspace(0.5, 0.9, count) - 0.4 < 0.3)
     assert {row["annotation_token"] for row in rows} == set(names[(labels == 0) | lowered])
     assert [row["first_score"] for row in rows] == sorted((row["first_score"] for row in rows), reverse=True)
     for row in rows:
         index = row["lidar_points"]
         assert row["radar_points"] == index + 1
-        assert row["sample_token"] == first.samples.tokens[first.truths.sample[index]]
-        assert row["scene"] == str(first.truths.sample[index] // 2)
-        assert row["speed_mps"] == pytest.approx(np.hypot(*first.truths.velocity[index]))
+        assert row["sample_token"] == first.samples.tokens[first.gt.sample[index]]
+        assert row["scene"] == str(first.gt.sample[index] // 2)
+        assert row["speed_mps"] == pytest.approx(np.hypot(*first.gt.velocity[index]))
         assert (row["second_score"] is None) == (row["class"] == "car")
     assert missed_table(second, first, ObjectFacts(names, names, points, points), scenes_of(first), 0.3).num_rows == 0

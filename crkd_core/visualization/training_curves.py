@@ -1,4 +1,4 @@
-"""How a run was trained: its loss terms over the steps and, where recorded, how the terms pulled against each other."""
+"""Training curves of a run: loss terms over the steps and, where recorded, norms and cosines of their gradients."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -73,6 +73,7 @@ def test_model_frame_undoes_the_global_frame():
         np.testing.assert_allclose(np.cos(back[:, 6] - values[:, 6].numpy()), 1, atol=tolerance / 10)
 
 
+@pytest.mark.devkit
 @pytest.mark.parametrize("seed", range(4))
 def test_scores_are_the_devkits_on_the_same_file(seed, tmp_path):
     root = tmp_path / "world"

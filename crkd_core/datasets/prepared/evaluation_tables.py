@@ -9,13 +9,14 @@ from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.datasets.nuscenes.folder import digest_tables, find_version
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
 from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.data_report import count_splits
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.datasets.prepared.report import count_splits
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Progress
 
@@ -55,7 +56,7 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
         settings["splits_sha256"] = record_file(splits_file).sha256
     command = Command("evaluate").setting("--results", absolute(results)).setting("--nuscenes", absolute(dataroot))
     command = command.setting("--version", version)
-    with workspace.write(STAGE, version, command=command, settings=settings, replace=True) as writer:
+    with workspace.write(ArtifactRequest(STAGE, version, command=command, settings=settings, replace=True)) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             return PreparedData(writer.finished, dataroot)

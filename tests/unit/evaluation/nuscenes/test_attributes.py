@@ -24,6 +24,7 @@ def test_speed_decides(name, standing, moving):
     assert attribute_names(np.full(4, label), velocity) == [standing, standing, moving, standing]
 
 
+@pytest.mark.devkit
 def test_every_attribute_is_an_official_one():
     from nuscenes.eval.detection.constants import ATTRIBUTE_NAMES
 
