@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from crkd_core.artifacts.workspace import Artifact
+from crkd_core.artifacts.artifact import Artifact
 from crkd_core.config.loading import validate_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
