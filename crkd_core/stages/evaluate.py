@@ -35,7 +35,7 @@ from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_devkit, require_equal
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.evaluation.report import sensor_inputs, write_analysis
-from crkd_core.progress import Progress
+from crkd_core.progress import Progress, format_count
 from crkd_core.training.distributed import choose_device
 from crkd_core.training.trained import load_trained
 
@@ -333,7 +333,7 @@ def require_alike(prepared: PreparedData, split: str) -> None:
     """
     differences = prepared.artifact.manifest.facts.get(preparing.DEVKIT_DIFFERENCES, {}).get(split, {})
     if differences:
-        boxes = " and ".join(f"{count} boxes {kind}" for kind, count in differences.items())
+        boxes = " and ".join(f"{format_count(count, 'box', 'boxes')} {kind}" for kind, count in differences.items())
         raise UsageError(
             f"--official cannot agree on {split} of {prepared.version}: the nuScenes devkit treats {boxes} otherwise "
             "(see the report of crkd prepare); leave out --official, or mend the tables."

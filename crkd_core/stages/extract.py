@@ -29,7 +29,7 @@ from crkd_core.datasets.prepared.source import (
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import DatasetError, UsageError, WriteError
 from crkd_core.evaluation.nuscenes.scoring import score_detections
-from crkd_core.progress import Progress, SilentProgress, format_seconds, format_size
+from crkd_core.progress import Progress, SilentProgress, format_count, format_seconds, format_size
 from crkd_core.teacher_cache.extraction import Estimate, Extraction, ItemPlan, join_detections
 from crkd_core.teacher_cache.settings import STAGE, check_teacher, target_settings
 from crkd_core.teacher_cache.verification import Verification, verify_targets
@@ -220,11 +220,12 @@ class _Work:
             )
         seconds = items * estimate.seconds_per_item / processes.size
         already = len(self._plan) - items
+        samples, views = format_count(len(self._plan.tokens), "sample"), format_count(self._plan.views, "view")
         progress.message(
-            f"writing {items} items ({len(self._plan.tokens)} samples x {self._plan.views} views"
-            f"{f', {already} already there' if already else ''}) in {len(missing)} shards to {folder}: about "
-            f"{format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
-            f"on {processes.size} process{'es' if processes.size > 1 else ''}"
+            f"writing {format_count(items, 'item')} ({samples} x {views}"
+            f"{f', {already} already there' if already else ''}) in {format_count(len(missing), 'shard')} to {folder}: "
+            f"about {format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
+            f"on {format_count(processes.size, 'process', 'processes')}"
         )
 
     def finish(self, writer: ArtifactWriter, progress: Progress) -> Artifact:
