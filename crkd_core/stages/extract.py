@@ -221,10 +221,11 @@ class _Work:
         seconds = items * estimate.seconds_per_item / processes.size
         already = len(self._plan) - items
         samples, views = format_count(len(self._plan.tokens), "sample"), format_count(self._plan.views, "view")
+        kept = f", {already} already there" if already else ""
+        shards = format_count(len(missing), "shard")
         progress.message(
-            f"writing {format_count(items, 'item')} ({samples} x {views}"
-            f"{f', {already} already there' if already else ''}) in {format_count(len(missing), 'shard')} to {folder}: "
-            f"about {format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
+            f"writing {format_count(items, 'item')} ({samples} x {views}{kept}) in {shards} to {folder}: about "
+            f"{format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
             f"on {format_count(processes.size, 'process', 'processes')}"
         )
 
