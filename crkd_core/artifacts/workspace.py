@@ -28,6 +28,8 @@ from crkd_core.errors import (
     UsageError,
 )
 
+__all__ = ["Artifact", "Workspace"]
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 # Evaluations are named after a model and a split, so they need longer names than a user may give to a run.
 _LONGEST_GIVEN_NAME = 100

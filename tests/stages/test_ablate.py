@@ -15,7 +15,8 @@ from crkd_core.config.loading import load_config, preset_names, with_overrides
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.ablate.ablate import AblateRequest, ablate, plan_ablation
+from crkd_core.stages.ablate.ablate import ablate, plan_ablation
+from crkd_core.stages.ablate.request import AblateRequest
 from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical, ladder_rows
 from crkd_core.stages.ablate.table import ScoredRow, write_tables
 from crkd_core.stages.evaluate import EvaluateResult

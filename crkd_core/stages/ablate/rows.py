@@ -12,6 +12,7 @@ from crkd_core.config.loading import with_overrides
 from crkd_core.config.models import ResNetConfig
 from crkd_core.config.schema import Config
 
+STAGE = "ablate"
 METRICS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 BACKBONES = ("Swin-T", "ResNet-50")
 """Image backbones that the paper published results of (nuScenes val, single frame)."""
@@ -219,12 +220,26 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
 """Rows by comparison. Each design comparison adds its one loss to RespD, as the paper's do."""
 
 
+@dataclass(frozen=True)
+class ShownVariant:
+    """A row of a comparison, with the variant that is trained for it: :func:`canonical` of its own."""
+
+    comparison: str
+    row: Row
+    variant: Variant
+
+
 def canonical(variant: Variant, config: Config) -> Variant:
     """The first variant of all comparisons that trains the same student as this one, so that it is trained once."""
     resolved = variant.resolve(config, seed=0)
     for rows in COMPARISONS.values():
         for row in rows:
-            same_way = (row.variant.losses, row.variant.start) == (variant.losses, variant.start)
-            if same_way and row.variant.resolve(config, seed=0) == resolved:
+            is_alike = (row.variant.losses, row.variant.start) == (variant.losses, variant.start)
+            if is_alike and row.variant.resolve(config, seed=0) == resolved:
                 return row.variant
     return variant
+
+
+def run_of(variant: Variant) -> str:
+    """What the runs of a variant are called, before ``-s<seed>``."""
+    return f"{STAGE}-{variant.name}"
