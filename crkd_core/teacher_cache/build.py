@@ -44,15 +44,18 @@ class CacheBuild:
         return self._extraction(device).measure(0, progress)
 
     def fill(self, folder: Path, processes: ProcessGroup, progress: Progress) -> None:
-        """Write this process's share of the missing shards.
+        """Write the missing shards, this process its share; returns when all processes have.
 
         Raises:
             WriteError: they will not fit on the disk.
             DamagedArtifactError: the teacher answers with values that are not finite.
         """
         own = self.plan.missing(folder, processes.rank, processes.size)
-        if not own:
-            return
+        if own:
+            self._fill_own(own, folder, processes, progress)
+        processes.barrier()
+
+    def _fill_own(self, own: list[int], folder: Path, processes: ProcessGroup, progress: Progress) -> None:
         extraction = self._extraction(processes.device)
         note_loaders(self._config.train.workers, progress)
         if processes.is_first:
