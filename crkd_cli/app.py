@@ -13,11 +13,13 @@ import typer
 from typer.core import TyperGroup
 
 from crkd_cli import console
+from crkd_cli.command_help import Command
 from crkd_cli.commands.ablate import ablate
 from crkd_cli.commands.compare import compare
 from crkd_cli.commands.demo import demo
 from crkd_cli.commands.distill import distill
 from crkd_cli.commands.evaluate import evaluate
+from crkd_cli.commands.export_weights import export_weights
 from crkd_cli.commands.extract_teacher import extract_teacher
 from crkd_cli.commands.import_weights import import_weights
 from crkd_cli.commands.prepare import prepare
@@ -64,13 +66,14 @@ _OTHERS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "ablate": ablate,
     "import-weights": import_weights,
+    "export-weights": export_weights,
     "demo": demo,
     "simulate": simulate,
     "presets": presets,
 }
 for _title, _functions in (("The six stages, in order", _STAGES), ("Around them", _OTHERS)):
     for _name, _function in _functions.items():
-        app.command(_name, rich_help_panel=_title)(_function)
+        app.command(_name, cls=Command, rich_help_panel=_title)(_function)
 
 
 def _show_version(value: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crkd_cli import console
 
 if TYPE_CHECKING:
-    from crkd_core.datasets.prepared.report import DataReport, Range
+    from crkd_core.datasets.prepared.data_report import DataReport, Range
     from crkd_core.stages.prepare import CheckResult, PrepareResult
 
 _WIDTH = 80

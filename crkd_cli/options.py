@@ -1,12 +1,18 @@
-"""Options that several commands share, declared once."""
+"""Options that several commands share, declared once, and groups of those that come together."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_cli.session import session_of
+from crkd_cli.session import Session, session_of
 from crkd_core.artifacts.location import DEFAULT_WORKSPACE, WORKSPACE_VARIABLE
+
+if TYPE_CHECKING:
+    from crkd_core.artifacts.workspace import Workspace
+    from crkd_core.config.schema import Config
 
 # Beyond these a number is a slip: the command would only end when the machine is worn out.
 MOST_PROCESSES = 1024
@@ -208,3 +214,72 @@ DebugOption = Annotated[
         "--debug", help="Show tracebacks.", callback=_set_debug, expose_value=False, rich_help_panel=_RUN_PANEL
     ),
 ]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which prepared data."""
+
+    prepared: PreparedOption = None
+    nuscenes: NuscenesOption = None
+
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """Which configuration."""
+
+    preset: PresetOption = None
+    config: ConfigOption = None
+    overrides: SetOption = None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a preset or a file is named."""
+        return self.preset is not None or self.config is not None
+
+    def resolve(self, session: Session, workspace: "Workspace", more: Sequence[str] = ()) -> "Config":
+        """The configuration, with the overrides that other options stand for on top."""
+        return session.config(workspace, self.preset, self.config, [*(self.overrides or ()), *more])
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Which device, and how many processes."""
+
+    device: DeviceOption = "auto"
+    gpus: GpusOption = None
+    processes: ProcessesOption = None
+
+    def spread(self, session: Session) -> str:
+        """The device of this process; see :func:`crkd_cli.relaunch.spread`."""
+        from crkd_cli.relaunch import spread
+
+        return spread(session, self.device, self.gpus, self.processes)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What may happen to what is there, and what is shown."""
+
+    force: ForceOption = False
+    resume: ResumeOption = True
+    quiet: QuietOption = False
+    debug: DebugOption = False
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What every training command has, whichever detector it trains."""
+
+    split: TrainSplitOption = "train"
+    backbone: BackboneOption = None
+    data: DataOptions = field(default_factory=DataOptions)
+    config: ConfigOptions = field(default_factory=ConfigOptions)
+    machine: MachineOptions = field(default_factory=MachineOptions)
+    compile_dense: CompileOption = False
+    run: RunOptions = field(default_factory=RunOptions)
+
+    def resolve(self, session: Session, workspace: "Workspace", more: Sequence[str] = ()) -> "Config":
+        """The configuration, with the overrides that other options stand for on top."""
+        compiled = ["train.compile=true"] if self.compile_dense else []
+        return self.config.resolve(session, workspace, [*compiled, *more])

@@ -1,5 +1,6 @@
-"""The house: floors import only downwards, shapes are really checked, and nothing reads a pickle."""
+"""The house: floors import only downwards, shapes are really checked, nothing reads a pickle, tests stand alone."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -10,8 +11,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from crkd_core.geometry.grid import BEVGrid
-
-ROOT = Path(__file__).parent.parent
+from tests.support.checkout import ROOT
 
 
 def test_import_contract():
@@ -39,6 +39,36 @@ def test_no_pickle_is_read():
         if PICKLE.search(line)
     ]
     assert offenders == []
+
+
+def imported_modules(path: Path) -> list[str]:
+    """Names of the modules that a file imports from, relative ones with their dots."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    members = [f"{node.module}.{alias.name}" for node in froms if node.module for alias in node.names]
+    return names + members + ["." * node.level + (node.module or "") for node in froms if node.level or node.module]
+
+
+def is_private_to_its_file(module: str) -> bool:
+    """Whether a module holds tests or fixtures, or is named by where the importing file happens to lie."""
+    return module.startswith((".", "conftest")) or bool(re.match(r"tests\.(.+\.)?(conftest|test_\w+)(\.|$)", module))
+
+
+def test_tests_share_by_support_modules_only():
+    offenders = [
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for module in imported_modules(path)
+        if is_private_to_its_file(module)
+    ]
+    assert offenders == []
+
+
+@pytest.mark.parametrize("module", ["tests.cli.test_streams.shell", "tests.conftest", ".cases", "conftest"])
+def test_what_tests_must_not_import_is_recognised(module):
+    assert is_private_to_its_file(module)
+    assert not is_private_to_its_file("tests.support.chain.Chain")
 
 
 def test_only_the_official_evaluation_imports_the_devkit():

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crkd_cli import console, options
+from crkd_cli.groups import grouped
 from crkd_cli.session import session_of
 from crkd_core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
-    from crkd_core.stages.ablate.ablate import AblateResult, PlannedRun
+    from crkd_core.stages.ablate.ablate import AblateResult
+    from crkd_core.stages.ablate.plan import PlannedRun
 
 _COMPARISONS = ("ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
 
@@ -32,6 +34,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
+@grouped
 def ablate(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -55,19 +58,12 @@ def ablate(
         str | None, typer.Option("--name", help="Name of the table; after its comparisons.", show_default=False)
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show the students that it needs; train nothing.")] = False,
-    prepared: options.PreparedOption = None,
-    nuscenes: options.NuscenesOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
+    *,
+    data: options.DataOptions,
+    config: options.ConfigOptions,
     set_after: options.SetAfterOption = None,
-    device: options.DeviceOption = "auto",
-    gpus: options.GpusOption = None,
-    processes: options.ProcessesOption = None,
-    force: options.ForceOption = False,
-    resume: options.ResumeOption = True,
-    quiet: options.QuietOption = False,
-    debug: options.DebugOption = False,
+    machine: options.MachineOptions,
+    run: options.RunOptions,
 ) -> None:
     """Train and score the paper's ladder of losses, or its design comparisons, over several seeds.
 
@@ -76,8 +72,10 @@ def ablate(
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    chosen = session.config(store, preset, config, overrides)
-    from crkd_core.stages.ablate.ablate import AblateRequest, ablate, check_ablation, plan_ablation
+    chosen = config.resolve(session, store)
+    from crkd_core.stages.ablate.ablate import ablate, plan_ablation
+    from crkd_core.stages.ablate.checks import check_ablation
+    from crkd_core.stages.ablate.request import AblateRequest
 
     request = AblateRequest(
         config=chosen,
@@ -87,11 +85,11 @@ def ablate(
         split=split,
         teacher=teacher,
         name=name,
-        prepared=prepared,
-        nuscenes=nuscenes,
-        device=device,
-        force=force,
-        resume=resume,
+        prepared=data.prepared,
+        nuscenes=data.nuscenes,
+        device=machine.device,
+        force=run.force,
+        resume=run.resume,
         command=session.command(context),
     )
     planned = plan_ablation(request, store)
@@ -101,18 +99,15 @@ def ablate(
     check_ablation(request, store)
     from dataclasses import replace
 
-    from crkd_cli.relaunch import spread
-
-    request = replace(request, device=spread(session, device, gpus, processes))
+    request = replace(request, device=machine.spread(session))
     _print_result(ablate(request, store, session.progress()))
 
 
 def _print_plan(runs: "tuple[PlannedRun, ...]") -> None:
     table = console.make_table(["student", "epochs", "trained", "scored", "how"], wrap_last_only=True)
     for run in runs:
-        losses = " + ".join(run.losses) or "no losses"
-        how = f"{losses}, from {run.start or 'new weights'}"
-        table.add_row(run.name, str(run.epochs), run.trained, run.scored, how)
+        recipe = f"{' + '.join(run.losses) or 'no losses'}, from {run.start or 'new weights'}"
+        table.add_row(run.name, str(run.epochs), run.trained, run.scored, recipe)
     console.print_table(table)
 
 

@@ -127,7 +127,7 @@ class _Demo:
         prepare(request, self._workspace, self._progress)
 
     def _train_teacher(self) -> None:
-        from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+        from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 
         train_teacher(
             TrainTeacherRequest(self._config, device=self._device, force=self._force), self._workspace, self._progress
@@ -161,7 +161,7 @@ class _Demo:
 
     def print_results(self) -> None:
         """The table of the four models, and where the pictures are."""
-        from crkd_cli.commands.evaluate import print_scores
+        from crkd_cli.scores import print_scores
 
         print_scores(self._scores, list(MODELS.values()))
         epochs = self._config.train.distill.epochs

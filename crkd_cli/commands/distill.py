@@ -5,15 +5,19 @@ from typing import Annotated, Literal
 import typer
 
 from crkd_cli import options
+from crkd_cli.command_help import LOSSES
+from crkd_cli.groups import grouped
 from crkd_cli.session import session_of
 from crkd_core.errors import UsageError
 
 
 def complete_losses(incomplete: str) -> list[str]:
     """Continuations of a comma-separated list of losses."""
+    from crkd_core.config.distill import LOSS_NAMES
+
     chosen, _, started = incomplete.rpartition(",")
     head = f"{chosen}," if chosen else ""
-    words = ["csrd", "msfd", "reld", "respd"] + ([] if chosen else ["none"])
+    words = [*LOSS_NAMES, *([] if chosen else ["none"])]
     return [head + word for word in words if word.startswith(started) and word not in chosen.split(",")]
 
 
@@ -61,6 +65,7 @@ def parse_teacher(text: str) -> "tuple[Literal['cache', 'online'], str | None]":
     raise UsageError(f"--teacher expects cache, online or online:RUN, found {text!r}.")
 
 
+@grouped
 def distill(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -69,7 +74,7 @@ def distill(
         typer.Option(
             "--losses",
             metavar="none|NAME,...",
-            help="Losses to distil with (csrd, msfd, reld, respd), or none; those of the configuration.",
+            help=f"Losses to distil with ({LOSSES}), or none; those of the configuration.",
             autocompletion=complete_losses,
         ),
     ] = None,
@@ -109,21 +114,8 @@ def distill(
             show_default=False,
         ),
     ] = None,
-    split: options.TrainSplitOption = "train",
-    backbone: options.BackboneOption = None,
-    prepared: options.PreparedOption = None,
-    nuscenes: options.NuscenesOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
-    device: options.DeviceOption = "auto",
-    gpus: options.GpusOption = None,
-    processes: options.ProcessesOption = None,
-    compile_dense: options.CompileOption = False,
-    force: options.ForceOption = False,
-    resume: options.ResumeOption = True,
-    quiet: options.QuietOption = False,
-    debug: options.DebugOption = False,
+    *,
+    training: options.TrainingOptions,
 ) -> None:
     """Train the camera-radar student, taught by the teacher.
 
@@ -133,31 +125,26 @@ def distill(
     store = session.workspace(workspace)
     names = parse_losses(losses)
     source, live_teacher = parse_teacher(teacher)
-    chosen = [*(overrides or []), *(["train.compile=true"] if compile_dense else [])]
-    if log_gradients is not None:
-        chosen.append(f"train.log_gradients={log_gradients}")
-    resolved = session.config(store, preset, config, chosen)
-    from crkd_cli.relaunch import spread
-
-    device = spread(session, device, gpus, processes)
+    config = training.resolve(session, store, [] if log_gradients is None else [f"train.log_gradients={log_gradients}"])
+    device = training.machine.spread(session)
     from crkd_cli.results import print_training
     from crkd_core.stages.distill import DistillRequest, distill
 
     request = DistillRequest(
-        config=resolved,
+        config=config,
         losses=names,
         teacher=source,
         live_teacher=live_teacher,
         targets=targets,
         init=init,
-        backbone=backbone,
         name=name,
-        split=split,
-        prepared=prepared,
-        nuscenes=nuscenes,
+        split=training.split,
+        backbone=training.backbone,
+        prepared=training.data.prepared,
+        nuscenes=training.data.nuscenes,
         device=device,
-        force=force,
-        resume=resume,
+        force=training.run.force,
+        resume=training.run.resume,
         command=session.command(context),
     )
     print_training(distill(request, store, session.progress()))

@@ -1,13 +1,16 @@
 """``crkd extract-teacher``."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from crkd_cli import options
+from crkd_cli.groups import grouped
 from crkd_cli.session import session_of
 
 
+@grouped
 def extract_teacher(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -28,18 +31,11 @@ def extract_teacher(
         ),
     ] = 0,
     split: options.TrainSplitOption = "train",
-    prepared: options.PreparedOption = None,
-    nuscenes: options.NuscenesOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
-    device: options.DeviceOption = "auto",
-    gpus: options.GpusOption = None,
-    processes: options.ProcessesOption = None,
-    force: options.ForceOption = False,
-    resume: options.ResumeOption = True,
-    quiet: options.QuietOption = False,
-    debug: options.DebugOption = False,
+    *,
+    data: options.DataOptions,
+    config: options.ConfigOptions,
+    machine: options.MachineOptions,
+    run: options.RunOptions,
 ) -> None:
     """Run the teacher once over the training samples and keep what the student has to imitate.
 
@@ -48,25 +44,23 @@ def extract_teacher(
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    resolved = session.config(store, preset, config, overrides)
-    from crkd_cli.relaunch import spread
-
-    device = spread(session, device, gpus if not plan else None, processes if not plan else None)
+    chosen = config.resolve(session, store)
+    device = (replace(machine, gpus=None, processes=None) if plan else machine).spread(session)
     from crkd_cli.results import print_extraction
     from crkd_core.stages.extract import ExtractRequest, extract_teacher
 
     request = ExtractRequest(
-        config=resolved,
+        config=chosen,
         teacher=teacher,
         name=name,
         split=split,
-        prepared=prepared,
-        nuscenes=nuscenes,
+        prepared=data.prepared,
+        nuscenes=data.nuscenes,
         device=device,
         plan=plan,
         verify=verify,
-        force=force,
-        resume=resume,
+        force=run.force,
+        resume=run.resume,
         command=session.command(context),
     )
     print_extraction(extract_teacher(request, store, session.progress()))

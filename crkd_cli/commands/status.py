@@ -11,7 +11,8 @@ from crkd_cli.session import session_of
 from crkd_core.progress import format_size
 
 if TYPE_CHECKING:
-    from crkd_core.artifacts.status import ArtifactStatus, WorkspaceStatus
+    from crkd_core.artifacts.next_step import ArtifactStatus
+    from crkd_core.artifacts.status import WorkspaceStatus
 
 _COLOURS = {"finished": "green", "unfinished": "yellow", "running": "cyan", "stale": "red", "damaged": "red"}
 _NAMES = {"mean_ap": "mAP", "nds": "NDS", "teacher_mean_ap": "teacher mAP"}

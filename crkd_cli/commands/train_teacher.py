@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from crkd_cli import options
+from crkd_cli.groups import grouped
 from crkd_cli.session import session_of
 
 
+@grouped
 def train_teacher(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -15,21 +17,8 @@ def train_teacher(
     init: Annotated[
         str, typer.Option("--init", metavar="none|RUN", help="Teacher run to start from, or none: new weights.")
     ] = "none",
-    split: options.TrainSplitOption = "train",
-    backbone: options.BackboneOption = None,
-    prepared: options.PreparedOption = None,
-    nuscenes: options.NuscenesOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
-    device: options.DeviceOption = "auto",
-    gpus: options.GpusOption = None,
-    processes: options.ProcessesOption = None,
-    compile_dense: options.CompileOption = False,
-    force: options.ForceOption = False,
-    resume: options.ResumeOption = True,
-    quiet: options.QuietOption = False,
-    debug: options.DebugOption = False,
+    *,
+    training: options.TrainingOptions,
 ) -> None:
     """Train the LiDAR-camera teacher.
 
@@ -37,25 +26,22 @@ def train_teacher(
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    chosen = [*(overrides or []), *(["train.compile=true"] if compile_dense else [])]
-    resolved = session.config(store, preset, config, chosen)
-    from crkd_cli.relaunch import spread
-
-    device = spread(session, device, gpus, processes)
+    config = training.resolve(session, store)
+    device = training.machine.spread(session)
     from crkd_cli.results import print_training
-    from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+    from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 
     request = TrainTeacherRequest(
-        config=resolved,
+        config=config,
         name=name,
         init=init,
-        split=split,
-        backbone=backbone,
-        prepared=prepared,
-        nuscenes=nuscenes,
+        split=training.split,
+        backbone=training.backbone,
+        prepared=training.data.prepared,
+        nuscenes=training.data.nuscenes,
         device=device,
-        force=force,
-        resume=resume,
+        force=training.run.force,
+        resume=training.run.resume,
         command=session.command(context),
     )
     print_training(train_teacher(request, store, session.progress()))

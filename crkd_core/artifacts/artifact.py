@@ -1,22 +1,17 @@
-"""One artifact on disk: finished, and while it is being written."""
+"""One finished artifact on disk."""
 
 import json
-from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from crkd_core.artifacts.atomic import write_json, write_text
+from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.command import Command
-from crkd_core.artifacts.journal import read_journal
-from crkd_core.artifacts.manifest import MANIFEST_NAME, InputRef, Manifest, read_regular, record_file
+from crkd_core.artifacts.manifest import InputRef, Manifest, read_regular, record_file
 from crkd_core.artifacts.remedy import own_command, remedy
-from crkd_core.artifacts.run_folder import VERIFIED_NAME, RunFolder
-from crkd_core.artifacts.unfinished import continuation
+from crkd_core.artifacts.run_folder import VERIFIED_NAME
 from crkd_core.errors import DamagedArtifactError, WriteError
-from crkd_core.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -114,99 +109,3 @@ class Artifact:
             return record_file(self.path / relative).sha256
         except OSError as error:
             raise self.damaged(relative, f"it cannot be read: {error.strerror or error}") from None
-
-
-@dataclass
-class ArtifactWriter:
-    """An artifact under construction in a folder beside its final place.
-
-    Attributes:
-        resumed: whether an earlier, stopped run left something to continue from.
-        remade: files of it that were damaged and are to be made again.
-        set_aside: where a folder with a damaged manifest, which this artifact replaces, is now.
-        is_being_remade: whether a stopped remake of what is finished waits to be continued.
-        discarded: the command of an unfinished run that ``--force`` discards; empty where there is none.
-        difference: how it differs from what it is about to replace, where that may surprise; empty otherwise.
-    """
-
-    run: RunFolder
-    command: Command | str
-    settings: dict[str, Any]
-    inputs: dict[str, InputRef]
-    resumed: bool = False
-    finished: Artifact | None = None
-    remade: tuple[str, ...] = ()
-    set_aside: Path | None = None
-    is_being_remade: bool = False
-    difference: str = ""
-    discarded: str = ""
-
-    @property
-    def _root(self) -> Path:
-        return self.run.final.parent.parent
-
-    @property
-    def recorded_command(self) -> str:
-        """As the manifest holds it."""
-        if isinstance(self.command, Command):
-            return self.command.text(self._root, explicit=True)
-        return self.command
-
-    @property
-    def path(self) -> Path:
-        """Where its files are written."""
-        return self.run.partial
-
-    def warn(self, progress: Progress) -> None:
-        """Say what of an earlier run could not be used, and how what is to be made differs from what it replaces."""
-        if self.discarded:
-            progress.warning(f"the unfinished run in {self.path} ({self.discarded}) is discarded")
-        if self.difference:
-            progress.warning(f"{self.run.label} is replaced by one with other settings or inputs: {self.difference}")
-        for relative in self.remade:
-            progress.warning(f"{relative} of the unfinished {self.run.label} is damaged and is made again")
-        if self.is_being_remade:
-            progress.warning(
-                f"a stopped remake of {self.run.label} is in {self.path}; continue it with: "
-                f"{continuation(self._root, self.run.stage, self.run.name)}"
-            )
-        if self.set_aside is not None:
-            progress.warning(f"the manifest of {self.run.final} was damaged; what was there is now at {self.set_aside}")
-
-    def finish(self, facts: dict[str, Any] | None = None, scratch: Collection[str] = ()) -> Artifact:
-        """Record every file, write the manifest and move the folder to its place, replacing an older one at once.
-
-        Args:
-            scratch: names of files that only an unfinished run needs; they are removed last, so that a run that fails
-                before still has them.
-
-        Raises:
-            DamagedArtifactError: a file is no longer what was written.
-            UsageError: something in the way is not the run's.
-        """
-        files = {}
-        for relative, records in sorted(read_journal(self.path).items(), key=lambda entry: Path(entry[0])):
-            path = self.path / relative
-            if path.name in scratch or not (records or path.exists()):
-                continue
-            with suppress(OSError):
-                files[relative] = record_file(path)
-            if relative not in files or (records and files[relative] not in records):
-                raise DamagedArtifactError(
-                    f"{path} changed after it was written; run the same command again: it is made again."
-                )
-        manifest = Manifest(
-            stage=self.run.stage,
-            name=self.run.name,
-            created=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
-            command=self.recorded_command,
-            settings=self.settings,
-            inputs=self.inputs,
-            facts=facts or {},
-            files=files,
-            follows=self.command.follows if isinstance(self.command, Command) else None,
-        ).sealed()
-        write_text(self.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
-        self.run.put_in_place()
-        self.finished = Artifact(self.run.final, manifest)
-        return self.finished

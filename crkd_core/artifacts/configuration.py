@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crkd_core.artifacts.artifact import Artifact
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.find_model import MODEL_STAGES, latest_model
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.run_config import CONFIG_NAME, read_run_config
-from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.data import DataConfig
 from crkd_core.config.loading import DEFAULT_PRESET, dump_config, load_config, preset_names, with_overrides
 from crkd_core.config.models import NMSConfig
@@ -179,9 +180,9 @@ def resolve_nms(
         return None
     own = read_run_config(model)
     role = model.manifest.settings["role"]
-    wanted = with_overrides(own, overrides, file=file) if preset is None else load_config(preset, file, overrides)
-    nms = getattr(wanted, role).head.nms
-    if file is None and preset is None and wanted != _with_nms(own, role, nms):
+    chosen = with_overrides(own, overrides, file=file) if preset is None else load_config(preset, file, overrides)
+    nms: NMSConfig = getattr(chosen, role).head.nms
+    if file is None and preset is None and chosen != _with_nms(own, role, nms):
         raise ConfigError(
             f"{model.label} is trained: of its configuration only {role}.head.nms can be changed now, found "
             f"{', '.join(overrides)}."

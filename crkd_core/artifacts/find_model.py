@@ -1,6 +1,7 @@
 """Finding a trained model by name, whichever stage made it."""
 
-from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.artifact import Artifact
+from crkd_core.artifacts.workspace import Workspace
 from crkd_core.errors import MissingArtifactError
 
 MODEL_STAGES: tuple[str, ...] = ("train-teacher", "distill")

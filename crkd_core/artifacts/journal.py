@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -90,7 +91,7 @@ def _folder_of(path: Path) -> Path | None:
     return next((folder for folder in list(path.parents)[:_DEEPEST] if (folder / JOURNAL_NAME).is_dir()), None)
 
 
-def _enter(folder: Path, path: Path, values: dict) -> None:
+def _enter(folder: Path, path: Path, values: dict[str, Any]) -> None:
     process = os.getpid()
     if process not in _own:  # a forked process must not write into its parent's file
         _own[process] = secrets.token_hex(8)

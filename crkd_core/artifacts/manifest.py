@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -114,7 +115,7 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def fingerprint_of(stage: str, settings: dict[str, Any], inputs: dict[str, InputRef]) -> str:
+def fingerprint_of(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, InputRef]) -> str:
     """Digest of a request: equal fingerprints make equal artifacts."""
     return digest_of([SCHEMA_VERSION, stage, settings, {role: ref.digest for role, ref in sorted(inputs.items())}])
 
@@ -130,8 +131,7 @@ def record_file(path: Path) -> FileRecord:
         OSError: it cannot be read, or is no regular file.
     """
     with _open_regular(path) as stream:
-        checksum = hashlib.file_digest(stream, "sha256") if hasattr(hashlib, "file_digest") else _sha256(stream)
-        return FileRecord(size=os.fstat(stream.fileno()).st_size, sha256=checksum.hexdigest())
+        return FileRecord(size=os.fstat(stream.fileno()).st_size, sha256=_sha256(stream))
 
 
 def read_regular(path: Path) -> bytes:
@@ -156,11 +156,13 @@ def _open_regular(path: Path) -> io.BufferedReader:
     return open(descriptor, "rb")
 
 
-def _sha256(stream):
+def _sha256(stream: io.BufferedReader) -> str:
+    if hasattr(hashlib, "file_digest"):  # Python 3.11 and later
+        return hashlib.file_digest(stream, "sha256").hexdigest()
     checksum = hashlib.sha256()
     while block := stream.read(1 << 20):
         checksum.update(block)
-    return checksum
+    return checksum.hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest | None:

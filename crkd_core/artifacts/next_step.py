@@ -237,7 +237,7 @@ class _Chain:
 
 def _is_taught(student: ArtifactStatus) -> bool:
     if not student.inputs:
-        return student.facts.get("taught", True)
+        return bool(student.facts.get("taught", True))
     return bool({"targets", "teacher"} & student.inputs.keys())
 
 

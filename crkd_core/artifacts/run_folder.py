@@ -201,7 +201,7 @@ class RunFolder:
         """
         path = folder / REQUEST_NAME
         try:
-            values = json.loads(read_regular(path))
+            values: dict[str, Any] = json.loads(read_regular(path))
             if isinstance(values["fingerprint"], str):
                 return values
         except FileNotFoundError:

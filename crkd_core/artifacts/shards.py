@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from crkd_core.artifacts.artifact import Artifact
 from crkd_core.artifacts.atomic import write_bytes
 from crkd_core.artifacts.tables import read_table, write_table
-from crkd_core.artifacts.workspace import Artifact
 from crkd_core.errors import DamagedArtifactError
 
 INDEX_NAME = "index.parquet"
@@ -76,7 +76,8 @@ def pack_item(tensors: Mapping[str, Tensor]) -> bytes:
     # Digits of float32 hardly compress, and unpacking them takes longest: these items are packed fast.
     floats = sum(tensor.nbytes for tensor in cpu.values() if tensor.dtype == torch.float32)
     codec = pa.Codec("zstd", compression_level=_FAST_LEVEL if 2 * floats > len(raw) else _LEVEL)
-    return _RAW_SIZE.pack(len(raw)) + codec.compress(raw, asbytes=True)
+    packed: bytes = codec.compress(raw, asbytes=True)
+    return _RAW_SIZE.pack(len(raw)) + packed
 
 
 def unpack_item(packed: bytes) -> dict[str, Tensor]:
@@ -127,7 +128,7 @@ def write_index(folder: Path, shards: Iterable[str]) -> int:
     return len(rows)
 
 
-def _read_header(path: Path) -> tuple[dict, int]:
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """A safetensors file's header, and the position of the first byte after it."""
     try:
         with path.open("rb") as stream:
@@ -163,7 +164,7 @@ class TensorShards:
         self._rows[self._token_of_row, self._view_of_row] = np.arange(table.num_rows)
         self._open: OrderedDict[int, BinaryIO] = OrderedDict()
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def __contains__(self, key: ItemKey) -> bool:

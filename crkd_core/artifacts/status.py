@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from crkd_core.artifacts.artifact import Artifact
 from crkd_core.artifacts.command import command_text, first_command
 from crkd_core.artifacts.location import PARTIAL, run_name
 from crkd_core.artifacts.locks import is_locked
@@ -15,7 +16,7 @@ from crkd_core.artifacts.prepared_format import format_problem
 from crkd_core.artifacts.remedy import wrong_size
 from crkd_core.artifacts.run_folder import is_run_name
 from crkd_core.artifacts.unfinished import continuation, read_request
-from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.workspace import Workspace
 from crkd_core.errors import DamagedArtifactError, MisplacedArtifactError, UsageError
 
 

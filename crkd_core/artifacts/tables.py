@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.artifact import Artifact
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.artifacts.workspace import Artifact
 
 
 def write_table(path: Path, table: pa.Table, row_group_size: int | None = None) -> None:
@@ -29,13 +30,15 @@ def read_table(artifact: Artifact, relative: str, columns: Sequence[str] | None 
         raise artifact.damaged(relative, f"it cannot be read as Parquet: {explain_parquet(error)}") from None
 
 
-def numbers_of(column: pa.ChunkedArray) -> NDArray:
+def numbers_of(column: pa.ChunkedArray) -> NDArray[Any]:
     """A column of numbers as an array; one of fixed-size lists as an array of rows."""
     if not pa.types.is_fixed_size_list(column.type):
-        return column.to_numpy()
+        numbers: NDArray[Any] = column.to_numpy()
+        return numbers
     # `flatten` minds the offset of a slice, `values` would not.
     flat = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
-    return flat.to_numpy().reshape(-1, column.type.list_size)
+    rows: NDArray[Any] = flat.to_numpy().reshape(-1, column.type.list_size)
+    return rows
 
 
 def explain_parquet(error: Exception) -> str:

@@ -2,29 +2,23 @@
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from crkd_core.artifacts.artifact import Artifact, ArtifactWriter
+from crkd_core.artifacts.artifact import Artifact
 from crkd_core.artifacts.atomic import keep_text
 from crkd_core.artifacts.command import Command, command_text
 from crkd_core.artifacts.difference import MadeOf, difference, surprising_difference
 from crkd_core.artifacts.location import PARTIAL, run_name
 from crkd_core.artifacts.locks import is_locked, locked
-from crkd_core.artifacts.manifest import (
-    MANIFEST_NAME,
-    InputRef,
-    Manifest,
-    fingerprint_of,
-    owned_files,
-    read_manifest,
-)
+from crkd_core.artifacts.manifest import MANIFEST_NAME, Manifest, owned_files, read_manifest
 from crkd_core.artifacts.remedy import staleness
 from crkd_core.artifacts.run_folder import RunFolder, is_run_name
 from crkd_core.artifacts.unfinished import continuation, read_request
+from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
 from crkd_core.errors import (
     CrkdError,
     DamagedArtifactError,
@@ -33,6 +27,8 @@ from crkd_core.errors import (
     StaleArtifactError,
     UsageError,
 )
+
+__all__ = ["Artifact", "Workspace"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 # Evaluations are named after a model and a split, so they need longer names than a user may give to a run.
@@ -204,31 +200,12 @@ class Workspace:
         return staleness(self.root, artifact.manifest)
 
     @contextmanager
-    def write(
-        self,
-        stage: str,
-        name: str,
-        *,
-        command: Command | str,
-        settings: dict[str, Any],
-        inputs: dict[str, InputRef] | None = None,
-        force: bool = False,
-        resume: bool = True,
-        replace: bool = False,
-        irreplaceable: Collection[str] = (),
-    ) -> Iterator[ArtifactWriter]:
+    def write(self, request: ArtifactRequest) -> Iterator[ArtifactWriter]:
         """Open an artifact for writing; :attr:`ArtifactWriter.finished` is set where an equal one exists already.
 
-        What an earlier, killed run with the same settings and inputs left is kept (`resume`) for the stage to continue
-        from. When the block ends without :meth:`ArtifactWriter.finish`, the unfinished folder stays for the next run.
-
-        Args:
-            force: make it anew whatever exists; a stopped run that was itself forced, and is to replace what stands
-                there now, is continued.
-            replace: a finished artifact of other settings or inputs may be replaced without `force` (for what is
-                cheap to make again).
-            irreplaceable: files of an unfinished run without which all of it would be lost; others that are damaged
-                are removed, so that they are made again.
+        What an earlier, killed run with the same settings and inputs left is kept (unless the request says otherwise)
+        for the stage to continue from. When the block ends without :meth:`ArtifactWriter.finish`, the unfinished folder
+        stays for the next run.
 
         Raises:
             StaleArtifactError: a finished or unfinished artifact of other settings is in the way.
@@ -236,56 +213,56 @@ class Workspace:
             WriteError: the folder cannot be written.
             UsageError: another process is writing it, or something in the way is not the run's.
         """
-        run = self._run(stage, name)
-        if not replace and len(name) > _LONGEST_GIVEN_NAME:
-            raise _bad_name(name)
-        writer = ArtifactWriter(run, command, settings, inputs or {})
-        request = {
-            "fingerprint": fingerprint_of(stage, settings, writer.inputs),
-            "command": writer.recorded_command,
-            "settings": settings,
-            "inputs": {role: ref.model_dump() for role, ref in writer.inputs.items()},
-            "forced": force,
-        }
+        run = self._run(request.stage, request.name)
+        if not request.replace and len(request.name) > _LONGEST_GIVEN_NAME:
+            raise _bad_name(request.name)
+        writer = ArtifactWriter(run, request)
         completed = self._settle(run)
-        writer.finished = None if force else self._finished_before(run, request)
+        writer.finished = None if request.force else self._equal(writer)
         if writer.finished is not None:
-            writer.is_being_remade = name in self.partial_names(stage) and not is_locked(run.partial)
+            writer.is_being_remade = run.name in self.partial_names(run.stage) and not is_locked(run.partial)
             yield writer
             return
         with locked(run.partial):
-            completed = run.settle() or completed
-            existing = self._existing(writer, force)
-            is_equal = existing is not None and existing.fingerprint == request["fingerprint"]
-            is_completed = completed is not None and completed.get("forced") and _is_equal(completed, request)
-            if existing is not None and is_equal and (is_completed or not force):
-                writer.finished = Artifact(run.final, existing)
-                writer.finished.verify()
-                yield writer
-                return
-            request["replaces"] = existing.digest if existing is not None else None
-            left = self._left(run, discard_damaged=force) if resume else None
-            continues = left is not None and _continues(left, request)
-            if existing is not None and not (force or replace):
-                raise self._refused(existing, writer, unfinished=continues)
-            run.check_in_way()
-            if left is not None and not continues and not (force or replace):
+            self._open(writer, run.settle() or completed)
+            yield writer
+
+    def _open(self, writer: ArtifactWriter, completed: dict[str, Any] | None) -> None:
+        """Take what is finished, continue what is unfinished, or begin anew; call it under the lock.
+
+        Args:
+            completed: the request of a run that had ended but for its last steps, which were just made up for.
+        """
+        request, run = writer.request, writer.run
+        existing = self._existing(writer)
+        is_completed = completed is not None and completed.get("forced") and _is_equal(completed, request)
+        if existing is not None and existing.fingerprint == request.fingerprint and (is_completed or not request.force):
+            writer.finished = Artifact(run.final, existing)
+            writer.finished.verify()
+            return
+        replaces = existing.digest if existing is not None else None
+        left = self._left(run, discard_damaged=request.force) if request.resume else None
+        continues = left is not None and _continues(left, request, replaces)
+        if existing is not None and not (request.force or request.replace):
+            raise self._refused(existing, writer, unfinished=continues)
+        run.check_in_way()
+        if left is not None and not continues:
+            if not (request.force or request.replace):
                 raise StaleArtifactError(
-                    f"an unfinished {stage}/{name} with other settings or inputs is in {run.partial}; "
+                    f"an unfinished {run.label} with other settings or inputs is in {run.partial}; "
                     "continue it with its own settings, choose another --name, or discard it with --force."
                 )
-            if force and left is not None and not continues:
+            if request.force:
                 writer.discarded = command_text(str(left.get("command", "")), self.root) or "of an earlier version"
-            replaced = MadeOf(existing.settings, existing.inputs) if existing else read_request(run.partial).made_of
-            if replaced is not None:
-                writer.difference = surprising_difference(replaced, MadeOf(settings, writer.inputs), force)
-            if continues:
-                writer.resumed, writer.remade = True, tuple(run.resume(frozenset(irreplaceable)))
-            else:
-                run.begin(request)
-            for path, text in command.configurations if isinstance(command, Command) else ():
-                keep_text(path, text)
-            yield writer
+        replaced = MadeOf(existing.settings, existing.inputs) if existing else read_request(run.partial).made_of
+        if replaced is not None:
+            writer.difference = surprising_difference(replaced, request.made_of, request.force)
+        if continues:
+            writer.resumed, writer.remade = True, tuple(run.resume(request.irreplaceable))
+        else:
+            run.begin(_recorded(writer, replaces))
+        for path, text in request.command.configurations if isinstance(request.command, Command) else ():
+            keep_text(path, text)
 
     def _run(self, stage: str, name: str) -> RunFolder:
         return RunFolder(self.folder(stage, name), stage, name)
@@ -302,10 +279,10 @@ class Workspace:
         self._settle(self._run(artifact.stage, artifact.name))
         return self.get(artifact.stage, artifact.name) or artifact
 
-    def _finished_before(self, run: RunFolder, request: dict[str, Any]) -> Artifact | None:
+    def _equal(self, writer: ArtifactWriter) -> Artifact | None:
         """What exists and need not be made, verified."""
-        artifact = self.get(run.stage, run.name)
-        if artifact is None or artifact.manifest.fingerprint != request["fingerprint"]:
+        artifact = self.get(writer.run.stage, writer.run.name)
+        if artifact is None or artifact.manifest.fingerprint != writer.request.fingerprint:
             return None
         artifact.verify()
         return artifact
@@ -319,14 +296,14 @@ class Workspace:
                 raise
             return None
 
-    def _existing(self, writer: ArtifactWriter, force: bool) -> Manifest | None:
+    def _existing(self, writer: ArtifactWriter) -> Manifest | None:
         """The manifest of what is there; with `force`, a folder whose manifest cannot be read is set aside."""
         run = writer.run
         try:
             artifact = self.get(run.stage, run.name)
             return artifact.manifest if artifact is not None else None
         except DamagedArtifactError:
-            if not force:
+            if not writer.request.force:
                 raise
         run.check_real()
         if owned_files(run.final, run.stage, run.name) is None:
@@ -334,7 +311,7 @@ class Workspace:
         return None
 
     def _refused(self, existing: Manifest, writer: ArtifactWriter, unfinished: bool) -> StaleArtifactError:
-        changed = difference(MadeOf(existing.settings, existing.inputs), MadeOf(writer.settings, writer.inputs))
+        changed = difference(MadeOf(existing.settings, existing.inputs), writer.request.made_of)
         label = f"{writer.run.label} exists and was made with other settings or inputs: {changed}"
         if unfinished:
             return StaleArtifactError(
@@ -343,19 +320,32 @@ class Workspace:
         return StaleArtifactError(f"{label}; choose another --name, or replace it with --force.")
 
 
-def _continues(left: dict[str, Any] | None, request: dict[str, Any]) -> bool:
+def _recorded(writer: ArtifactWriter, replaces: str | None) -> dict[str, Any]:
+    """A request as JSON values; `replaces` is the digest of what it is to replace."""
+    request = writer.request
+    return {
+        "fingerprint": request.fingerprint,
+        "command": writer.recorded_command,
+        "settings": request.settings,
+        "inputs": {role: ref.model_dump() for role, ref in request.inputs.items()},
+        "forced": request.force,
+        "replaces": replaces,
+    }
+
+
+def _continues(left: dict[str, Any], request: ArtifactRequest, replaces: str | None) -> bool:
     """Whether a command continues the run that an earlier one began.
 
     One with --force continues only what was begun with --force too, and what was to replace the same as it: anything
     else is made anew, as it says.
     """
-    if left is None or not _is_equal(left, request):
+    if not _is_equal(left, request):
         return False
-    return not request["forced"] or bool(left.get("forced") and left.get("replaces") == request.get("replaces"))
+    return not request.force or bool(left.get("forced") and left.get("replaces") == replaces)
 
 
-def _is_equal(left: dict[str, Any], request: dict[str, Any]) -> bool:
-    return left["fingerprint"] == request["fingerprint"]
+def _is_equal(recorded: dict[str, Any], request: ArtifactRequest) -> bool:
+    return bool(recorded["fingerprint"] == request.fingerprint)
 
 
 def _is_name(name: str) -> bool:

@@ -50,10 +50,10 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{path or shown}: {message}."
-    found = first.get("input")
+    value = first.get("input")
     known = _EXPECTED.get(first["type"], "").format(**first.get("ctx", {}))
     expected = known or message.removeprefix("Input should be ").partition(", unable to ")[0]
-    return f"{key} {shown}: expected {expected}, found {quoted(found)} ({type(found).__name__})."
+    return f"{key} {shown}: expected {expected}, found {quoted(value)} ({type(value).__name__})."
 
 
 def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:

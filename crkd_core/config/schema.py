@@ -77,20 +77,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _comparable_maps(self) -> "Config":
-        teacher, student, msfd = self.teacher, self.student, self.distill.msfd
-        if "msfd" not in self.distill.losses:
-            return self
-        both_fused = len(teacher.modalities) == len(student.modalities) == 2
-        if msfd.fused_weight > 0 and both_fused and teacher.fuser.channels != student.fuser.channels:
-            raise ValueError(
-                "msfd compares fused maps, so teacher.fuser.channels and student.fuser.channels must be equal, "
-                f"found {teacher.fuser.channels} and {student.fuser.channels}"
-            )
-        both_cameras = "camera" in teacher.modalities and "camera" in student.modalities
-        ours, theirs = student.camera.view_transform.channels, teacher.camera.view_transform.channels
-        if msfd.camera_weight > 0 and both_cameras and ours != theirs:
-            raise ValueError(
-                "msfd compares camera BEV maps, so view_transform.channels of teacher and student must be "
-                f"equal, found {theirs} and {ours}"
-            )
+        for loss in self.distill.losses:
+            misfit = self.distill.section(loss).misfit(self.student, self.teacher)
+            if misfit is not None:
+                raise ValueError(misfit)
         return self

@@ -125,7 +125,7 @@ def read_yaml(text: str, source: str) -> Any:
         raise ConfigError(f"{source}, {error}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark else ""
+        position = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(
-            f"{source} is not valid YAML{place}; expected nested keys such as 'train: {{seed: 1}}'."
+            f"{source} is not valid YAML{position}; expected nested keys such as 'train: {{seed: 1}}'."
         ) from None

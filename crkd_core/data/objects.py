@@ -9,7 +9,7 @@ import torch
 
 from crkd_core.config.data import DataConfig
 from crkd_core.data.augmentation import View, epoch_of_view, random_generator
-from crkd_core.data.pasting import LidarObjects, cut_objects, draw_objects, paste_objects, wanted_objects
+from crkd_core.data.pasting import LidarObjects, cut_objects, draw_objects, missing_objects, paste_objects
 from crkd_core.data.points import centres_in_range, in_lidar_range, load_lidar, place_points, training_boxes
 from crkd_core.data.samples import Sample
 from crkd_core.data.sampling import class_balanced_indices
@@ -37,8 +37,8 @@ class ObjectPasting:
         Raises:
             DatasetError: a LiDAR file is missing or damaged.
         """
-        found = LidarObjects.cat([self._cut(token) for token in self._sources()])
-        return found.with_points(self._data.paste_teacher.min_points)
+        objects = LidarObjects.cat([self._cut(token) for token in self._sources()])
+        return objects.with_points(self._data.paste_teacher.min_points)
 
     def __call__(self, sample: Sample, view: View) -> Sample:
         """The sample with what its view pastes; unchanged in epochs that paste nothing.
@@ -50,8 +50,8 @@ class ObjectPasting:
         if sample.lidar is None or epoch_of_view(view.number) >= paste.epochs:
             return sample
         generator = random_generator(self._seed, sample.token, view.number, "paste")
-        wanted = wanted_objects(sample.labels, paste.objects)
-        draws = draw_objects(self.objects.labels.numpy(), wanted, generator)
+        missing = missing_objects(sample.labels, paste.objects)
+        draws = draw_objects(self.objects.labels.numpy(), missing, generator)
         points, boxes, labels = paste_objects(
             sample.lidar.numpy(), sample.boxes, sample.labels, [self._placed(drawn, view) for drawn in draws]
         )

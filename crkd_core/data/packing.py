@@ -21,7 +21,7 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Position:
     """Where a tensor's values begin (bytes), and how they are to be understood."""
 
     offset: int
@@ -43,7 +43,7 @@ class PackedBatch:
     """A batch with its tensors' values apart.
 
     Attributes:
-        layout: the batch, with a place in `data` instead of every tensor.
+        layout: the batch, with a position in `data` instead of every tensor.
         data: (bytes,) in shared memory.
     """
 
@@ -62,12 +62,12 @@ def pack(batch: Batch) -> PackedBatch:
         RuntimeError: torch gets no more shared memory, or may open no more files.
     """
     tensors: list[Tensor] = []
-    places: list[_Place] = []
-    layout = _take_apart(batch, tensors, places)
-    size = places[-1].offset + tensors[-1].nbytes if places else 0
+    positions: list[_Position] = []
+    layout = _take_apart(batch, tensors, positions)
+    size = positions[-1].offset + tensors[-1].nbytes if positions else 0
     data = torch.empty(max(size, 1), dtype=torch.uint8).share_memory_()
-    for tensor, place in zip(tensors, places, strict=True):
-        _view(data, place).copy_(tensor)
+    for tensor, position in zip(tensors, positions, strict=True):
+        _view(data, position).copy_(tensor)
     return PackedBatch(layout, data)
 
 
@@ -86,26 +86,26 @@ def remove_shared_memory(process: int, since: float) -> None:
                 path.unlink()
 
 
-def _take_apart(value: Any, tensors: list[Tensor], places: list[_Place]) -> Any:
+def _take_apart(value: Any, tensors: list[Tensor], positions: list[_Position]) -> Any:
     if isinstance(value, Tensor):
-        end = places[-1].offset + tensors[-1].nbytes if places else 0
+        end = positions[-1].offset + tensors[-1].nbytes if positions else 0
         # What lies densely keeps its strides: convolutions take other ways for other memory formats.
         stride = torch.empty_like(value, device="meta").stride()
-        places.append(_Place(-(-end // _ALIGNMENT) * _ALIGNMENT, value.dtype, tuple(value.shape), stride))
+        positions.append(_Position(-(-end // _ALIGNMENT) * _ALIGNMENT, value.dtype, tuple(value.shape), stride))
         tensors.append(value)
-        return places[-1]
+        return positions[-1]
     if isinstance(value, dict):
-        return {key: _take_apart(item, tensors, places) for key, item in value.items()}
+        return {key: _take_apart(item, tensors, positions) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_take_apart(item, tensors, places) for item in value)
+        return type(value)(_take_apart(item, tensors, positions) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
         parts = (getattr(value, field.name) for field in fields(value))
-        return _Node(type(value), tuple(_take_apart(part, tensors, places) for part in parts))
+        return _Node(type(value), tuple(_take_apart(part, tensors, positions) for part in parts))
     return value
 
 
 def _assemble(value: Any, data: Tensor) -> Any:
-    if isinstance(value, _Place):
+    if isinstance(value, _Position):
         return _view(data, value)
     if isinstance(value, _Node):
         return value.kind(*(_assemble(part, data) for part in value.values))
@@ -116,6 +116,8 @@ def _assemble(value: Any, data: Tensor) -> Any:
     return value
 
 
-def _view(data: Tensor, place: _Place) -> Tensor:
-    size = prod(place.shape) * place.dtype.itemsize
-    return data[place.offset : place.offset + size].view(place.dtype).as_strided(place.shape, place.stride)
+def _view(data: Tensor, position: _Position) -> Tensor:
+    size = prod(position.shape) * position.dtype.itemsize
+    return (
+        data[position.offset : position.offset + size].view(position.dtype).as_strided(position.shape, position.stride)
+    )

@@ -61,7 +61,7 @@ def cut_objects(points: Float[Tensor, "p 5"], boxes: Boxes3D, labels: Int[Tensor
     return LidarObjects(boxes, labels, [points[mask].numpy() for mask in inside])
 
 
-def wanted_objects(labels: Int[Tensor, "m"], up_to: Mapping[str, int]) -> list[tuple[int, int]]:
+def missing_objects(labels: Int[Tensor, "m"], up_to: Mapping[str, int]) -> list[tuple[int, int]]:
     """Label and number of the objects that a sample with these labels lacks, in the order of `up_to`.
 
     Args:
@@ -73,12 +73,12 @@ def wanted_objects(labels: Int[Tensor, "m"], up_to: Mapping[str, int]) -> list[t
 
 
 def draw_objects(
-    labels_of_objects: NDArray[np.int64], wanted: Sequence[tuple[int, int]], generator: np.random.Generator
+    labels_of_objects: NDArray[np.int64], missing: Sequence[tuple[int, int]], generator: np.random.Generator
 ) -> list[Tensor]:
-    """For each wanted class the indices of that many different objects of it; of fewer, where there are not enough."""
+    """For each missing class the indices of that many different objects of it; of fewer, where there are not enough."""
     return [
         torch.from_numpy(generator.permutation(np.flatnonzero(labels_of_objects == label))[:number])
-        for label, number in wanted
+        for label, number in missing
     ]
 
 

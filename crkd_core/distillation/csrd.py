@@ -15,21 +15,60 @@ channels become one. Here ``Y = tanh(mean over channels of |G|)`` with the gated
 number a cell from 0 (nothing there) to 1, and depends on that cell alone.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crkd_core.config.distill import CSRDConfig, Reading
+from crkd_core.config.distill import CSRDConfig, Variant
+from crkd_core.distillation.probability import PROBABILITY_MARGIN, clipped_sigmoid
+from crkd_core.distillation.target_kinds import DenseMap, Target
+from crkd_core.distillation.targets import TeacherTargets
+from crkd_core.distillation.term import LossTerm, Requirement, from_student
 from crkd_core.errors import ConfigError
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.detector import Detector
 from crkd_core.models.outputs import DetectorOutput, HeadOutput
 
-# Probabilities stay this far from 0 and 1.
-PROBABILITY_MARGIN = 1e-4
+_OBJECTNESS = "csrd.objectness"
 
 
-def clipped_sigmoid(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Probabilities in float32, kept off 0 and 1; clipped ones pass no gradient."""
-    return logits.float().sigmoid().clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+class CSRD(LossTerm[CSRDConfig]):
+    """The loss between the radar activation and what the teacher says is there; see the module."""
+
+    name = "csrd"
+    kinds: ClassVar[Mapping[str, type[Target]]] = {_OBJECTNESS: DenseMap}
+
+    def weights(self) -> dict[str, float]:
+        return {"csrd": self.section.weight}
+
+    def requires(self) -> Sequence[Requirement]:
+        radar = Requirement(
+            "radar_activation",
+            "csrd teaches the radar activation",
+            "set these, or take csrd out of distill.losses",
+            teacher=False,
+        )
+        lidar = Requirement("lidar", "distill.csrd.target=lidar_feature", "use the target heatmap", student=False)
+        return (radar, lidar) if self.section.target == "lidar_feature" else (radar,)
+
+    def prepare_student(self, detector: Detector, distilled: bool) -> None:
+        """Set the slope of its radar activation, which only this loss trains."""
+        radar = detector.radar
+        if radar is not None and radar.activation is not None:
+            radar.leak_activation(self.section.negative_slope)
+            radar.activation.requires_grad_(distilled)
+
+    def targets(self, teacher: DetectorOutput, boxes: Sequence[Boxes3D], grid: BEVGrid) -> dict[str, Target]:
+        return {_OBJECTNESS: DenseMap(csrd_target(teacher, self.section))}
+
+    def compare(self, scalar: str, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        activation = from_student(student.features.radar_activation, scalar, "a radar activation")
+        objectness = targets.part(_OBJECTNESS, DenseMap, scalar).values
+        return csrd_loss(activation, objectness, self.section.object_weight)
 
 
 def csrd_target(teacher: DetectorOutput, config: CSRDConfig) -> Float[Tensor, "b x y"]:
@@ -45,10 +84,10 @@ def csrd_target(teacher: DetectorOutput, config: CSRDConfig) -> Float[Tensor, "b
     return teacher.features.gated_points.detach().float().abs().mean(dim=1).tanh()
 
 
-def objectness(head: HeadOutput, reading: Reading = "released") -> Float[Tensor, "b x y"]:
+def objectness(head: HeadOutput, variant: Variant = "released") -> Float[Tensor, "b x y"]:
     """How much each cell looks like the centre of any object, in [1e-4, 1 - 1e-4]."""
     logits = [task.heatmap_logits.detach().float() for task in head.tasks]
-    if reading == "paper":
+    if variant == "paper":
         return clipped_sigmoid(torch.cat(logits, dim=1)).mean(dim=1)
     return torch.stack([clipped_sigmoid(task.mean(dim=1)) for task in logits]).mean(dim=0)
 

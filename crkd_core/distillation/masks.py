@@ -57,7 +57,8 @@ def grown_sides(
     by_speed = growth * (speed > slow) + (more_growth - growth) * (speed >= fast)
 
     sides = boxes.size_wlh[:, :2]
-    return sides + (sides * (by_range + by_speed)).clamp(*config.growth_limits_m)
+    grown: Tensor = sides + (sides * (by_range + by_speed)).clamp(*config.growth_limits_m)
+    return grown
 
 
 def _rotated_footprints(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[Tensor, "x y"]:
@@ -72,7 +73,7 @@ def _rotated_footprints(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bo
     y = cell_centres[0, :, 1] - boxes.centre[:, 1:2]
     along = (x * cos)[:, :, None] + (y * sin)[:, None, :]
     across = (y * cos)[:, None, :] - (x * sin)[:, :, None]
-    inside = (along.abs() <= half_length[:, :, None]) & (across.abs() <= half_width[:, :, None])
+    inside: Tensor = (along.abs() <= half_length[:, :, None]) & (across.abs() <= half_width[:, :, None])
     return inside.any(dim=0) | _centre_cells(boxes, grid)
 
 
@@ -90,7 +91,7 @@ def released_cells(boxes: Boxes3D, width_length_m: Float[Tensor, "m 2"], grid: B
     The x of both are of box corners that share the back, the y of corners that share the left side. Which of the two
     comes first along an axis depends on the box's angle; cells off the grid are not clipped.
     """
-    # The released yaw is -yaw - pi / 2: its cosine is -sin(yaw), its sine -cos(yaw).
+    # Cosine and sine of the released yaw, which `models/box_coder.py` explains.
     old_cos, old_sin = -boxes.yaw.sin(), -boxes.yaw.cos()
     half_width, half_length = (width_length_m / 2).unbind(dim=1)
     shift = torch.stack([-half_length * old_sin, half_width * old_sin], dim=1)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from crkd_core.distillation.csrd import PROBABILITY_MARGIN
+from crkd_core.distillation.probability import PROBABILITY_MARGIN
 
 _LEVELS = 255
 

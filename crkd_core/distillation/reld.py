@@ -5,6 +5,9 @@ cells of a map resampled to s x s cells. The affinity is the plain dot product (
 features (paper's cosine similarity). The released code divides by the batch size once more.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -12,7 +15,13 @@ from torch import Tensor, nn
 
 from crkd_core.config.distill import RelDConfig
 from crkd_core.distillation.precision import full_precision
+from crkd_core.distillation.target_kinds import ScaledMaps, Target
+from crkd_core.distillation.targets import TeacherTargets
+from crkd_core.distillation.term import LossTerm, StudentChannels
 from crkd_core.errors import ConfigError
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.outputs import DetectorOutput
 
 # Shorter feature vectors are treated as this long, so that cells without any feature have a bounded gradient.
 _SHORTEST = 1e-3
@@ -27,6 +36,38 @@ class RelationAdapter(nn.Sequential):
             nn.ReLU(),
             nn.Conv2d(channels, channels, kernel_size=1),
         )
+
+
+class RelD(LossTerm[RelDConfig]):
+    """The loss between relations of the cells of fused maps; see the module.
+
+    Attributes:
+        adapters: one per scale; empty where the student's maps are compared as they are.
+    """
+
+    name = "reld"
+    kinds: ClassVar[Mapping[str, type[Target]]] = {"reld": ScaledMaps}
+    flat_settings = True
+
+    def __init__(self, section: RelDConfig) -> None:
+        super().__init__(section)
+        self.adapters = nn.ModuleList()
+
+    def weights(self) -> dict[str, float]:
+        return {"reld": self.section.weight}
+
+    def build_adapters(self, channels: StudentChannels) -> None:
+        if self.section.adapter:
+            self.adapters.extend(RelationAdapter(channels.fused) for _ in self.section.scales)
+
+    def targets(self, teacher: DetectorOutput, boxes: Sequence[Boxes3D], grid: BEVGrid) -> dict[str, Target]:
+        return {"reld": ScaledMaps(resample(teacher.features.fused.detach(), self.section.scales))}
+
+    def compare(self, scalar: str, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        maps = resample(student.features.fused, self.section.scales)
+        if self.section.adapter:
+            maps = tuple(adapter(scaled) for adapter, scaled in zip(self.adapters, maps, strict=True))
+        return reld_loss(maps, targets.part("reld", ScaledMaps, scalar).maps, self.section)
 
 
 def resample(bev_map: Float[Tensor, "b c x y"], scales: tuple[int, ...]) -> tuple[Tensor, ...]:

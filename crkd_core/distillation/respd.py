@@ -15,7 +15,8 @@ of the released code is an accident of float32, not a reading: the published mod
 size, yaw, velocity. A LiDAR teacher may know motion less well than a student with radar.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,41 +24,45 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crkd_core.config.distill import RespDConfig
-from crkd_core.distillation.cells import SparseCells, gather_cells
-from crkd_core.distillation.csrd import clipped_sigmoid
+from crkd_core.distillation.probability import clipped_sigmoid
+from crkd_core.distillation.target_kinds import BoxResponse, SparseCells, Target, TaskResponse, gather_cells
+from crkd_core.distillation.targets import TeacherTargets
+from crkd_core.distillation.term import LossTerm
 from crkd_core.errors import ConfigError
-from crkd_core.models.outputs import HeadOutput, TaskOutput
+from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import BoxCode, spread_over_channels
+from crkd_core.models.outputs import DetectorOutput, HeadOutput, TaskOutput
 
 _FOCAL_BETA = 2
 _THRESHOLD_STEP = 0.01
-_CHANNELS = (3, 3, 2, 2)  # offset and height; log size; sine and cosine of yaw; velocity
 
 
-@dataclass(frozen=True)
-class TaskResponse:
-    """What the teacher predicts for one head task of K classes.
+class RespD(LossTerm[RespDConfig]):
+    """The loss between predictions; see the module."""
 
-    Attributes:
-        heatmap_prob: clipped probabilities.
-        boxes: the ten regression channels on every cell that the box term may compare, whichever samples share a batch:
-            the cells above the threshold that the sample alone would need. A batch's threshold is the highest
-            of its samples', so it selects among them.
+    name = "respd"
+    kinds: ClassVar[Mapping[str, type[Target]]] = {"respd": BoxResponse}
+    flat_settings = True
+
+    def weights(self) -> dict[str, float]:
+        return {"respd": self.section.weight}
+
+    def targets(self, teacher: DetectorOutput, boxes: Sequence[Boxes3D], grid: BEVGrid) -> dict[str, Target]:
+        return {"respd": teacher_response(teacher.head, self.section)}
+
+    def compare(self, scalar: str, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
+        return respd_loss(student.head, targets.part("respd", BoxResponse, scalar), self.section)
+
+
+def teacher_response(head: HeadOutput, config: RespDConfig) -> BoxResponse:
+    """What :func:`respd_loss` needs of a teacher's output, without its gradient and in float32.
+
+    Boxes are kept on every cell that the box term may compare, whichever samples share a batch: the cells above the
+    threshold that the sample alone would need. A batch's threshold is the highest of its samples', so it selects among
+    them.
     """
-
-    heatmap_prob: Float[Tensor, "b k x y"]
-    boxes: SparseCells
-
-
-@dataclass(frozen=True)
-class TeacherResponse:
-    """One :class:`TaskResponse` per head task."""
-
-    tasks: tuple[TaskResponse, ...]
-
-
-def teacher_response(head: HeadOutput, config: RespDConfig) -> TeacherResponse:
-    """What :func:`respd_loss` needs of a teacher's output, without its gradient and in float32."""
-    return TeacherResponse(tuple(_task_response(task, config) for task in head.tasks))
+    return BoxResponse(tuple(_task_response(task, config) for task in head.tasks))
 
 
 def _task_response(task: TaskOutput, config: RespDConfig) -> TaskResponse:
@@ -76,7 +81,7 @@ def falling_threshold(highest_weight: Float[Tensor, "*b"], start: float) -> Floa
     return torch.where(below, thresholds, -torch.inf).amax(dim=-1)
 
 
-def respd_loss(student: HeadOutput, teacher: TeacherResponse, config: RespDConfig) -> Float[Tensor, ""]:
+def respd_loss(student: HeadOutput, teacher: BoxResponse, config: RespDConfig) -> Float[Tensor, ""]:
     """Both terms of all tasks, weighted by `config.task_weights`.
 
     Raises:
@@ -88,8 +93,8 @@ def respd_loss(student: HeadOutput, teacher: TeacherResponse, config: RespDConfi
             f"{len(config.task_weights)} for {len(student.tasks)} student and {len(teacher.tasks)} teacher tasks"
         )
     terms = [
-        weight * (heatmap_term(ours, theirs, config) + box_term(ours, theirs, config))
-        for ours, theirs, weight in zip(student.tasks, teacher.tasks, config.task_weights, strict=True)
+        weight * (heatmap_term(task, taught, config) + box_term(task, taught, config))
+        for task, taught, weight in zip(student.tasks, teacher.tasks, config.task_weights, strict=True)
     ]
     return torch.stack(terms).sum()
 
@@ -120,7 +125,8 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
     per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
-    weights = [weight for weight, count in zip(config.box_weights, _CHANNELS, strict=True) for _ in range(count)]
+    place, size, yaw, velocity = config.box_weights
+    weights = spread_over_channels(BoxCode(place, place, size, yaw, velocity))
     per_cell = (per_channel * per_channel.new_tensor(weights)).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight

@@ -21,7 +21,7 @@ class Boxes3D:
 
     Attributes:
         tensor: (M, 9): gravity centre x, y, z (m); width, length, height (m); yaw (rad), counter-clockwise about z from
-            +x to the box's length axis (nuScenes' convention; the released code stores ``-yaw - pi / 2``); vx, vy
+            +x to the box's length axis (nuScenes' convention; not the released one of ``models/box_coder.py``); vx, vy
             (m/s), NaN where unknown.
     """
 

@@ -7,28 +7,28 @@ from crkd_core.config.data import ImageConfig
 from crkd_core.config.models import CameraBranchConfig
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
-from crkd_core.models.backbones import build_backbone
-from crkd_core.models.necks import build_neck
+from crkd_core.models.backbones import Backbone, build_backbone
+from crkd_core.models.backbones.protocol import check_reductions
+from crkd_core.models.layers import SECOND_NORM_MOMENTUM
+from crkd_core.models.necks import LSSFPN, SecondFPN, build_neck
 from crkd_core.models.view_transform import ViewTransform
 
 _FEATURE_STRIDE = 8
 
 
 class CameraBranch(nn.Module):
-    """Backbone, neck and view transform."""
+    """Backbone, neck and view transform.
 
-    def __init__(self, config: CameraBranchConfig, grid: BEVGrid, image: ImageConfig) -> None:
+    Attributes:
+        out_channels: channels of the BEV map.
+    """
+
+    def __init__(self, backbone: Backbone, neck: SecondFPN | LSSFPN, view_transform: ViewTransform) -> None:
         super().__init__()
-        self.out_channels = config.view_transform.channels
-        self.backbone = build_backbone(config.backbone)
-        self.neck = build_neck(config.neck, self.backbone.out_channels)
-        self.view_transform = ViewTransform(
-            config.neck.out_channels,
-            config.view_transform,
-            grid,
-            (image.height_px, image.width_px),
-            (-(-image.height_px // _FEATURE_STRIDE), -(-image.width_px // _FEATURE_STRIDE)),
-        )
+        self.out_channels = view_transform.channels
+        self.backbone = backbone
+        self.neck = neck
+        self.view_transform = view_transform
 
     def forward(
         self,
@@ -38,5 +38,37 @@ class CameraBranch(nn.Module):
         lidar: list[Tensor] | None = None,
     ) -> Float[Tensor, "b channels x y"]:
         batch, cameras = images.shape[:2]
-        features = self.neck(self.backbone(images.flatten(0, 1)))
-        return self.view_transform(features.unflatten(0, (batch, cameras)), rig, bev_augmentation, lidar)
+        maps = self.backbone(images.flatten(0, 1))  # each b*n c h/reduction w/reduction
+        features = self.neck(maps)  # b*n c h/8 w/8
+        bev: Tensor = self.view_transform(features.unflatten(0, (batch, cameras)), rig, bev_augmentation, lidar)
+        return bev
+
+
+def build_camera_branch(
+    config: CameraBranchConfig,
+    grid: BEVGrid,
+    image: ImageConfig,
+    backbone: Backbone | None = None,
+    norm_momentum: float = SECOND_NORM_MOMENTUM,
+) -> CameraBranch:
+    """The configured camera branch.
+
+    Args:
+        backbone: takes the place of the configured one.
+        norm_momentum: of the neck's batch norms.
+
+    Raises:
+        ConfigError: the backbone's maps do not fit the neck.
+    """
+    if backbone is None:
+        backbone = build_backbone(config.backbone)
+    check_reductions(type(backbone).__name__, backbone.reductions)
+    neck = build_neck(config.neck, backbone.out_channels, norm_momentum)
+    view_transform = ViewTransform(
+        config.neck.out_channels,
+        config.view_transform,
+        grid,
+        (image.height_px, image.width_px),
+        (-(-image.height_px // _FEATURE_STRIDE), -(-image.width_px // _FEATURE_STRIDE)),
+    )
+    return CameraBranch(backbone, neck, view_transform)

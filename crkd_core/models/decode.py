@@ -18,6 +18,7 @@ from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import BoxCoder
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.ops.nms import circle_nms, rotated_nms
 
@@ -87,11 +88,9 @@ def decode_peaks(head: HeadOutput, grid: BEVGrid, config: NMSConfig) -> Peaks:
     cells, labels, valid = _highest_cells(logits, _logit(config.score_threshold), config.max_candidates)
     sample = torch.arange(len(logits), device=logits.device)[:, None, None]
     scores = logits[sample, labels, cells].double().sigmoid()
-    regression = torch.stack([_read(task, cells[:, index]) for index, task in enumerate(head.tasks)], dim=1)
-    offset, height, log_size, rotation, velocity = regression.split([2, 1, 3, 2, 2], dim=-1)
-    corner = torch.stack([cells // grid.shape[1], cells % grid.shape[1]], dim=-1)
-    yaw = torch.atan2(-rotation[..., 1:], -rotation[..., :1])
-    boxes = torch.cat([grid.to_metres(corner + offset), height, log_size.exp(), yaw, velocity], dim=-1)
+    codes = torch.stack([_codes_at(task, cells[:, index]) for index, task in enumerate(head.tasks)], dim=1)
+    xy_cells = torch.stack([cells // grid.shape[1], cells % grid.shape[1]], dim=-1)
+    boxes = BoxCoder(grid).decode(codes, xy_cells)
     limit = boxes.new_tensor((config.centre_limit_m, config.centre_limit_m, config.height_limit_m))
     within = (boxes[..., :3].abs() <= limit).all(dim=-1) & boxes.float().isfinite().all(dim=-1)
     return Peaks(boxes, scores, labels, valid & within)
@@ -118,11 +117,10 @@ def _highest_cells(
     return cells.unflatten(0, (-1, tasks)), labels.unflatten(0, (-1, tasks)), valid.unflatten(0, (-1, tasks))
 
 
-def _read(task: TaskOutput, cells: Int[Tensor, "b n"]) -> Float[Tensor, "b n 10"]:
-    """The ten regression channels at these cells, in float64; the maps themselves are not copied."""
-    maps = (task.offset, task.height, task.log_size, task.rotation, task.velocity)
-    found = [values.flatten(2).gather(2, cells[:, None].expand(-1, values.shape[1], -1)) for values in maps]
-    return torch.cat(found, dim=1).double().transpose(1, 2)
+def _codes_at(task: TaskOutput, cells: Int[Tensor, "b n"]) -> Float[Tensor, "b n channels"]:
+    """The box codes at these cells, in float64; the maps themselves are not copied."""
+    parts = [part.flatten(2).gather(2, cells[:, None].expand(-1, part.shape[1], -1)) for part in task.box_code]
+    return torch.cat(parts, dim=1).double().transpose(1, 2)
 
 
 def _logit(probability: float) -> float:
@@ -144,13 +142,13 @@ def _suppress(peaks: Peaks, config: NMSConfig) -> Bool[Tensor, "b t n"]:
         valid, boxes = valid[..., :length], peaks.boxes[:, tasks, :length]
         if is_circle:
             squared = boxes.new_tensor([config.circle_classes[HEAD_TASKS[task][0]] for task in tasks])
-            found = circle_nms(boxes[..., :2], squared.expand(len(boxes), -1), valid)
+            kept_of_kind = circle_nms(boxes[..., :2], squared.expand(len(boxes), -1), valid)
         else:
             length_width = boxes[..., [4, 3]] * factors[peaks.labels[:, tasks, :length]][..., None]
             valid = valid & (valid.cumsum(dim=-1) <= config.max_rotated)
             rectangles = torch.cat([boxes[..., :2], length_width, boxes[..., 6:7]], dim=-1)
-            found = rotated_nms(rectangles, config.rotated_iou, valid)
-        kept[:, tasks, :length] = found
+            kept_of_kind = rotated_nms(rectangles, config.rotated_iou, valid)
+        kept[:, tasks, :length] = kept_of_kind
     return kept
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crkd_core.config.models import DecoderConfig
-from crkd_core.models.layers import POINT_NORM_EPS, POINT_NORM_MOMENTUM, conv_norm_relu, norm_relu, upsample_to
-from crkd_core.models.resnet import BasicBlock, residual_stage
+from crkd_core.models.backbones.resnet import BasicBlock, residual_stage
+from crkd_core.models.layers import SECOND_NORM_MOMENTUM, conv_norm_relu, norm_relu, second_norm, upsample_to
 
 
 class Decoder(nn.Module):
@@ -46,7 +46,8 @@ class Decoder(nn.Module):
         x = upsample_to(x, first.shape[2:], align_corners=True)
         merged = self.merge(torch.cat([x, first], dim=1))
         size = torch.Size(self.scale * side for side in first.shape[2:])
-        return self.refine(upsample_to(merged, size, align_corners=True))
+        refined: Tensor = self.refine(upsample_to(merged, size, align_corners=True))
+        return refined
 
 
 class SecondDecoder(nn.Module):
@@ -55,18 +56,18 @@ class SecondDecoder(nn.Module):
     The result is on the grid of the fused map, whose sides must be multiples of the strides' product.
     """
 
-    def __init__(self, in_channels: int, config: DecoderConfig) -> None:
+    def __init__(self, in_channels: int, config: DecoderConfig, norm_momentum: float) -> None:
         super().__init__()
         strides = config.strides_of_stages
         inputs = (in_channels, *config.channels[:-1])
         self.blocks = nn.ModuleList(
-            _plain_stage(before, width, layers, stride)
+            _plain_stage(before, width, layers, stride, norm_momentum)
             for before, width, layers, stride in zip(
                 inputs, config.channels, config.blocks_of_stages, strides, strict=True
             )
         )
         self.branches = nn.ModuleList(
-            norm_relu(_enlarging(channels, width, scale), _norm(width))
+            norm_relu(_enlarging(channels, width, scale), second_norm(width, norm_momentum))
             for channels, width, scale in zip(
                 config.channels, config.out_channels_of_stages, accumulate(strides, mul), strict=True
             )
@@ -80,16 +81,27 @@ class SecondDecoder(nn.Module):
         return torch.cat(merged, dim=1)
 
 
-def build_decoder(in_channels: int, config: DecoderConfig) -> Decoder | SecondDecoder:
-    """The configured decoder for a fused map of so many channels."""
-    return Decoder(in_channels, config) if config.kind == "residual" else SecondDecoder(in_channels, config)
+def build_decoder(
+    in_channels: int, config: DecoderConfig, norm_momentum: float = SECOND_NORM_MOMENTUM
+) -> Decoder | SecondDecoder:
+    """The configured decoder for a fused map of so many channels.
+
+    Args:
+        norm_momentum: of the batch norms of a second decoder; a residual one has torch's.
+    """
+    if config.kind == "residual":
+        return Decoder(in_channels, config)
+    return SecondDecoder(in_channels, config, norm_momentum)
 
 
-def _plain_stage(in_channels: int, width: int, layers: int, stride: int) -> nn.Sequential:
+def _plain_stage(in_channels: int, width: int, layers: int, stride: int, norm_momentum: float) -> nn.Sequential:
     """A convolution with the stride and `layers` further ones, each with batch norm and ReLU."""
-    strided = norm_relu(nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False), _norm(width))
-    rest = (norm_relu(nn.Conv2d(width, width, 3, padding=1, bias=False), _norm(width)) for _ in range(layers))
-    return nn.Sequential(*strided, *(module for layer in rest for module in layer))
+
+    def layer(before: int, stride: int) -> nn.Sequential:
+        conv = nn.Conv2d(before, width, 3, stride=stride, padding=1, bias=False)
+        return norm_relu(conv, second_norm(width, norm_momentum))
+
+    return nn.Sequential(*layer(in_channels, stride), *(part for _ in range(layers) for part in layer(width, 1)))
 
 
 def _enlarging(channels: int, width: int, scale: int) -> nn.Conv2d | nn.ConvTranspose2d:
@@ -97,7 +109,3 @@ def _enlarging(channels: int, width: int, scale: int) -> nn.Conv2d | nn.ConvTran
     if scale == 1:
         return nn.Conv2d(channels, width, 1, bias=False)
     return nn.ConvTranspose2d(channels, width, scale, stride=scale, bias=False)
-
-
-def _norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)

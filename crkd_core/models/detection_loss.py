@@ -7,17 +7,19 @@ autocast.
 Source: CenterPoint; Gaussian focal loss: CornerNet with alpha 2, gamma 4.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.models import HeadConfig
+from crkd_core.models.box_coder import split_channels
 from crkd_core.models.head_targets import HeadTargets, TaskTargets
 from crkd_core.models.outputs import HeadOutput
 
 _PROBABILITY_MARGIN = 1e-4
-_CHANNELS = (6, 2, 2)  # offset, height and log size; sine and cosine of yaw; velocity
 
 
 def detection_loss(head: HeadOutput, targets: HeadTargets, config: HeadConfig) -> dict[str, Tensor]:
@@ -52,11 +54,13 @@ def box_loss(regression: Float[Tensor, "b c x y"], target: TaskTargets, config: 
     rows = target.cells[:, None].expand(-1, regression.shape[1], -1)
     predicted = regression.float().flatten(2).gather(2, rows).transpose(1, 2)
     known = target.boxes.isfinite() & target.valid[..., None]
-    error = (predicted - torch.where(known, target.boxes, 0.0)).abs()
-    place_and_size, yaw, velocity = error.split(_CHANNELS, dim=-1)
-    velocity = config.velocity_weight * _quadratic_below(velocity, config.velocity_beta_mps)
-    error = torch.cat([place_and_size, _quadratic_below(yaw, config.yaw_beta), velocity], dim=-1)
-    return torch.where(known, error, 0.0).sum() / (target.valid.sum() + 1e-4)
+    error = split_channels((predicted - torch.where(known, target.boxes, 0.0)).abs())
+    weighted = replace(
+        error,
+        rotation=_quadratic_below(error.rotation, config.yaw_beta),
+        velocity=config.velocity_weight * _quadratic_below(error.velocity, config.velocity_beta_mps),
+    )
+    return torch.where(known, torch.cat([*weighted], dim=-1), 0.0).sum() / (target.valid.sum() + 1e-4)
 
 
 def _quadratic_below(error: Float[Tensor, "*shape"], beta: float) -> Float[Tensor, "*shape"]:

@@ -7,10 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.models.box_coder import CHANNELS
 from crkd_core.models.layers import conv_norm_relu
 from crkd_core.models.outputs import HeadOutput, TaskOutput
-
-_BOX_MAPS = {"offset": 2, "height": 1, "log_size": 3, "rotation": 2, "velocity": 2}
 
 
 class TaskHead(nn.Module):
@@ -18,7 +17,7 @@ class TaskHead(nn.Module):
 
     def __init__(self, in_channels: int, map_channels: int, classes: int, heatmap_bias: float) -> None:
         super().__init__()
-        maps = {"heatmap_logits": classes, **_BOX_MAPS}
+        maps = {"heatmap_logits": classes, **vars(CHANNELS)}
         self.maps = nn.ModuleDict(
             {
                 name: nn.Sequential(

@@ -16,6 +16,7 @@ from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import CHANNEL_COUNT, BoxCoder
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class TaskTargets:
     Attributes:
         heatmap: (B, K, X, Y) in [0, 1], 1 at the cell of each object's centre.
         cells: (B, M) flat cell ``x * ny + y`` of each object.
-        boxes: (B, M, 10) regression values in the order of :attr:`TaskOutput.regression`; velocity NaN where unknown.
+        boxes: (B, M, 10) box codes seen from `cells`.
         valid: (B, M) whether the slot holds an object on the grid.
     """
 
@@ -54,28 +55,27 @@ def build_head_targets(boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid
     """
     sizes = [len(classes) for classes in HEAD_TASKS]
     objects = _sort_objects(boxes, labels, config.max_objects)
-    boxes_of_all, place = objects.boxes, (objects.sample, objects.task, objects.slot)
+    rows, slot = objects.boxes, (objects.sample, objects.task, objects.slot)
 
-    xy = grid.to_cells(boxes_of_all[:, :2])
-    cells, inside = grid.locate(boxes_of_all[:, :2])
-    valid = inside & (boxes_of_all[:, 3] > 0) & (boxes_of_all[:, 4] > 0)
-    length, width = boxes_of_all[:, 4] / grid.cell_m, boxes_of_all[:, 3] / grid.cell_m
+    cells, inside = grid.locate(rows[:, :2])
+    valid = inside & (rows[:, 3] > 0) & (rows[:, 4] > 0)
+    length, width = rows[:, 4] / grid.cell_m, rows[:, 3] / grid.cell_m
     radius = gaussian_radius(length, width, config.gaussian_overlap)
     radius = radius.nan_to_num().int().clamp(min=config.min_radius_cells)
     peaks = torch.cat([(objects.sample * sum(sizes) + objects.label)[:, None], cells], dim=1)[valid]
     heatmaps = draw_gaussians(peaks, radius[valid], (len(boxes) * sum(sizes), *grid.shape))
 
     slots = (len(boxes), len(HEAD_TASKS), config.max_objects)
-    flat = xy.new_zeros(slots, dtype=torch.long)
-    flat[place] = torch.where(valid, grid.flatten(cells), 0)
-    mask = xy.new_zeros(slots, dtype=torch.bool)
-    mask[place] = valid
-    target = xy.new_zeros((*slots, 10))
-    target[place] = torch.where(valid[:, None], encode_boxes(boxes_of_all, xy - cells), 0.0)
+    flat = rows.new_zeros(slots, dtype=torch.long)
+    flat[slot] = torch.where(valid, grid.flatten(cells), 0)
+    mask = rows.new_zeros(slots, dtype=torch.bool)
+    mask[slot] = valid
+    codes = rows.new_zeros((*slots, CHANNEL_COUNT))
+    codes[slot] = torch.where(valid[:, None], BoxCoder(grid).encode(rows, cells), 0.0)
     parts = zip(
         heatmaps.view(len(boxes), sum(sizes), *grid.shape).split(sizes, dim=1),
         flat.unbind(dim=1),
-        target.unbind(dim=1),
+        codes.unbind(dim=1),
         mask.unbind(dim=1),
         strict=True,
     )
@@ -118,19 +118,10 @@ def _sort_objects(boxes: list[Boxes3D], labels: list[Tensor], limit: int) -> _So
     return _SortedObjects(objects, label, sample, task, slot)
 
 
-def encode_boxes(boxes: Float[Tensor, "m 9"], offset_cells: Float[Tensor, "m 2"]) -> Float[Tensor, "m 10"]:
-    """Regression values of boxes whose centres lie `offset_cells` from the lower corner of their cells.
-
-    Rotation is sine and cosine of the *released* yaw ``-yaw - pi / 2``, see :class:`TaskOutput`.
-    """
-    yaw = boxes[:, 6:7]
-    return torch.cat([offset_cells, boxes[:, 2:3], boxes[:, 3:6].log(), -yaw.cos(), -yaw.sin(), boxes[:, 7:9]], dim=1)
-
-
 def gaussian_radius(
     length_cells: Float[Tensor, "*n"], width_cells: Float[Tensor, "*n"], overlap: float
 ) -> Float[Tensor, "*n"]:
-    """How far (cells) a centre may move until the box overlaps its true place by less than `overlap`, as published."""
+    """How far (cells) a centre may move until the box overlaps the true one by less than `overlap`, as published."""
     total, area = length_cells + width_cells, length_cells * width_cells
     outside = (total + (total**2 - 4 * area * (1 - overlap) / (1 + overlap)).sqrt()) / 2
     inside = (2 * total + (4 * total**2 - 16 * area * (1 - overlap)).sqrt()) / 2

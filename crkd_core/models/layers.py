@@ -4,10 +4,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# Normalisation over points, pillars, voxels and the SECOND-style pyramid; other layers have torch's default. The
-# published weights depend on both.
-POINT_NORM_EPS = 1e-3
-POINT_NORM_MOMENTUM = 0.01
+# Batch norms over points, pillars, voxels and of the SECOND-style layers; others have torch's defaults. The published
+# weights depend on the first number and were trained with the second, which `norm_momentum` of a detector replaces.
+SECOND_NORM_EPS = 1e-3
+SECOND_NORM_MOMENTUM = 0.01
+
+
+def second_norm(channels: int, momentum: float = SECOND_NORM_MOMENTUM) -> nn.BatchNorm2d:
+    """Batch norm of the SECOND-style layers."""
+    return nn.BatchNorm2d(channels, eps=SECOND_NORM_EPS, momentum=momentum)
 
 
 class PointNorm(nn.BatchNorm1d):
@@ -17,8 +22,8 @@ class PointNorm(nn.BatchNorm1d):
     points does not stop a training run.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM)
+    def __init__(self, channels: int, momentum: float = SECOND_NORM_MOMENTUM) -> None:
+        super().__init__(channels, eps=SECOND_NORM_EPS, momentum=momentum)
 
     def forward(self, x: Float[Tensor, "n c *slots"]) -> Float[Tensor, "n c *slots"]:
         if self.training and x.numel() < 2 * self.num_features:

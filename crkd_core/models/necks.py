@@ -6,19 +6,15 @@ from torch import Tensor, nn
 
 from crkd_core.config.models import CameraNeckConfig
 from crkd_core.errors import ConfigError
-from crkd_core.models.layers import (
-    POINT_NORM_EPS,
-    POINT_NORM_MOMENTUM,
-    conv_norm_relu,
-    norm_relu,
-    upsample_to,
-)
+from crkd_core.models.layers import SECOND_NORM_MOMENTUM, conv_norm_relu, norm_relu, second_norm, upsample_to
 
 
 class SecondFPN(nn.Module):
     """Brings the stages at 1/4, 1/8, 1/16 and 1/32 to 1/8, each to its own number of channels, concatenated."""
 
-    def __init__(self, in_channels: tuple[int, int, int, int], out_channels: tuple[int, ...]) -> None:
+    def __init__(
+        self, in_channels: tuple[int, int, int, int], out_channels: tuple[int, ...], norm_momentum: float
+    ) -> None:
         super().__init__()
         convs = (
             nn.Conv2d(in_channels[0], out_channels[0], 2, stride=2, bias=False),
@@ -26,10 +22,7 @@ class SecondFPN(nn.Module):
             nn.ConvTranspose2d(in_channels[2], out_channels[2], 2, stride=2, bias=False),
             nn.ConvTranspose2d(in_channels[3], out_channels[3], 4, stride=4, bias=False),
         )
-        self.branches = nn.ModuleList(
-            norm_relu(conv, nn.BatchNorm2d(conv.out_channels, eps=POINT_NORM_EPS, momentum=POINT_NORM_MOMENTUM))
-            for conv in convs
-        )
+        self.branches = nn.ModuleList(norm_relu(conv, second_norm(conv.out_channels, norm_momentum)) for conv in convs)
 
     def forward(self, stages: tuple[Float[Tensor, "b _ _ _"], ...]) -> Float[Tensor, "b c h w"]:
         return torch.cat([branch(stage) for branch, stage in zip(self.branches, stages, strict=True)], dim=1)
@@ -51,11 +44,17 @@ class LSSFPN(nn.Module):
         coarse = upsample_to(coarse, middle.shape[2:], align_corners=False)
         middle = self.smooth_middle(self.lateral_middle(torch.cat([middle, coarse], dim=1)))
         middle = upsample_to(middle, fine.shape[2:], align_corners=False)
-        return self.smooth_fine(self.lateral_fine(torch.cat([fine, middle], dim=1)))
+        merged: Tensor = self.smooth_fine(self.lateral_fine(torch.cat([fine, middle], dim=1)))
+        return merged
 
 
-def build_neck(config: CameraNeckConfig, in_channels: tuple[int, ...]) -> SecondFPN | LSSFPN:
+def build_neck(
+    config: CameraNeckConfig, in_channels: tuple[int, ...], norm_momentum: float = SECOND_NORM_MOMENTUM
+) -> SecondFPN | LSSFPN:
     """The configured pyramid on a backbone's stages, finest first.
+
+    Args:
+        norm_momentum: of the batch norms of a second_fpn; an lss_fpn has torch's.
 
     Raises:
         ConfigError: a second_fpn has not four stages, or channels that they cannot share equally.
@@ -72,6 +71,6 @@ def build_neck(config: CameraNeckConfig, in_channels: tuple[int, ...]) -> Second
                 f"{config.channels}"
             )
         finest, same, coarse, coarsest = in_channels
-        return SecondFPN((finest, same, coarse, coarsest), config.channels_of_stages)
+        return SecondFPN((finest, same, coarse, coarsest), config.channels_of_stages, norm_momentum)
     fine, middle, coarse = in_channels[-3:]
     return LSSFPN((fine, middle, coarse), config.out_channels)

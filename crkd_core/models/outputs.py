@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from crkd_core.models.box_coder import BoxCode
+
 
 @dataclass(frozen=True)
 class BEVFeatures:
@@ -33,11 +35,7 @@ class TaskOutput:
 
     Attributes:
         heatmap_logits: K channels.
-        offset: centre within its cell (cells, along x and y).
-        height: gravity centre z (m).
-        log_size: natural logarithm of width, length, height (m).
-        rotation: sine and cosine of the *released* yaw, which is ``-yaw - pi / 2`` of ours: ``(-cos yaw, -sin yaw)``.
-        velocity: vx, vy (m/s).
+        offset, height, log_size, rotation, velocity: the parts of the box code, see :class:`BoxCode`.
     """
 
     heatmap_logits: Tensor
@@ -48,9 +46,14 @@ class TaskOutput:
     velocity: Tensor
 
     @property
-    def regression(self) -> Float[Tensor, "b 10 x y"]:
-        """The ten regression channels: offset 2, height 1, log size 3, rotation 2, velocity 2."""
-        return torch.cat([self.offset, self.height, self.log_size, self.rotation, self.velocity], dim=1)
+    def box_code(self) -> BoxCode[Tensor]:
+        """The maps of the box code."""
+        return BoxCode(self.offset, self.height, self.log_size, self.rotation, self.velocity)
+
+    @property
+    def regression(self) -> Float[Tensor, "b channels x y"]:
+        """The maps of the box code as one."""
+        return torch.cat([*self.box_code], dim=1)
 
 
 @dataclass(frozen=True)

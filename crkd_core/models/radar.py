@@ -14,47 +14,56 @@ from torch import Tensor, nn
 from crkd_core.config.models import RadarBranchConfig
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import RADAR_FEATURES
-from crkd_core.models.layers import PointNorm, conv_norm_relu
+from crkd_core.models.layers import SECOND_NORM_MOMENTUM, PointNorm, conv_norm_relu
 from crkd_core.ops.voxelize import VoxelGrid, Voxels, voxelize_batch
 
 
 class PointLayer(nn.Module):
     """Linear, batch norm and ReLU on every point, of a list [N, C] or of pillars [M, P, C]."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm_momentum: float) -> None:
         super().__init__()
         self.linear = nn.Linear(in_channels, out_channels, bias=False)
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
-        self.norm = PointNorm(out_channels)
+        self.norm = PointNorm(out_channels, norm_momentum)
 
     def forward(self, x: Float[Tensor, "n *slots in"]) -> Float[Tensor, "n *slots out"]:
         x = self.linear(x)
         if x.dim() == 2:
-            return self.norm(x).relu()
+            normed: Tensor = self.norm(x)
+            return normed.relu()
         # Channels first: on a CPU torch's batch statistics over rows lose two decimal digits.
-        return self.norm(x.transpose(1, 2).contiguous()).relu().transpose(1, 2)
+        normed = self.norm(x.transpose(1, 2).contiguous())
+        return normed.relu().transpose(1, 2)
 
 
 class PillarNet(nn.Module):
     """One feature vector a pillar: layers on its points, then the maximum over the pillar."""
 
-    def __init__(self, in_channels: int, channels: tuple[int, ...], grid: BEVGrid, masked_padding: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: tuple[int, ...],
+        grid: BEVGrid,
+        masked_padding: bool,
+        norm_momentum: float = SECOND_NORM_MOMENTUM,
+    ) -> None:
         super().__init__()
         self.grid = grid
         self.masked_padding = masked_padding
         widths = (in_channels + 2, *channels)
-        self.layers = nn.Sequential(*(PointLayer(a, b) for a, b in pairwise(widths)))
+        self.layers = nn.Sequential(*(PointLayer(a, b, norm_momentum) for a, b in pairwise(widths)))
 
     def forward(self, pillars: Voxels) -> Float[Tensor, "m c"]:
         filled = pillars.filled
         if self.masked_padding:
-            points = self.layers(self.point_features(pillars)[filled])
+            points: Tensor = self.layers(self.point_features(pillars)[filled])  # points c
             rows = torch.nonzero(filled)[:, :1].expand(-1, points.shape[1])
             # After a ReLU zero is below every maximum.
             empty = points.new_zeros((len(filled), points.shape[1]))
             return empty.scatter_reduce(0, rows, points, reduce="amax", include_self=True)
-        slots = self.point_features(pillars) * filled[..., None]
-        return self.layers(slots).amax(dim=1)
+        slots: Tensor = self.layers(self.point_features(pillars) * filled[..., None])  # m p c
+        return slots.amax(dim=1)
 
     def point_features(self, pillars: Voxels) -> Float[Tensor, "m p f"]:
         """Positions scaled to 0..1 over the grid, other features as measured, x and y from the pillar's centre (m)."""
@@ -72,14 +81,14 @@ class PillarNet(nn.Module):
 class RadarBranch(nn.Module):
     """Points to a BEV map on the detector's grid and, if calibrated, the radar activation."""
 
-    def __init__(self, config: RadarBranchConfig, grid: BEVGrid) -> None:
+    def __init__(self, config: RadarBranchConfig, grid: BEVGrid, norm_momentum: float = SECOND_NORM_MOMENTUM) -> None:
         super().__init__()
         self.config = config
         self.grid = grid
         lower = (grid.x_range_m[0], grid.y_range_m[0], grid.z_range_m[0])
         size = (grid.cell_m, grid.cell_m, grid.z_range_m[1] - grid.z_range_m[0])
         self.voxel_grid = VoxelGrid(lower, size, (*grid.shape, 1), config.max_points)
-        self.pillar_net = PillarNet(RADAR_FEATURES, config.channels, grid, config.padding == "masked")
+        self.pillar_net = PillarNet(RADAR_FEATURES, config.channels, grid, config.padding == "masked", norm_momentum)
         self.out_channels = config.channels[-1]
         self.calibration: nn.Module | None = None
         self.activation: nn.Sequential | None = None

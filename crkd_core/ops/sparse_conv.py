@@ -64,15 +64,15 @@ class SparseSites:
         # the offsets after the centre are looked up, and every pair found serves twice.
         later = offsets[len(offsets) // 2 + 1 :]
         steps = (later * torch.tensor([shape[1] * shape[2], shape[2], 1], device=keys.device)).sum(dim=1)
-        wanted = keys + steps[:, None]
-        found = torch.searchsorted(keys, wanted).clamp_(max=max(len(keys) - 1, 0))
-        valid = keys[found] == wanted if len(keys) else torch.zeros_like(wanted, dtype=torch.bool)
+        neighbour_keys = keys + steps[:, None]
+        nearest = torch.searchsorted(keys, neighbour_keys).clamp_(max=max(len(keys) - 1, 0))
+        valid = keys[nearest] == neighbour_keys if len(keys) else torch.zeros_like(neighbour_keys, dtype=torch.bool)
         for axis in range(3):
             neighbours = self.coordinates[:, axis + 1] + later[:, axis, None]
             valid &= (neighbours >= 0) & (neighbours < shape[axis])
         sizes = valid.sum(dim=1).tolist()
         rows = torch.nonzero(valid)[:, 1].split(sizes)
-        others = found[valid].split(sizes)
+        others = nearest[valid].split(sizes)
         every = torch.arange(len(keys), device=keys.device)
         return Rulebook(
             sources=(*reversed(rows), every, *others), targets=(*reversed(others), every, *rows), outputs=len(keys)
@@ -90,10 +90,10 @@ class SparseSites:
             valid.append((scaled == cells * stride[axis]) & (cells >= 0) & (cells < shape[axis]))
         together = valid[0][:, None, None] & valid[1][None, :, None] & valid[2][None, None]
         offset, source = torch.nonzero(together.flatten(0, 2), as_tuple=True)
-        place = self.coordinates[source, 0]
+        key = self.coordinates[source, 0]
         for axis, step in enumerate((kernel[1] * kernel[2], kernel[2], 1)):
-            place = place * shape[axis] + reached[axis][offset // step % kernel[axis], source]
-        keys, target = torch.unique(place, return_inverse=True)
+            key = key * shape[axis] + reached[axis][offset // step % kernel[axis], source]
+        keys, target = torch.unique(key, return_inverse=True)
         sites = SparseSites(_coordinates(keys, shape), shape, self.batch_size)
         return sites, _rulebook(offset, source, target, math.prod(kernel), len(keys))
 
@@ -143,8 +143,8 @@ class SubmanifoldConv3d(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         sites = x.sites
         if _by_library(x, self.kernel):
-            place = (sites.coordinates, sites.spatial_shape, sites.batch_size)
-            return x.with_features(sparse_triton.submanifold(x.features, *place, self.weight, sites.library_cache))
+            geometry = (sites.coordinates, sites.spatial_shape, sites.batch_size)
+            return x.with_features(sparse_triton.submanifold(x.features, *geometry, self.weight, sites.library_cache))
         return x.with_features(_convolve(x.features, self.weight, sites.submanifold_rulebook(self.kernel)))
 
 
@@ -166,9 +166,9 @@ class SparseConv3d(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         if _by_library(x, self.kernel):
             shape = output_shape(x.sites.spatial_shape, self.kernel, self.stride, self.padding)
-            place = (x.sites.coordinates, x.sites.spatial_shape, x.sites.batch_size)
-            found = sparse_triton.strided(x.features, *place, self.weight, self.stride, self.padding)
-            return SparseTensor.build(*found, shape, x.sites.batch_size)
+            geometry = (x.sites.coordinates, x.sites.spatial_shape, x.sites.batch_size)
+            outputs = sparse_triton.strided(x.features, *geometry, self.weight, self.stride, self.padding)
+            return SparseTensor.build(*outputs, shape, x.sites.batch_size)
         sites, rulebook = x.sites.downsampled(self.kernel, self.stride, self.padding)
         return SparseTensor(_convolve(x.features, self.weight, rulebook), sites)
 

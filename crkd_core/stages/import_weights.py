@@ -1,36 +1,31 @@
 """Stage ``import-weights``: published checkpoints become models of this workspace, as if they were trained here."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.command import Command
-from crkd_core.artifacts.configuration import latest_model, pin_configuration, resolve_config
+from crkd_core.artifacts.configuration import pin_configuration, resolve_config
+from crkd_core.artifacts.find_model import latest_model
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import dump_config, load_config, with_overrides
-from crkd_core.config.models import ResNetConfig, SwinConfig, TimmConfig
+from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
-from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress
-from crkd_core.stages.distill import DISTILLED, PLAIN, without_calibration
-from crkd_core.stages.distill import STAGE as DISTILL_STAGE
-from crkd_core.stages.train import STAGE as TEACHER_STAGE
+from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.training.initial_weights import BACKBONE_NAME, STAGE, backbone_settings
+from crkd_core.training.student import DISTILLED, PLAIN, without_calibration
+from crkd_core.training.student import STAGE as STUDENT_STAGE
 from crkd_core.training.trained import WEIGHTS_NAME
-from crkd_core.weights.backbones import import_backbone
-from crkd_core.weights.matching import BUFFERS, StateDict
-from crkd_core.weights.published import import_detector, split_distiller
-from crkd_core.weights.reading import CheckpointFile, read_checkpoint_file
-from crkd_core.weights.recognise import Recognised, Role, recognise
-
-_PRESETS = {"resnet": "paper-r50", "swin": "paper-swint"}
+from crkd_core.weights.importing import PublishedCheckpoint, open_checkpoint
+from crkd_core.weights.matching import BUFFERS
+from crkd_core.weights.recognise import Role
 
 
 @dataclass(frozen=True)
@@ -77,16 +72,6 @@ class ImportResult:
     parameters: int
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Where imported weights go and what their manifest says of them."""
-
-    stage: str
-    name: str
-    settings: dict[str, Any]
-    facts: dict[str, Any]
-
-
 def import_weights(request: ImportRequest, workspace: Workspace, progress: Progress) -> ImportResult:
     """Import a published checkpoint; nothing of it is executed, and every tensor must fit the configuration.
 
@@ -95,160 +80,69 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
         ConfigError: its tensors or its grid do not fit the configuration.
         StaleArtifactError: other weights of that name are there.
     """
-    file = read_checkpoint_file(request.file, request.averaged)
-    recognised = _recognise(request, file)
-    _check_role(request, recognised)
-    progress.message(f"{request.file.name} is recognised as {recognised.model}, {len(file.state)} tensors")
-    state, left_out = recognised.take(file.state)
-    for note in (*file.notes, left_out):
-        if note:
-            progress.message(note)
-    config = request.config or _fitting_config(request, recognised, workspace, progress)
+    checkpoint = open_checkpoint(request.file, request.role, request.averaged, progress)
+    config = request.config or _fitting_config(request, checkpoint, workspace, progress)
     if request.role == "backbone":
-        weights, target = _backbone(request, config, state, recognised, progress)
+        weights, backbone = checkpoint.as_backbone(config, progress)
+        settings: dict[str, Any] = {"backbone": backbone_settings(backbone)}
+        trained: dict[str, Any] = {}
     else:
-        weights, target = _detector(request, config, replace(file, state=state), recognised, progress)
+        detector = _detector(request.role, config)
+        weights = checkpoint.as_detector(detector, config, progress)
+        settings = {
+            "role": "teacher" if request.role == "teacher" else "student",
+            "detector": detector.model_dump(mode="json"),
+            "data": config.data.model_dump(mode="json"),
+        }
+        trained = {"taught": request.role == "distilled", **checkpoint.length}
+    output = _output(request, settings, checkpoint.recognised.model, config, workspace)
     parameters = sum(tensor.numel() for key, tensor in weights.items() if not key.endswith(BUFFERS))
-    source: dict[str, Any] = {
-        "model": recognised.model,
-        "role": request.role,
-        "sha256": record_file(request.file).sha256,
-        **({"averaged": True} if request.averaged else {}),
-    }
-    settings = {**target.settings, "imported": source}
-    with workspace.write(
-        target.stage,
-        target.name,
-        command=_command(request, config, target.name, workspace),
-        settings=settings,
-        force=request.force,
-    ) as writer:
+    with workspace.write(output) as writer:
         writer.warn(progress)
         artifact = writer.finished
         if artifact is None:
-            write_tensors(writer.path / _file_name(request), weights)
-            if request.role != "backbone":
+            if request.role == "backbone":
+                write_tensors(writer.path / BACKBONE_NAME, weights)
+            else:
+                write_tensors(writer.path / WEIGHTS_NAME, weights)
                 write_text(writer.path / CONFIG_NAME, dump_config(config))
-            sizes = {"tensors": len(weights), "parameters": parameters}
-            artifact = writer.finish({"model": recognised.model, **sizes, **target.facts})
-    return ImportResult(artifact, recognised.model, len(weights), parameters)
+            facts = {"model": checkpoint.recognised.model, "tensors": len(weights), "parameters": parameters}
+            artifact = writer.finish(facts | trained)
+    return ImportResult(artifact, checkpoint.recognised.model, len(weights), parameters)
 
 
-def _recognise(request: ImportRequest, file: CheckpointFile) -> Recognised:
-    try:
-        recognised = recognise(file.state, request.role)
-    except UsageError as error:
-        raise UsageError(f"{request.file}: {error}") from None
-    if recognised.role == "backbone" and recognised.backbone == "resnet" and file.caffe_style:
-        raise UsageError(
-            f"{request.file} has a ResNet of Caffe's style: its weights fit by name and mean something else (another "
-            "convolution has the stride, images are BGR); use torchvision's"
-        )
-    return recognised
-
-
-def _fitting_config(request: ImportRequest, recognised: Recognised, workspace: Workspace, progress: Progress) -> Config:
+def _fitting_config(
+    request: ImportRequest, checkpoint: PublishedCheckpoint, workspace: Workspace, progress: Progress
+) -> Config:
     """The workspace's configuration, or the preset of the published model if that has the file's kind of backbone."""
     if latest_model(workspace) is not None:
         config = resolve_config(workspace)
-        if recognised.backbone in [backbone.kind for backbone in _image_backbones(request.role, config)]:
+        if checkpoint.has_backbone_of(config):
             return with_overrides(config, request.overrides)
-    preset = _PRESETS[recognised.backbone]
-    progress.message(f"the file decides the configuration: --preset {preset}")
-    return load_config(preset, None, request.overrides)
+    progress.message(f"the file decides the configuration: --preset {checkpoint.preset}")
+    return load_config(checkpoint.preset, None, request.overrides)
 
 
-def _image_backbones(role: Role, config: Config) -> list[ResNetConfig | SwinConfig | TimmConfig]:
-    if role == "backbone":
-        return [config.student.camera.backbone, config.teacher.camera.backbone]
-    return [(config.teacher if role == "teacher" else config.student).camera.backbone]
+def _detector(role: Role, config: Config) -> DetectorConfig:
+    if role == "teacher":
+        return config.teacher
+    return config.student if role == "distilled" else without_calibration(config.student)
 
 
-def _command(request: ImportRequest, config: Config, name: str, workspace: Workspace) -> Command:
+def _output(
+    request: ImportRequest, settings: dict[str, Any], model: str, config: Config, workspace: Workspace
+) -> ArtifactRequest:
+    stage, default_name = {
+        "teacher": (TEACHER_STAGE, "teacher"),
+        "student": (STUDENT_STAGE, PLAIN),
+        "distilled": (STUDENT_STAGE, DISTILLED),
+        "backbone": (STAGE, request.file.stem),
+    }[request.role]
+    name = request.name or default_name
+    source: dict[str, Any] = {"model": model, "role": request.role, "sha256": record_file(request.file).sha256}
+    source |= {"averaged": True} if request.averaged else {}
     command = pin_configuration(request.command, STAGE, name, config, workspace)
     command = replace(command, arguments=(str(absolute(request.file)),))
     command = command.setting("--as", request.role).setting("--name", name)
-    return command.setting("--ema") if request.averaged else command
-
-
-def _file_name(request: ImportRequest) -> str:
-    return BACKBONE_NAME if request.role == "backbone" else WEIGHTS_NAME
-
-
-def _check_role(request: ImportRequest, recognised: Recognised) -> None:
-    possible = {recognised.role, "teacher"} if recognised.is_distiller else {recognised.role}
-    if request.role not in possible:
-        raise UsageError(
-            f"{request.file} cannot be imported --as {request.role}: it is a {recognised.model}; use --as "
-            f"{' or --as '.join(sorted(possible))}"
-        )
-
-
-def _detector(
-    request: ImportRequest, config: Config, file: CheckpointFile, recognised: Recognised, progress: Progress
-) -> tuple[StateDict, _Target]:
-    state = file.state
-    if recognised.is_distiller:
-        parts = split_distiller(state)
-        state = parts.teacher if request.role == "teacher" else parts.student
-        if request.role == "teacher":
-            progress.warning(
-                "the teacher inside a published distiller is not the trained one: its image backbone was reset to "
-                "ImageNet weights, and its batch norms moved on; import the teacher's own checkpoint if there is one"
-            )
-    detector = {
-        "teacher": config.teacher,
-        "student": without_calibration(config.student),
-        "distilled": config.student,
-    }[request.role]
-    _of_that_kind(request, recognised, detector.camera.backbone)
-    with _naming_the_file(request, config, recognised):
-        weights = import_detector(state, detector, config.data)
-    settings = {
-        "role": "teacher" if request.role == "teacher" else "student",
-        "detector": detector.model_dump(mode="json"),
-        "data": config.data.model_dump(mode="json"),
-    }
-    known = {"epochs": file.epochs, "steps": file.steps}
-    facts = {"taught": request.role == "distilled", **{key: value for key, value in known.items() if value is not None}}
-    if request.role == "teacher":
-        return weights, _Target(TEACHER_STAGE, request.name or "teacher", settings, facts)
-    name = request.name or (DISTILLED if request.role == "distilled" else PLAIN)
-    return weights, _Target(DISTILL_STAGE, name, settings, facts)
-
-
-def _backbone(
-    request: ImportRequest, config: Config, state: StateDict, recognised: Recognised, progress: Progress
-) -> tuple[StateDict, _Target]:
-    backbones = _image_backbones("backbone", config)
-    configured = next((backbone for backbone in backbones if backbone.kind == recognised.backbone), backbones[0])
-    backbone = _of_that_kind(request, recognised, configured)
-    with _naming_the_file(request, config, recognised):
-        imported = import_backbone(state, backbone, recognised.naming)
-    for note in imported.notes:
-        progress.message(note)
-    settings = {"backbone": backbone_settings(backbone)}
-    return imported.weights, _Target(STAGE, request.name or request.file.stem, settings, {})
-
-
-@contextmanager
-def _naming_the_file(request: ImportRequest, config: Config, recognised: Recognised) -> Iterator[None]:
-    try:
-        yield
-    except ConfigError as error:
-        preset = _PRESETS[recognised.backbone]
-        remedy = "" if config == load_config(preset) else f". Published weights fit --preset {preset}"
-        raise ConfigError(f"{request.file}: {error}{remedy}") from None
-    except UsageError as error:
-        raise UsageError(f"{request.file}: {error}") from None
-
-
-def _of_that_kind(
-    request: ImportRequest, recognised: Recognised, configured: ResNetConfig | SwinConfig | TimmConfig
-) -> ResNetConfig | SwinConfig:
-    if isinstance(configured, TimmConfig) or configured.kind != recognised.backbone:
-        raise ConfigError(
-            f"{request.file} has a {recognised.backbone} image backbone and the configuration a {configured.kind}; use "
-            f"--preset {_PRESETS[recognised.backbone]}, or set camera.backbone.kind={recognised.backbone}"
-        )
-    return configured
+    command = command.setting("--ema") if request.averaged else command
+    return ArtifactRequest(stage, name, command, {**settings, "imported": source}, force=request.force)

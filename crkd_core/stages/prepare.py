@@ -16,7 +16,8 @@ from crkd_core.artifacts.manifest import digest_of
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.shards import read_shard, shard_name, write_index
 from crkd_core.artifacts.tables import write_table
-from crkd_core.artifacts.workspace import Artifact, ArtifactWriter, Workspace
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.config.numbers import MOST_SWEEPS
@@ -24,7 +25,7 @@ from crkd_core.cores import helpers
 from crkd_core.datasets.nuscenes.availability import ALLOWABLE
 from crkd_core.datasets.nuscenes.survey import Survey, read_version, survey_files
 from crkd_core.datasets.prepared import preparing
-from crkd_core.datasets.prepared.report import DataReport, build_report
+from crkd_core.datasets.prepared.data_report import DataReport, build_report
 from crkd_core.errors import UsageError
 from crkd_core.progress import Progress
 from crkd_core.workers import workers
@@ -107,12 +108,14 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     version = survey.source.version
     default_name = version + (WITHOUT_LIDAR if survey.missing.without_lidar else "")
     with workspace.write(
-        STAGE,
-        request.name or default_name,
-        command=_command(request, version),
-        settings=_settings(request, survey),
-        force=request.force,
-        resume=request.resume,
+        ArtifactRequest(
+            STAGE,
+            request.name or default_name,
+            command=_command(request, version),
+            settings=_settings(request, survey),
+            force=request.force,
+            resume=request.resume,
+        )
     ) as writer:
         writer.warn(progress)
         if writer.finished is not None:

@@ -9,11 +9,11 @@ from torch import Tensor
 from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.data.augmentation import without_view
-from crkd_core.distillation.comparison import target_deviations
-from crkd_core.distillation.storage import decode_targets
+from crkd_core.distillation.losses import decode_targets
 from crkd_core.errors import DamagedArtifactError
 from crkd_core.progress import Progress
-from crkd_core.teacher_cache.extraction import Extraction, Item, ItemPlan
+from crkd_core.teacher_cache.extraction import Extraction
+from crkd_core.teacher_cache.plan import Item, ItemPlan
 
 TOLERANCE = 0.01
 """Relative deviation of a part beyond which targets are not what the teacher says.
@@ -66,7 +66,7 @@ def _compare(targets: Artifact, key: ItemKey, stored: dict[str, Tensor], compute
     of_view = [name for name in computed if name not in without_view(computed)]
     if not all(name in stored and torch.equal(stored[name], computed[name]) for name in of_view):
         raise DamagedArtifactError(f"{where} was stored with another augmentation than its seed gives; {again}")
-    deviations = target_deviations(decode_targets(stored), decode_targets(computed))
+    deviations = decode_targets(stored).deviations(decode_targets(computed))
     part = max(deviations, key=lambda name: deviations[name])
     if deviations[part] > TOLERANCE:
         raise DamagedArtifactError(

@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
 from crkd_core.errors import TrainingError, UsageError, quoted
 from crkd_core.processes import LaunchedRank, how_to_unset, launched_rank
 
@@ -113,6 +117,28 @@ def process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         raise TrainingError(
             f"another of the {launched.size} processes of this run has ended; run the same command again: it continues."
         ) from error
+
+
+@contextmanager
+def shared_writer(
+    workspace: Workspace, processes: ProcessGroup, request: ArtifactRequest
+) -> Iterator[tuple[ArtifactWriter | None, Path | None]]:
+    """The first process opens the artifact; all get its folder, or None where an equal one is finished."""
+    if not processes.is_first:
+        folder = processes.broadcast(None)
+        yield None, Path(str(folder)) if folder else None
+        return
+    with workspace.write(request) as writer:
+        processes.broadcast(None if writer.finished else str(writer.path))
+        yield writer, None if writer.finished else writer.path
+
+
+def pin_processes(command: Command, processes: ProcessGroup) -> Command:
+    """The command of a run, such that it has as many processes also where another launcher started them."""
+    is_local = os.environ.get("LOCAL_WORLD_SIZE") == str(processes.size)
+    if processes.size == 1 or command.has("--gpus") or command.has("--processes") or not is_local:
+        return command
+    return command.setting("--gpus" if processes.device.type == "cuda" else "--processes", processes.size)
 
 
 def _own_gpu(launched: LaunchedRank) -> torch.device:

@@ -1,11 +1,12 @@
 """What a training run starts from: another run's weights (``--init``), an imported image backbone or random weights."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
+from crkd_core.config.models import BackboneConfig, DetectorConfig, ResNetConfig, SwinConfig
 from crkd_core.config.train import RunConfig
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
@@ -19,14 +20,53 @@ _MAKE = f"crkd {STAGE} FILE --as backbone"
 _PUBLISHED = (ResNetConfig(), SwinConfig())
 
 
-def backbone_settings(config: ResNetConfig | SwinConfig | TimmConfig) -> dict[str, Any]:
+def backbone_settings(config: BackboneConfig) -> dict[str, Any]:
     """What of a backbone's configuration its weights depend on."""
     return config.model_dump(mode="json", exclude={"drop_path"})
 
 
+@dataclass(frozen=True)
+class InitialWeights:
+    """What a detector begins with.
+
+    Attributes:
+        start: the finished run whose weights it takes over; None for random ones.
+        backbone: imported weights of its image backbone, where the others are random.
+    """
+
+    start: Artifact | None = None
+    backbone: Artifact | None = None
+
+    @property
+    def inputs(self) -> dict[str, Artifact]:
+        """As the manifest names them."""
+        artifacts = {"start": self.start, "backbone": self.backbone}
+        return {role: artifact for role, artifact in artifacts.items() if artifact is not None}
+
+    @property
+    def init(self) -> str:
+        """The value of ``--init``."""
+        return "none" if self.start is None else self.start.name
+
+    def load(self, model: Detector, may_be_new: tuple[str, ...] = ()) -> None:
+        """Give a fresh detector its weights; see :func:`load_start` and :func:`load_backbone`."""
+        if self.start is not None:
+            load_start(model, self.start, may_be_new)
+        elif self.backbone is not None:
+            load_backbone(model, self.backbone)
+
+    def pin_backbone(self, command: Command, detector: DetectorConfig) -> Command:
+        """The command of a run, such that its backbone starts from the same weights whatever is imported later."""
+        if self.start is not None:
+            return command.without("--backbone")
+        if "camera" not in detector.modalities:
+            return command
+        return command.setting("--backbone", "none" if self.backbone is None else self.backbone.name)
+
+
 def find_backbone(
     workspace: Workspace,
-    run: RunConfig,
+    schedule: RunConfig,
     detector: DetectorConfig,
     needed_for: str,
     progress: Progress,
@@ -35,43 +75,36 @@ def find_backbone(
     """The imported weights that a run's image backbone starts from.
 
     Args:
-        chosen: their name, or none; None for what ``run.backbone_weights`` says.
+        chosen: their name, or none; None for what ``schedule.backbone_weights`` says.
 
     Raises:
         MissingArtifactError: there are no imported weights of that name.
         ConfigError: they are of another backbone.
     """
-    name = chosen or run.backbone_weights
+    name = chosen or schedule.backbone_weights
     if "camera" not in detector.modalities or name == "none":
         return None
-    wanted = backbone_settings(detector.camera.backbone)
+    expected = backbone_settings(detector.camera.backbone)
     if name != "auto":
         artifact = workspace.find(STAGE, name, needed_for=needed_for, make=_MAKE)
-        if artifact.manifest.settings["backbone"] != wanted:
+        if artifact.manifest.settings["backbone"] != expected:
             raise ConfigError(
-                f"{artifact.label} cannot start this image backbone: expected weights for {wanted}, found "
+                f"{artifact.label} cannot start this image backbone: expected weights for {expected}, found "
                 f"{artifact.manifest.settings['backbone']}; change camera.backbone or backbone_weights"
             )
         return artifact
     newest = workspace.newest_first(STAGE)
-    fitting = next((found for found in newest if found.manifest.settings["backbone"] == wanted), None)
+    fitting = next((imported for imported in newest if imported.manifest.settings["backbone"] == expected), None)
     if fitting is not None:
         artifact = workspace.find(STAGE, fitting.name, needed_for=needed_for, make=_MAKE)
         progress.message(f"the image backbone starts from {artifact.label}")
         return artifact
-    if wanted in [backbone_settings(published) for published in _PUBLISHED]:
+    if expected in [backbone_settings(published) for published in _PUBLISHED]:
         progress.warning(
             "the image backbone starts from random weights; the published recipe starts from ImageNet weights, which "
             f"this imports: {workspace.command(_MAKE)}"
         )
     return None
-
-
-def pin_backbone(command: Command, detector: DetectorConfig, backbone: Artifact | None) -> Command:
-    """The command of a run, such that its image backbone starts from the same weights whatever is imported later."""
-    if "camera" not in detector.modalities:
-        return command
-    return command.setting("--backbone", backbone.name if backbone is not None else "none")
 
 
 def load_backbone(model: Detector, artifact: Artifact) -> None:

@@ -9,7 +9,7 @@ from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.training.gradients import COSINE, NORM
 from crkd_core.training.metrics import METRICS_NAME
-from crkd_core.visualization.curves import Curve, TrainingCurves
+from crkd_core.visualization.training_curves import Curve, TrainingCurves
 
 _LOSS, _TOTAL = "loss/", "loss/total"
 

@@ -2,33 +2,24 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
-from crkd_core.config.distill import DistillConfig
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.samples import Batch
-from crkd_core.distillation.mirroring import mirror_targets
 from crkd_core.distillation.objective import DistillationObjective
-from crkd_core.distillation.storage import decode_targets
-from crkd_core.distillation.targets import TeacherTargets, build_targets, collate_targets
+from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import Detector
 from crkd_core.models.head_targets import build_head_targets
-from crkd_core.models.outputs import DetectorOutput, HeadOutput
+from crkd_core.models.outputs import HeadOutput
 
 TargetSource = Callable[[Batch], TeacherTargets]
+"""The teacher's side of the losses for a batch, see :mod:`crkd_core.teacher_cache.sources`."""
 
 
 class DetectionStep(nn.Module):
-    """The detection loss alone: teacher, plain student and the equal-epoch control.
-
-    Attributes:
-        progress: share of the run that lies behind, from 0 to below 1; the trainer sets it before each step.
-    """
-
-    progress = 0.0
+    """The detection loss alone: teacher, plain student and the equal-epoch control."""
 
     def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid) -> None:
         super().__init__()
@@ -36,7 +27,8 @@ class DetectionStep(nn.Module):
         self._head = head
         self._grid = grid
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        """Named, weighted loss terms of a batch; `progress` is the share of the run that lies behind (0 to below 1)."""
         return self.detection_terms(self.detector(batch.inputs).head, batch)
 
     def detection_terms(self, head: HeadOutput, batch: Batch) -> dict[str, Tensor]:
@@ -66,51 +58,9 @@ class DistillationStep(DetectionStep):
         self._until = until
         self._teacher_targets = teacher_targets
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        if self.progress >= self._until:
+    def forward(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        if progress >= self._until:
             return super().forward(batch)
         targets = self._teacher_targets(batch)
         output = self.detector(batch.inputs)
         return self.detection_terms(output.head, batch) | self.objective(output, targets)
-
-
-class FrozenTeacher:
-    """A teacher that cannot change: evaluation mode, no gradients, not a submodule of what is trained.
-
-    It is a plain object on purpose: a submodule would follow ``train()`` of its parent, as in the released code, whose
-    teacher therefore normalises by batch statistics and drifts. `train_mode` repeats that for comparison.
-    """
-
-    def __init__(self, detector: Detector, grid: BEVGrid, config: DistillConfig, train_mode: bool = False) -> None:
-        self._detector = detector.requires_grad_(False).train(train_mode)
-        self._grid = grid
-        self._config = config
-
-    def __call__(self, batch: Batch) -> TeacherTargets:
-        return self.targets(self.output(batch), batch)
-
-    @torch.no_grad()
-    def output(self, batch: Batch) -> DetectorOutput:
-        """What the teacher computes from a batch."""
-        return self._detector(batch.inputs)
-
-    def targets(self, output: DetectorOutput, batch: Batch) -> TeacherTargets:
-        """What of it the losses need."""
-        return build_targets(output, batch.boxes, self._grid, self._config)
-
-
-class StoredTargets:
-    """Teacher targets that the loader read from the cache."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-
-    def __call__(self, batch: Batch) -> TeacherTargets:
-        if batch.targets is None:
-            raise ValueError("the batch carries no stored teacher targets; give the dataset its target shards")
-        # Decoded where they were read: for a GPU these are hundreds of small operations, and it waits for many of them.
-        samples = [
-            mirror_targets(decode_targets(item), mirrored)
-            for item, mirrored in zip(batch.targets, batch.mirrored, strict=True)
-        ]
-        return collate_targets(samples).to(self._device)

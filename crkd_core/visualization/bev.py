@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.visualization.matching import match_detections
 from crkd_core.visualization.palette import (
     EGO,
     FAINT_TEXT,
-    FALSE_ALARM,
-    FOUND,
+    FALSE_POSITIVE,
     GROUND_TRUTH,
     MARK,
     MISSED,
@@ -24,11 +22,13 @@ from crkd_core.visualization.palette import (
     RADAR,
     RULES,
     TEXT,
+    TRUE_POSITIVE,
     LineStyle,
     class_colour,
     score_alpha,
 )
-from crkd_core.visualization.scene import LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.true_positives import match_detections
+from crkd_core.visualization.views import LabelledBoxes, ModelView, SampleView
 
 _RING_STEP_M = 20.0
 _MOVING_MPS = 0.5
@@ -39,34 +39,34 @@ _STATIC_LABELS = [DETECTION_CLASSES.index(name) for name in ("barrier", "traffic
 _SENSOR_NAMES = {"camera": "camera", "lidar": "LiDAR", "radar": "radar"}
 
 
-def draw_truth_panel(axes: Axes, scene: SceneView) -> None:
+def draw_gt_panel(axes: Axes, sample: SampleView) -> None:
     """LiDAR and radar points with the annotated objects in class colours, and their velocities."""
-    _prepare(axes, scene.extent_m)
-    _draw_lidar(axes, scene.lidar, strength=1.0)
-    _draw_radar(axes, scene.radar)
-    _draw_boxes(axes, scene.truth, FOUND)
-    _draw_marks(axes, scene.marked)
-    _draw_title(axes, "ground truth", f"{len(scene.truth)} objects")
+    _prepare(axes, sample.extent_m)
+    _draw_lidar(axes, sample.lidar, strength=1.0)
+    _draw_radar(axes, sample.radar)
+    _draw_boxes(axes, sample.gt, TRUE_POSITIVE)
+    _draw_marks(axes, sample.marked)
+    _draw_title(axes, "ground truth", f"{len(sample.gt)} objects")
 
 
-def draw_model_panel(axes: Axes, scene: SceneView, model: ModelView) -> None:
+def draw_model_panel(axes: Axes, sample: SampleView, model: ModelView) -> None:
     """A model's detections over the points of the sensors it sees.
 
-    Found objects are solid and filled, false alarms dashed, missed objects dotted in white; fainter means a lower
-    score. Found means the benchmark's matching at 2 m.
+    True positives are solid and filled, false positives dashed, missed objects dotted in white; fainter means a lower
+    score. The matching is the benchmark's, at 2 m.
     """
-    _prepare(axes, scene.extent_m)
+    _prepare(axes, sample.extent_m)
     if "lidar" in model.modalities:
-        _draw_lidar(axes, scene.lidar, strength=0.7)
+        _draw_lidar(axes, sample.lidar, strength=0.7)
     if "radar" in model.modalities:
-        _draw_radar(axes, scene.radar)
-    matches = match_detections(model.detections, scene.truth)
-    _draw_outlines(axes, scene.truth.select(matches.missed), MISSED, GROUND_TRUTH)
-    _draw_boxes(axes, model.detections.select(~matches.found), FALSE_ALARM)
-    _draw_boxes(axes, model.detections.select(matches.found), FOUND)
-    _draw_marks(axes, scene.marked)
-    found, missed, wrong = int(matches.found.sum()), int(matches.missed.sum()), int((~matches.found).sum())
-    counts = f"{found} of {found + missed} found   {wrong} false"
+        _draw_radar(axes, sample.radar)
+    matches = match_detections(model.detections, sample.gt)
+    _draw_outlines(axes, sample.gt.select(matches.is_missed), MISSED, GROUND_TRUTH)
+    _draw_boxes(axes, model.detections.select(~matches.is_tp), FALSE_POSITIVE)
+    _draw_boxes(axes, model.detections.select(matches.is_tp), TRUE_POSITIVE)
+    _draw_marks(axes, sample.marked)
+    tp, missed = int(matches.is_tp.sum()), int(matches.is_missed.sum())
+    counts = f"{tp} of {tp + missed} found   {len(matches.is_tp) - tp} false"
     sensors = " + ".join(_SENSOR_NAMES.get(name, name) for name in model.modalities)
     _draw_title(axes, model.name, counts, sensors)
 
@@ -98,10 +98,10 @@ def _draw_title(axes: Axes, name: str, facts: str, sensors: str = "") -> None:
         (0.0, 9, facts, {"color": FAINT_TEXT, "fontsize": 10.5}),
         (1.0, 9, sensors, {"color": FAINT_TEXT, "fontsize": 10.5, "ha": "right"}),
     )
-    for place, height_px, text, style in lines:
+    for x, height_px, text, style in lines:
         # Heights in points, so that the title sits equally above panels of every size.
         axes.annotate(
-            text, (place, 1.0), (0, height_px * 0.72), xycoords="axes fraction", textcoords="offset points",
+            text, (x, 1.0), (0, height_px * 0.72), xycoords="axes fraction", textcoords="offset points",
             va="baseline", annotation_clip=False, **style,
         )  # fmt: skip
 
@@ -145,9 +145,9 @@ def _draw_boxes(axes: Axes, shown: LabelledBoxes, style: LineStyle) -> None:
     _draw_velocities(axes, shown, colours)
 
 
-def _draw_marks(axes: Axes, places: NDArray[np.float32]) -> None:
+def _draw_marks(axes: Axes, positions: NDArray[np.float32]) -> None:
     """Rings of one size on the screen, whatever the extent."""
-    axes.scatter(places[:, 0], places[:, 1], s=260, facecolors="none", edgecolors=MARK, linewidths=1.8, zorder=7)
+    axes.scatter(positions[:, 0], positions[:, 1], s=260, facecolors="none", edgecolors=MARK, linewidths=1.8, zorder=7)
 
 
 def _draw_outlines(axes: Axes, shown: LabelledBoxes, style: LineStyle, colour: str) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import inverse_rigid, transform_points
 from crkd_core.visualization.palette import BACKGROUND, GROUND_TRUTH, TEXT, class_colour, score_alpha
-from crkd_core.visualization.scene import CameraView, LabelledBoxes
+from crkd_core.visualization.views import CameraView, LabelledBoxes
 
 NEAR_PLANE_M = 0.3
 """Depth at which edges are cut, so that a box beside the camera does not wrap around."""
@@ -65,7 +65,7 @@ def project_boxes(boxes: Boxes3D, view: CameraView, near_m: float = NEAR_PLANE_M
     return sorted(projected, key=lambda item: -item.depth_m)
 
 
-def draw_camera(axes: Axes, view: CameraView, truth: LabelledBoxes, detections: LabelledBoxes | None) -> None:
+def draw_camera(axes: Axes, view: CameraView, gt: LabelledBoxes, detections: LabelledBoxes | None) -> None:
     """One image with its boxes: detections solid in class colours over dotted white ground truth.
 
     Without `detections` (None), ground truth itself is drawn solid in class colours. The filled face is the front.
@@ -73,9 +73,9 @@ def draw_camera(axes: Axes, view: CameraView, truth: LabelledBoxes, detections: 
     height, width = view.image.shape[:2]
     axes.imshow(view.image, interpolation="bilinear", extent=(0, width, height, 0))
     if detections is None:
-        _draw_boxes(axes, view, truth)
+        _draw_boxes(axes, view, gt)
     else:
-        for box in project_boxes(truth.boxes, view):
+        for box in project_boxes(gt.boxes, view):
             lines = LineCollection(list(box.edges), colors=[to_rgba(GROUND_TRUTH, 0.8)], linewidths=0.8)
             lines.set_linestyle([(0, (1, 1.2))])
             axes.add_collection(lines, autolim=False)

@@ -9,21 +9,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.visualization.bev import ARROW_SECONDS, draw_model_panel, draw_truth_panel
+from crkd_core.visualization.bev import ARROW_SECONDS, draw_gt_panel, draw_model_panel
 from crkd_core.visualization.cameras import draw_camera
 from crkd_core.visualization.palette import (
     BACKGROUND,
     CLASS_COLOURS,
     FAINT_TEXT,
-    FALSE_ALARM,
-    FOUND,
+    FALSE_POSITIVE,
     GROUND_TRUTH,
     MARK,
     MISSED,
     RADAR,
     TEXT,
+    TRUE_POSITIVE,
 )
-from crkd_core.visualization.scene import SceneView
+from crkd_core.visualization.views import SampleView
 
 WIDTH_PX = 2000
 _DPI = 100
@@ -40,71 +40,71 @@ _CAMERA_ROWS = (
 _LONGEST_CONDITION = 110
 
 
-def render_scene(scene: SceneView) -> Figure:
+def render_sample(sample: SampleView) -> Figure:
     """Lay out and draw a sample; the last model's detections are those shown in the cameras.
 
     The figure is :data:`WIDTH_PX` wide; its height follows from the images' shape and the number of panels.
     """
     tile_width = (WIDTH_PX - 2 * _MARGIN_PX - 2 * _GAP_PX) / 3
-    tile_height = tile_width * _aspect(scene)
-    cameras_px = 2 * tile_height + _GAP_PX if scene.cameras else 0.0
-    panels = 1 + len(scene.models)
+    tile_height = tile_width * _aspect(sample)
+    cameras_px = 2 * tile_height + _GAP_PX if sample.cameras else 0.0
+    panels = 1 + len(sample.models)
     panel_gap = 2 * _GAP_PX
     panel_px = min(_LARGEST_PANEL_PX, (WIDTH_PX - 2 * _MARGIN_PX - (panels - 1) * panel_gap) / panels)
     height_px = round(_HEADER_PX + cameras_px + _PANEL_TITLE_PX + panel_px + _LEGEND_PX + _MARGIN_PX)
     figure = Figure(figsize=(WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
 
-    _draw_header(figure, scene, height_px)
-    detections = scene.models[-1].detections if scene.models else None
-    views = {view.channel: view for view in scene.cameras}
-    for row, channels in enumerate(_CAMERA_ROWS if scene.cameras else ()):
+    _draw_header(figure, sample, height_px)
+    detections = sample.models[-1].detections if sample.models else None
+    views = {view.channel: view for view in sample.cameras}
+    for row, channels in enumerate(_CAMERA_ROWS if sample.cameras else ()):
         for column, channel in enumerate(channels):
             if channel in views:
                 left = _MARGIN_PX + column * (tile_width + _GAP_PX)
                 top = _HEADER_PX + row * (tile_height + _GAP_PX)
                 axes = _axes(figure, left, top, tile_width, tile_height, height_px)
-                draw_camera(axes, views[channel], scene.truth, detections)
+                draw_camera(axes, views[channel], sample.gt, detections)
 
     left = (WIDTH_PX - panels * panel_px - (panels - 1) * panel_gap) / 2
     top = _HEADER_PX + cameras_px + _PANEL_TITLE_PX
-    draw_truth_panel(_axes(figure, left, top, panel_px, panel_px, height_px), scene)
-    for index, model in enumerate(scene.models, start=1):
-        place = left + index * (panel_px + panel_gap)
-        draw_model_panel(_axes(figure, place, top, panel_px, panel_px, height_px), scene, model)
-    _draw_legend(figure, bool(scene.models), scene.marked_title, height_px)
+    draw_gt_panel(_axes(figure, left, top, panel_px, panel_px, height_px), sample)
+    for index, model in enumerate(sample.models, start=1):
+        panel_left = left + index * (panel_px + panel_gap)
+        draw_model_panel(_axes(figure, panel_left, top, panel_px, panel_px, height_px), sample, model)
+    _draw_legend(figure, bool(sample.models), sample.marked_title, height_px)
     return figure
 
 
-def write_picture(path: Path, scene: SceneView) -> None:
+def write_picture(path: Path, sample: SampleView) -> None:
     """Render a sample to a PNG file, whole or not at all; equal scenes give equal bytes.
 
     Raises:
         WriteError: the file cannot be written.
     """
-    figure = render_scene(scene)
+    figure = render_sample(sample)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", facecolor=BACKGROUND, metadata={"Software": None})
 
 
-def _aspect(scene: SceneView) -> float:
-    return max((view.image.shape[0] / view.image.shape[1] for view in scene.cameras), default=9 / 16)
+def _aspect(sample: SampleView) -> float:
+    return max((view.image.shape[0] / view.image.shape[1] for view in sample.cameras), default=9 / 16)
 
 
 def _axes(figure: Figure, left: float, top: float, width: float, height: float, total_px: int) -> Axes:
     return figure.add_axes((left / WIDTH_PX, 1 - (top + height) / total_px, width / WIDTH_PX, height / total_px))
 
 
-def _draw_header(figure: Figure, scene: SceneView, height_px: int) -> None:
-    left, condition = _MARGIN_PX / WIDTH_PX, scene.condition
+def _draw_header(figure: Figure, sample: SampleView, height_px: int) -> None:
+    left, condition = _MARGIN_PX / WIDTH_PX, sample.condition
     if len(condition) > _LONGEST_CONDITION:
         condition = condition[: _LONGEST_CONDITION - 1].rstrip(" ,") + "\u2026"
-    figure.text(left, 1 - 46 / height_px, scene.scene, color=TEXT, fontsize=22, fontweight="bold", va="baseline")
+    figure.text(left, 1 - 46 / height_px, sample.scene, color=TEXT, fontsize=22, fontweight="bold", va="baseline")
     figure.text(left, 1 - 74 / height_px, condition, color=FAINT_TEXT, fontsize=13, va="baseline")
     right = 1 - left
-    shown = f"in the images: {scene.models[-1].name}" if scene.models else "in the images: ground truth"
-    figure.text(right, 1 - 46 / height_px, f"sample {scene.token}", color=FAINT_TEXT, fontsize=12, ha="right")
-    if scene.cameras:
+    shown = f"in the images: {sample.models[-1].name}" if sample.models else "in the images: ground truth"
+    figure.text(right, 1 - 46 / height_px, f"sample {sample.token}", color=FAINT_TEXT, fontsize=12, ha="right")
+    if sample.cameras:
         figure.text(right, 1 - 74 / height_px, shown, color=FAINT_TEXT, fontsize=13, ha="right")
 
 
@@ -116,8 +116,8 @@ def _draw_legend(figure: Figure, with_models: bool, marked_title: str, height_px
     styles: list[Line2D] = []
     if with_models:
         styles = [
-            Line2D([], [], color=TEXT, linewidth=2, linestyle=FOUND.dashes, label="found (within 2 m)"),
-            Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_ALARM.dashes, label="false alarm"),
+            Line2D([], [], color=TEXT, linewidth=2, linestyle=TRUE_POSITIVE.dashes, label="found (within 2 m)"),
+            Line2D([], [], color=TEXT, linewidth=1.4, linestyle=FALSE_POSITIVE.dashes, label="false alarm"),
             Line2D(
                 [], [], color=GROUND_TRUTH, linewidth=1.6, linestyle=MISSED.dashes, label="annotated (BEV: not found)"
             ),

@@ -44,8 +44,8 @@ class LineStyle:
     fill_alpha: float
 
 
-FOUND = LineStyle("solid", 1.5, 0.22)
-FALSE_ALARM = LineStyle((0.0, (3.0, 1.6)), 1.0, 0.0)
+TRUE_POSITIVE = LineStyle("solid", 1.5, 0.22)
+FALSE_POSITIVE = LineStyle((0.0, (3.0, 1.6)), 1.0, 0.0)
 MISSED = LineStyle((0.0, (1.0, 1.3)), 1.1, 0.0)
 
 

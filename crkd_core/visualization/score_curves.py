@@ -59,19 +59,19 @@ def write_precision_curves(path: Path, title: str, panels: Sequence[PrecisionPan
     """
     figure, axes = _figure(title, len(panels), columns=5)
     recalls = np.linspace(0, 1, 101)
-    for place, panel in zip(axes, panels):
-        _prepare(place, panel.name.replace("_", " "), f"AP {panel.ap:.3f}" if panel.objects else "no objects")
-        place.axvspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
-        place.axhspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
+    for axis, panel in zip(axes, panels):
+        _prepare(axis, panel.name.replace("_", " "), f"AP {panel.ap:.3f}" if panel.objects else "no objects")
+        axis.axvspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
+        axis.axhspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
         shown = panel.precision.items() if panel.objects else ()
         for (distance_m, values), colour in zip(shown, _DISTANCE_COLOURS):
             label = f"{distance_m:g} m  {panel.average_precision[distance_m]:.3f}"
             end = np.flatnonzero(values).max(initial=0) + 2
-            place.plot(recalls[:end], values[:end], color=colour, linewidth=1.5, label=label)
-        place.set_xlim(0, 1)
-        place.set_ylim(0, 1.02)
+            axis.plot(recalls[:end], values[:end], color=colour, linewidth=1.5, label=label)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1.02)
         if panel.objects:
-            place.legend(
+            axis.legend(
                 facecolor=PANEL, edgecolor=RULES, labelcolor=TEXT, fontsize=7.5, loc="upper right", framealpha=0.85
             )
     _label(axes, "recall", "precision", columns=5)
@@ -85,17 +85,17 @@ def write_error_curves(path: Path, title: str, panels: Sequence[ErrorPanel], min
         WriteError: the file cannot be written.
     """
     figure, axes = _figure(title, len(panels) + 1, columns=3)
-    for place, panel in zip(axes, panels):
-        _prepare(place, panel.name, f"mean {panel.mean:.3f}")
-        place.axvspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
+    for axis, panel in zip(axes, panels):
+        _prepare(axis, panel.name, f"mean {panel.mean:.3f}")
+        axis.axvspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
         highest = 0.0
         for name, (recall, values) in panel.curves.items():
-            place.plot(recall, values, color=CLASS_COLOURS[name], linewidth=1.5, label=name.replace("_", " "))
+            axis.plot(recall, values, color=CLASS_COLOURS[name], linewidth=1.5, label=name.replace("_", " "))
             highest = max(highest, float(values.max(initial=0.0)))
-        place.set_xlim(0, 1)
-        place.set_ylim(0, highest * 1.08 if highest > 0 else 1.0)
-        place.set_ylabel(panel.unit, color=FAINT_TEXT, fontsize=9)
-        place.set_xlabel("recall", color=FAINT_TEXT, fontsize=9)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, highest * 1.08 if highest > 0 else 1.0)
+        axis.set_ylabel(panel.unit, color=FAINT_TEXT, fontsize=9)
+        axis.set_xlabel("recall", color=FAINT_TEXT, fontsize=9)
     drawn = {name for panel in panels for name in panel.curves}
     legend = axes[-1]
     legend.set_axis_off()
@@ -128,11 +128,11 @@ def _prepare(axes: Axes, title: str, figures: str) -> None:
 
 def _label(axes: Sequence[Axes], below: str, beside: str, columns: int) -> None:
     """Only at the edges of the picture."""
-    for index, place in enumerate(axes):
+    for index, axis in enumerate(axes):
         if index >= len(axes) - columns:
-            place.set_xlabel(below, color=FAINT_TEXT, fontsize=9)
+            axis.set_xlabel(below, color=FAINT_TEXT, fontsize=9)
         if index % columns == 0:
-            place.set_ylabel(beside, color=FAINT_TEXT, fontsize=9)
+            axis.set_ylabel(beside, color=FAINT_TEXT, fontsize=9)
 
 
 def _write(path: Path, figure: Figure) -> None:

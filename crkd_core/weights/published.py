@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from crkd_core.config.data import DataConfig
-from crkd_core.config.models import DetectorConfig, SwinConfig
+from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError, UsageError
+from crkd_core.models.backbones.swin import relative_position_index
 from crkd_core.models.detector import build_detector
-from crkd_core.models.swin import relative_position_index
 from crkd_core.models.view_transform import make_frustum
-from crkd_core.weights.matching import StateDict, agrees, match_tensors
+from crkd_core.weights.matching import StateDict, agrees, listed, match_tensors
 from crkd_core.weights.naming import our_adapter_name, our_name, published_adapter_name, published_name
 
 SparseLayout = Literal["spconv1", "spconv2"]
@@ -94,13 +94,13 @@ def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data:
     expected = detector_shapes(detector, data)
     _check_classes(state, expected)
     constants = published_constants(detector, data)
-    found = {key: tensor for key, tensor in state.items() if key not in constants}
-    names = {key: our_name(key) or key for key in found}
-    published = {ours: published_name(ours) or ours for ours in expected}
+    published = {key: tensor for key, tensor in state.items() if key not in constants}
+    names = {key: our_name(key) or key for key in published}
+    expected_names = {name: published_name(name) or name for name in expected}
     weights = match_tensors(
-        {names[key]: _with_our_layout(tensor, expected.get(names[key])) for key, tensor in found.items()},
+        {names[key]: _with_our_layout(tensor, expected.get(names[key])) for key, tensor in published.items()},
         expected,
-        shown_as=published | {ours: key for key, ours in names.items()},
+        shown_as=expected_names | {name: key for key, name in names.items()},
         also_missing=[key for key in constants if key not in state],
     )
     _check_constants(state, constants)
@@ -110,12 +110,48 @@ def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data:
 def export_detector(
     weights: Mapping[str, Tensor], detector: DetectorConfig, data: DataConfig, layout: SparseLayout = "spconv1"
 ) -> StateDict:
-    """The published state dict of one of our detectors: the inverse of :func:`import_detector`."""
-    exported = {}
-    for ours, tensor in weights.items():
+    """The published state dict of a detector: the inverse of :func:`import_detector`.
+
+    Raises:
+        ConfigError: the published models have no part for some of its tensors.
+    """
+    exported, unknown = {}, []
+    for name, tensor in weights.items():
+        published = published_name(name)
+        if published is None:
+            unknown.append(name)
+            continue
         sparse = tensor.dim() == 5 and layout == "spconv2"
-        exported[published_name(ours) or ours] = tensor.permute(4, 0, 1, 2, 3).contiguous() if sparse else tensor
+        exported[published] = tensor.permute(4, 0, 1, 2, 3).contiguous() if sparse else tensor
+    if unknown:
+        raise ConfigError(f"the published models have no part for {listed('of its tensors', unknown)}")
     return exported | published_constants(detector, data)
+
+
+def check_exportable(detector: DetectorConfig) -> None:
+    """The published format can hold such a detector.
+
+    Raises:
+        ConfigError: it has another set of sensors or another image backbone than a published one.
+    """
+    if len(detector.modalities) != 2 or "camera" not in detector.modalities:
+        raise ConfigError(
+            "a published detector has a camera with LiDAR or radar, and this one has "
+            f"{' and '.join(detector.modalities)}"
+        )
+    backbone = detector.camera.backbone
+    if not isinstance(backbone, ResNetConfig | SwinConfig):
+        raise ConfigError(f"a published detector has a resnet or swin image backbone, and this one has {backbone.kind}")
+
+
+def lost_settings(detector: DetectorConfig) -> list[str]:
+    """Settings, beside the weights, that change what a detector computes and that the released code has not."""
+    lost = []
+    if "lidar" in detector.modalities and set(detector.lidar.feature_scales) != {1.0}:
+        lost.append(f"lidar.feature_scales={list(detector.lidar.feature_scales)}")
+    if "radar" in detector.modalities and detector.radar.padding != "released":
+        lost.append(f"radar.padding={detector.radar.padding}")
+    return lost
 
 
 def detector_shapes(detector: DetectorConfig, data: DataConfig) -> dict[str, torch.Size]:
@@ -150,9 +186,10 @@ def published_constants(detector: DetectorConfig, data: DataConfig) -> StateDict
     }
     backbone = detector.camera.backbone
     if isinstance(backbone, SwinConfig):
-        positions = relative_position_index(backbone.window)
         constants |= {
-            f"encoders.camera.backbone.stages.{stage}.blocks.{block}.{_POSITIONS}": positions
+            f"encoders.camera.backbone.stages.{stage}.blocks.{block}.{_POSITIONS}": relative_position_index(
+                backbone.window
+            )
             for stage, depth in enumerate(backbone.depths)
             for block in range(depth)
         }
@@ -174,12 +211,12 @@ def _check_classes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Siz
 
 def _check_constants(state: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> None:
     for key, expected in constants.items():
-        found = state[key]
-        if not agrees(found, expected):
+        constant = state[key]
+        if not agrees(constant, expected):
             raise ConfigError(
-                f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, found "
-                f"{_summary(found, expected.shape)}; set data.grid, data.image and camera.view_transform to those of "
-                "its training (z_range_m: twice the height in dx, as the published code pools)"
+                f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, "
+                f"found {_summary(constant, expected.shape)}; set data.grid, data.image and camera.view_transform to "
+                "those of its training (z_range_m: twice the height in dx, as the published code pools)"
             )
 
 

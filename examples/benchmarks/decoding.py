@@ -21,8 +21,9 @@ from crkd_core.config.loading import load_config
 from crkd_core.config.models import NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import CHANNELS, BoxCoder
 from crkd_core.models.decode import SampleDetections, decode_detections, decode_peaks
-from crkd_core.models.head_targets import draw_gaussians, encode_boxes, gaussian_radius
+from crkd_core.models.head_targets import draw_gaussians, gaussian_radius
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
 # Objects of a sample by class, and their width, length and height (m): about what a busy nuScenes key frame shows.
@@ -58,7 +59,7 @@ def _task_maps(grid: BEVGrid, generator: torch.Generator) -> list[tuple[Tensor, 
                 for row in _objects(name, times, grid, generator):
                     height = least + (most - least) * float(torch.rand((), generator=generator))
                     _draw(row, height, grid, probability[channel], regression, generator)
-        tasks.append((torch.logit(probability), *regression.split([2, 1, 3, 2, 2])))
+        tasks.append((torch.logit(probability), *regression.split([*CHANNELS])))
     return tasks
 
 
@@ -83,7 +84,7 @@ def _draw(
     probability.copy_(torch.maximum(probability, height * window**1.5))
     around = window > 0
     noise = torch.randn((10, int(around.sum())), generator=generator) * 0.05
-    target = encode_boxes(row[None], torch.zeros(1, 2))[0]
+    target = BoxCoder(grid).encode(row[None], cell)[0]
     centres = torch.nonzero(around).float()
     offset = (grid.to_cells(row[:2]) - centres).T.clamp(-1, 2)
     regression[:, around] = target[:, None] + noise

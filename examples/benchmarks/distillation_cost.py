@@ -21,6 +21,7 @@ from measuring import median_seconds, peak_mb, report, run_case, show
 
 from crkd_core.artifacts.shards import TensorShards
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import load_config
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
@@ -33,9 +34,10 @@ from crkd_core.progress import SilentProgress
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
-from crkd_core.training.loop import autocast, autocast_type
+from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
+from crkd_core.training.precision import autocast, autocast_type
 from crkd_core.training.schedule import build_optimizer
-from crkd_core.training.steps import DistillationStep, FrozenTeacher, StoredTargets
+from crkd_core.training.steps import DistillationStep
 from crkd_core.training.trained import load_trained, write_trained
 
 PRESETS = ("tiny", "paper-r50")
@@ -61,7 +63,7 @@ def make_world(folder: Path, preset: str, device: str) -> None:
     torch.manual_seed(0)
     teacher = build_detector(config.teacher, config.data).eval()
     spread_heatmaps(teacher, collate([open_samples(config, workspace, LIVE)[(1, 0)]]))
-    with workspace.write("train-teacher", "teacher", command="", settings=settings) as writer:
+    with workspace.write(ArtifactRequest("train-teacher", "teacher", command="", settings=settings)) as writer:
         write_trained(writer.path, teacher, config)
         writer.finish()
     extract_teacher(ExtractRequest(config, device=device), workspace, silent)

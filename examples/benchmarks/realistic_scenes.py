@@ -89,10 +89,7 @@ class _Maps:
         activation = (0.02 + 0.05 * self._smooth(1, 2.0) + 0.5 * features.radar_activation).relu()
         tasks = []
         for task in teacher.head.tasks:
-            noise = [
-                part + self._smooth(part.shape[1], 2.0) * 0.3
-                for part in (task.offset, task.height, task.log_size, task.rotation, task.velocity)
-            ]
+            noise = [part + self._smooth(part.shape[1], 2.0) * 0.3 for part in task.box_code]
             logits = task.heatmap_logits + 0.7 * self._smooth(task.heatmap_logits.shape[1], 1.5)
             tasks.append(TaskOutput(logits, *noise))
         return DetectorOutput(BEVFeatures(camera, None, camera, None, fused, activation), HeadOutput(tuple(tasks)))

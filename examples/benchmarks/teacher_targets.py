@@ -24,11 +24,13 @@ from torch import Tensor
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards, pack_item, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import load_config
 from crkd_core.config.schema import Config
-from crkd_core.distillation.objective import DistillationObjective
-from crkd_core.distillation.storage import Storage, decode_targets, encode_targets
-from crkd_core.distillation.targets import TeacherTargets, build_targets
+from crkd_core.distillation.losses import build_targets, decode_targets
+from crkd_core.distillation.objective import DistillationObjective, build_objective
+from crkd_core.distillation.storage import Storage
+from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.models.outputs import DetectorOutput
 
 STORAGES: tuple[Storage, ...] = ("fp32", "fp16", "int8")
@@ -41,14 +43,14 @@ def sizes(targets: list[TeacherTargets], scenes: list[Scene]) -> list[list[str]]
     for prefix, title in PARTS.items():
         stored = [np.mean([_packed_size(t, storage, prefix) for t in targets]) for storage in STORAGES]
         rows.append([title, *(f"{size / 1e6:.3f}" for size in [_raw_size(scenes[0].teacher, prefix), *stored])])
-    totals = [np.mean([len(pack_item(encode_targets(t, storage))) for t in targets]) for storage in STORAGES]
+    totals = [np.mean([len(pack_item(t.encode(storage))) for t in targets]) for storage in STORAGES]
     raw = sum(_raw_size(scenes[0].teacher, prefix) for prefix in PARTS)
     rows.append(["all", *(f"{size / 1e6:.3f}" for size in [raw, *totals])])
     return rows
 
 
 def _packed_size(targets: TeacherTargets, storage: Storage, prefix: str) -> int:
-    tensors = encode_targets(targets, storage)
+    tensors = targets.encode(storage)
     return len(pack_item({name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}))
 
 
@@ -71,10 +73,10 @@ def deviations(targets: list[TeacherTargets], scenes: list[Scene], config: Confi
     """Term to its worst relative deviation: of the loss, of the gradient."""
     reld = config.distill.reld.model_copy(update={"adapter": False})
     distill = config.distill.model_copy(update={"reld": reld})
-    objective = DistillationObjective(distill, config.data.grid.build(), config.teacher.fuser.channels)
+    objective = build_objective(distill, config.data.grid.build(), config.teacher.fuser.channels)
     worst: dict[str, list] = {}
     for scene, live in zip(scenes, targets, strict=True):
-        stored = decode_targets(encode_targets(live, storage))
+        stored = decode_targets(live.encode(storage))
         expected, found = (_losses_and_gradients(objective, scene.student, part) for part in (live, stored))
         for term, (loss, gradient) in expected.items():
             off = [abs(float(found[term][0] / loss) - 1), float((found[term][1] - gradient).norm() / gradient.norm())]
@@ -100,8 +102,9 @@ def _losses_and_gradients(
 
 def reading(targets: list[TeacherTargets], storage: Storage, folder: Path, repeats: int) -> list[float]:
     """Seconds to read an item, and to make float32 targets of it."""
-    with Workspace(folder).write("extract-teacher", storage, command="benchmark", settings={}) as writer:
-        encoded = {ItemKey(f"{index:032x}"): encode_targets(part, storage) for index, part in enumerate(targets)}
+    request = ArtifactRequest("extract-teacher", storage, command="benchmark", settings={})
+    with Workspace(folder).write(request) as writer:
+        encoded = {ItemKey(f"{index:032x}"): part.encode(storage) for index, part in enumerate(targets)}
         write_shard(writer.path / shard_name(0), encoded)
         write_index(writer.path, [shard_name(0)])
         shards = TensorShards(writer.finish())
@@ -136,7 +139,7 @@ def main() -> None:
     scenes = [make_scene(seed, config) for seed in range(options.scenes)]
     targets = [build_targets(scene.teacher, [scene.boxes], grid, config.distill) for scene in scenes]
 
-    cells = np.mean([len(part.fused.indices) for part in targets])
+    cells = np.mean([len(part.parts["msfd.fused"].indices) for part in targets])
     title = f"size of a sample and view (MB), {options.preset}: {len(scenes[0].boxes)} boxes, {cells:.0f} mask cells"
     show(title, ["part", "raw fp16", *STORAGES], sizes(targets, scenes))
 

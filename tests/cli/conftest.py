@@ -6,24 +6,25 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from crkd_cli.app import main
+from crkd_cli.progress import _PlainTask
+from crkd_core.artifacts import atomic
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.processes import LAUNCH_VARIABLES
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
-from tests.conftest import Chain
+from tests.support.chain import Chain
+from tests.support.checkout import ROOT
 from tests.support.faults import Runner
 from tests.support.refusals import Refused, make_refused
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,39 @@ def start_python(tmp_path) -> Callable[..., subprocess.Popen]:
 
 
 @pytest.fixture
+def interrupt(monkeypatch):
+    """``interrupt({"file": NAME})``, ``{"made": NAME}`` or ``{"step": N}``: Ctrl-C when such a file is written and not
+    yet renamed to its name, when it is, or when that many steps were reported.
+    """
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    flush, advance, wanted, written = atomic._flush, _PlainTask.advance, {}, [""]
+
+    def press() -> None:
+        wanted.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def flush_and_press(path):
+        flush(path)
+        if not path.is_dir():
+            written[0] = path.name
+        key = "made" if path.is_dir() else "file"
+        if key in wanted and wanted[key] in written[0]:
+            press()
+
+    def advance_and_press(self, steps=1, **fields):
+        advance(self, steps, **fields)
+        if "step" in wanted:
+            wanted["step"] -= steps
+            if wanted["step"] <= 0:
+                press()
+
+    monkeypatch.setattr(atomic, "_flush", flush_and_press)
+    monkeypatch.setattr(_PlainTask, "advance", advance_and_press)
+    yield wanted.update
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.fixture
 def refused(crkd, tmp_path) -> Refused:
     """Runs a command that must be refused with a status and words, and must leave the folder of the test as it was."""
     return make_refused(crkd, tmp_path)
@@ -112,12 +146,9 @@ def make(workspace) -> MakeArtifact:
 
     def write(stage: str, name: str, inputs=None, facts=None, text: str = "contents", force: bool = False) -> Artifact:
         references: dict[str, InputRef] = {role: made.reference() for role, made in (inputs or {}).items()}
-        how = {
-            "command": f"crkd {stage} --name {name}",
-            "settings": {"text": text, "format": FORMAT},
-            "inputs": references,
-        }
-        with workspace.write(stage, name, **how, force=force) as writer:
+        settings = {"text": text, "format": FORMAT}
+        request = ArtifactRequest(stage, name, f"crkd {stage} --name {name}", settings, references, force=force)
+        with workspace.write(request) as writer:
             write_text(writer.path / "file.txt", text)
             return writer.finish(facts)
 

@@ -6,7 +6,7 @@ import pytest
 
 from crkd_core.artifacts.workspace import locked
 from crkd_core.config.loading import dump_config
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES
 
 OVERRIDES = [word for override in CHAIN_OVERRIDES for word in ("--set", override)]
 GRID = "data.grid.x_range_m=[-42, 42]"

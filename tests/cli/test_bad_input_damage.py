@@ -8,16 +8,9 @@ import os
 import pytest
 
 from crkd_core.artifacts.manifest import read_manifest, record_file
+from tests.support.chain import READERS
 from tests.support.refusals import damage
 
-# The command that reads what a stage made.
-READERS = {
-    "prepare/v1.0-sim-mini": ("train-teacher", "--name", "n"),
-    "train-teacher/teacher": ("extract-teacher", "--name", "n"),
-    "extract-teacher/targets": ("distill", "--name", "n"),
-    "distill/crkd": ("evaluate", "--split", "train", "--workers", "0"),
-    "evaluate/crkd-val": ("visualize", "--samples", "2"),
-}
 FILES = [
     ("prepare/v1.0-sim-mini", "samples.parquet"),
     ("prepare/v1.0-sim-mini", "annotations.parquet"),

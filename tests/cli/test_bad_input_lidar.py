@@ -9,8 +9,8 @@ from crkd_core.config.data import DataConfig
 from crkd_core.config.loading import load_config
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.datasets.prepared.prepared_data import PreparedData
+from tests.support.lidar_cloud import cloud
 from tests.support.nuscenes_factory import write_folder
-from tests.unit.datasets.nuscenes.test_lidar_files import cloud
 
 COLUMNS = {3: slice(3), 4: slice(4), 5: slice(5), 6: slice(6)}
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.cli.test_bad_input_damage import READERS
+from tests.support.chain import READERS
 from tests.support.printed import paste, printed_commands
 
 CHANGES = {

@@ -1,115 +1,14 @@
 """A full disk, Ctrl-C and SIGKILL at every stage: nothing is lost, and the same command ends with the same result."""
 
 import os
-import shutil
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
-from crkd_cli.progress import _PlainTask
-from crkd_core.artifacts import atomic
-from crkd_core.artifacts.manifest import read_manifest
 from tests.support.faults import Fault
 from tests.support.refusals import snapshot
-
-COMMANDS = {
-    "prepare": ("prepare", "--name"),
-    "train-teacher": ("train-teacher", "--name"),
-    "extract-teacher": ("extract-teacher", "--name"),
-    "distill": ("distill", "--name"),
-    "evaluate": ("evaluate", "--workers", "0", "--model"),
-    "visualize": ("visualize", "--samples", "1", "--model"),
-}
-# What the chain holds of every stage, and the last word of the command that makes it.
-MADE = {
-    "prepare": ("prepare/v1.0-sim-mini", "v1.0-sim-mini"),
-    "train-teacher": ("train-teacher/teacher", "teacher"),
-    "extract-teacher": ("extract-teacher/targets", "targets"),
-    "distill": ("distill/crkd", "crkd"),
-    "evaluate": ("evaluate/crkd-val", "crkd"),
-    "visualize": ("visualize/val", "crkd"),
-}
-
-
-class Stage:
-    """A stage in a workspace that has everything before it.
-
-    Its command makes anew what the chain has: under another name, or in its place (`forced`). Evaluations and pictures
-    have no names of their own: those of the chain are removed first.
-    """
-
-    def __init__(self, evaluated, folder: Path, name: str, forced: bool = False) -> None:
-        made, word = MADE[name]
-        self.expected = _checksums(evaluated.workspace.root / made)
-        self.root = evaluated.copy(folder).workspace.root
-        self.result = self.root / made
-        nuscenes = ("--nuscenes", evaluated.nuscenes) if name == "prepare" else ()
-        self.command = [*COMMANDS[name], word, *nuscenes, "-w", self.root]
-        if forced:
-            self.command.append("--force")
-        elif name in ("evaluate", "visualize"):
-            shutil.rmtree(self.result)
-        else:
-            self.command[len(COMMANDS[name])] = "again"
-            self.result = self.result.with_name("again")
-        self.before = snapshot(self.root)
-
-    def finished_files(self) -> dict[str, int]:
-        """Time stamps of what need not be made again: shards, detections, pictures."""
-        folder = self.result if self.result.exists() else self.result.with_name(self.result.name + ".partial")
-        found = [path for kind in ("shard-*", "detections*", "*.png") for path in folder.rglob(kind)]
-        return {path.name: path.stat().st_mtime_ns for path in found}
-
-    def check_nothing_lost(self) -> None:
-        assert snapshot(self.root) == self.before
-        assert not list(self.root.rglob("*.writing"))
-
-    def check_result(self) -> None:
-        assert _checksums(self.result) == self.expected
-        left = [path.name for path in self.root.rglob("*") if path.name.endswith((".partial", ".replaced", ".writing"))]
-        assert left == []
-        assert not (self.result / "checkpoint.safetensors").exists()
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    manifest = read_manifest(folder)
-    assert manifest is not None
-    return {path: file.sha256 for path, file in manifest.files.items() if not path.startswith("logs/")}
-
-
-@pytest.fixture
-def interrupt(monkeypatch):
-    """``interrupt({"file": NAME})``, ``{"made": NAME}`` or ``{"step": N}``: Ctrl-C when such a file is written and not
-    yet renamed to its name, when it is, or when that many steps were reported.
-    """
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)
-    flush, advance, wanted, written = atomic._flush, _PlainTask.advance, {}, [""]
-
-    def press() -> None:
-        wanted.clear()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    def flush_and_press(path):
-        flush(path)
-        if not path.is_dir():
-            written[0] = path.name
-        key = "made" if path.is_dir() else "file"
-        if key in wanted and wanted[key] in written[0]:
-            press()
-
-    def advance_and_press(self, steps=1, **fields):
-        advance(self, steps, **fields)
-        if "step" in wanted:
-            wanted["step"] -= steps
-            if wanted["step"] <= 0:
-                press()
-
-    monkeypatch.setattr(atomic, "_flush", flush_and_press)
-    monkeypatch.setattr(_PlainTask, "advance", advance_and_press)
-    yield wanted.update
-    signal.signal(signal.SIGINT, old)
+from tests.support.stopped_stages import Stage, checksums
 
 
 def check_calm(ended) -> None:
@@ -159,7 +58,7 @@ def test_ctrl_c_while_what_is_there_is_made_anew(crkd, interrupt, evaluated, tmp
     stage.check_nothing_lost()
     stage.command.remove("--force")
     assert crkd(*stage.command).code == 0
-    assert _checksums(stage.result) == stage.expected
+    assert checksums(stage.result) == stage.expected
 
 
 SIMULATE = (

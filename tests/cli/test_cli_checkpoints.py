@@ -7,7 +7,7 @@ import torch
 
 from crkd_core.config import load_config
 from crkd_core.models.detector import build_detector
-from crkd_core.stages.distill import without_calibration
+from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector
 
 AS_STUDENT = ("--as", "student", "--preset", "tiny")

@@ -101,7 +101,7 @@ def test_a_failing_step_ends_the_demo(crkd, asked, monkeypatch):
     def fail(*_):
         raise TrainingError("the loss is not finite")
 
-    monkeypatch.setattr("crkd_core.stages.train.train_teacher", fail)
+    monkeypatch.setattr("crkd_core.stages.train_teacher.train_teacher", fail)
     result = crkd("demo")
     assert result.code == 6
     assert len(asked) == 2

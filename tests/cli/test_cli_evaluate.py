@@ -8,9 +8,9 @@ import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import StaleArtifactError
-from crkd_core.evaluation import report as breakdown
-from crkd_core.evaluation.diagnose import Finding
+from crkd_core.evaluation.diagnose import Diagnosis
 from crkd_core.evaluation.nuscenes.metrics import ClassMetrics, Metrics, TPErrors
+from crkd_core.evaluation.report import Analysis
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
 from crkd_core.evaluation.statistics.slices import Slice
@@ -54,14 +54,14 @@ def asked(make, monkeypatch):
             raise StaleArtifactError("distill/gone is stale")
         metrics = None if request.split == "test" else some_metrics()
         name, difference = (request.model or "plain").split("/")[-1], 2e-16 if request.official else None
-        return stage.EvaluateResult(evaluations[name], name, request.split, metrics, False, difference)
+        resamples = 20 if request.analysis.resamples is None else request.analysis.resamples
+        analysis = Analysis(some_breakdown(resamples), diagnoses) if metrics is not None else None
+        return stage.EvaluateResult(
+            evaluations[name], name, request.split, metrics, False, difference, analysis=analysis
+        )
 
-    findings = (Finding("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
+    diagnoses = (Diagnosis("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
     monkeypatch.setattr(stage, "evaluate", evaluate)
-    monkeypatch.setattr(
-        breakdown, "breakdown_of", lambda _, __, resamples, ___: some_breakdown(20 if resamples is None else resamples)
-    )
-    monkeypatch.setattr(breakdown, "read_findings", lambda _: findings)
     return requests
 
 
@@ -89,7 +89,7 @@ def test_several_models_are_rows(crkd, asked):
 def test_all_leaves_out_what_is_stale(crkd, asked):
     result = crkd("evaluate", "--all", "--json")
     assert result.code == 0
-    assert [request.model for request in asked] == ["train-teacher/teacher", "distill/gone", "distill/plain"]
+    assert [request.model for request in asked] == ["train-teacher/teacher", "distill/plain", "distill/gone"]
     values = json.loads(result.out)
     assert [found["model"] for found in values["models"]] == ["teacher", "plain"]
     assert values["models"][0]["metrics"]["mean_ap"] == 0.25

@@ -9,10 +9,8 @@ import pytest
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.io.detections import Detections, read_detections
-from tests.conftest import Chain
 from tests.support.result_files import perfect_results, prepared_of, write_results
-
-TEST_VERSION = "v1.0-sim-test"
+from tests.support.unlabelled_world import TEST_VERSION, write_test_world
 
 
 @pytest.fixture
@@ -104,20 +102,6 @@ def test_a_file_does_not_replace_a_model(crkd, evaluated, tmp_path):
 def test_a_file_and_a_model_exclude_each_other(refused, only_prepared, tmp_path, more):
     (tmp_path / "r.json").write_text("{}")
     refused(2, ("--results", "leave out"), "evaluate", "--results", "r.json", *more, "-w", only_prepared.root)
-
-
-def write_test_world(chain: Chain, folder: Path) -> Path:
-    """The simulated world as nuScenes publishes its test version: official scene names, and nothing annotated."""
-    world = chain.copy_world(folder)
-    (version,) = (path for path in world.iterdir() if path.name.startswith("v1.0"))
-    tables = version.rename(world / TEST_VERSION)
-    scenes = json.loads((tables / "scene.json").read_text())
-    for scene, name in zip(scenes, ("scene-0077", "scene-0078", "scene-0079", "scene-0080", "scene-0081")):
-        scene["name"] = name
-    (tables / "scene.json").write_text(json.dumps(scenes))
-    for table in ("sample_annotation", "instance"):
-        (tables / f"{table}.json").write_text("[]")
-    return world
 
 
 @pytest.mark.devkit

@@ -7,6 +7,7 @@ import pytest
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.manifest import read_manifest
 from crkd_core.artifacts.status import CHAIN, workspace_status
+from crkd_core.artifacts.writer import ArtifactRequest
 
 
 def make_chain(make, until: str = "visualize") -> dict:
@@ -28,7 +29,7 @@ def make_chain(make, until: str = "visualize") -> dict:
 
 
 def leave_unfinished(workspace, stage: str, command: str) -> None:
-    with workspace.write(stage, "half", command=command, settings={"a": 1}) as writer:
+    with workspace.write(ArtifactRequest(stage, "half", command=command, settings={"a": 1})) as writer:
         write_text(writer.path / "part.bin", "x" * 1000)
 
 
@@ -115,7 +116,7 @@ def test_an_unfinished_run_is_continued_by_its_own_command(workspace, make):
 
 def test_a_run_under_way_is_not_called_unfinished(workspace, make):
     make_chain(make, until="prepare")
-    with workspace.write("train-teacher", "busy", command="crkd train-teacher", settings={}):
+    with workspace.write(ArtifactRequest("train-teacher", "busy", command="crkd train-teacher", settings={})):
         found = workspace_status(workspace)
     assert found.of_stage("train-teacher")[0].state == "running"
     assert found.next_command is None

@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from crkd_cli.app import app
+from tests.support.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = typer.main.get_command(app).commands
 MENTION = re.compile(rf"\bcrkd ({'|'.join(COMMANDS)})\b((?: +(?:'[^']*'|\"[^\"]*\"|[^\s'\"`();])+)*)")
 # Parsed values must be of the right type; 1 is a name, a folder and a number.

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from crkd_core.artifacts.manifest import Manifest
-from crkd_core.datasets.prepared.report import BoxCounts, DataReport, Motion, Range, SampleCounts, SensorData
+from crkd_core.datasets.prepared.data_report import BoxCounts, DataReport, Motion, Range, SampleCounts, SensorData
 from tests.support.nuscenes_factory import RADAR_DTYPE, TinyFolder, radar_bytes, write_folder
 from tests.support.refusals import check_message, snapshot
 

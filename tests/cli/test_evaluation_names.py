@@ -7,6 +7,7 @@ import pytest
 
 from crkd_core.artifacts.atomic import write_bytes
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from tests.support.result_files import perfect_results, prepared_of, write_results
 
 
@@ -14,9 +15,8 @@ def clone(workspace: Workspace, artifact: Artifact, name: str, changed: str = ""
     """The same model under another name; `changed` makes its contents others."""
     manifest = artifact.manifest
     settings = {**manifest.settings, "cloned": changed}
-    with workspace.write(
-        artifact.stage, name, command=manifest.command, settings=settings, inputs=manifest.inputs, force=True
-    ) as writer:
+    request = ArtifactRequest(artifact.stage, name, manifest.command, settings, manifest.inputs, force=True)
+    with workspace.write(request) as writer:
         for relative in manifest.files:
             write_bytes(writer.path / relative, artifact.file(relative).read_bytes())
         return writer.finish(manifest.facts)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from tests.cli.test_bad_input_stopped import interrupt  # noqa: F401
 from tests.support.kills import tree
 
 
@@ -22,7 +21,7 @@ OTHER = ("--set", "train.teacher.learning_rate=0.002")
 
 
 @pytest.mark.parametrize("options", [(), OTHER])
-def test_the_same_command_continues_a_stopped_remake(train, interrupt, options):  # noqa: F811
+def test_the_same_command_continues_a_stopped_remake(train, interrupt, options):
     folder = train.root / "train-teacher" / "teacher"
     before = tree(folder)
     interrupt({"file": "model"})
@@ -40,7 +39,7 @@ def test_the_same_command_continues_a_stopped_remake(train, interrupt, options):
     assert not folder.with_name("teacher.partial").exists()
 
 
-def test_without_force_a_stopped_remake_is_explained(train, interrupt, crkd):  # noqa: F811
+def test_without_force_a_stopped_remake_is_explained(train, interrupt, crkd):
     interrupt({"file": "model"})
     assert train(*OTHER, "--force").code == 130
     ended = train(*OTHER)
@@ -58,7 +57,7 @@ def test_without_force_a_stopped_remake_is_explained(train, interrupt, crkd):  #
 
 
 @pytest.mark.parametrize("options", [("--force", "--no-resume"), ("--force", *OTHER)])
-def test_what_discards_a_stopped_remake(train, interrupt, options):  # noqa: F811
+def test_what_discards_a_stopped_remake(train, interrupt, options):
     interrupt({"file": "model"})
     assert train("--force").code == 130
     ended = train(*options)
@@ -70,7 +69,7 @@ def test_what_discards_a_stopped_remake(train, interrupt, options):  # noqa: F81
     assert not (train.root / "train-teacher" / "teacher.partial").exists()
 
 
-def test_force_begins_anew_what_was_stopped_without_it(train, interrupt):  # noqa: F811
+def test_force_begins_anew_what_was_stopped_without_it(train, interrupt):
     interrupt({"file": "model"})
     assert train("--name", "n").code == 130
     ended = train("--name", "n", "--force")
@@ -78,7 +77,7 @@ def test_force_begins_anew_what_was_stopped_without_it(train, interrupt):  # noq
     assert "continuing" not in ended.err
 
 
-def test_a_remake_of_something_that_was_remade_meanwhile_begins_anew(train, interrupt):  # noqa: F811
+def test_a_remake_of_something_that_was_remade_meanwhile_begins_anew(train, interrupt):
     folder = train.root / "train-teacher" / "teacher"
     interrupt({"file": "model"})
     assert train("--force").code == 130

@@ -12,9 +12,9 @@ from crkd_core.artifacts.workspace import locked
 from crkd_core.errors import UsageError
 from crkd_core.processes import LAUNCH_VARIABLES, LaunchedRank, launched_rank
 from crkd_core.training import distributed
-from tests.cli.conftest import ROOT
-from tests.cli.test_bad_input_stopped import Stage
-from tests.cli.test_loader_faults import _is_dead, children, wait_until
+from tests.support.checkout import ROOT
+from tests.support.child_processes import children, is_dead, wait_until
+from tests.support.stopped_stages import Stage
 
 COMPLETE = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 UNSET = "unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT"
@@ -183,7 +183,7 @@ def test_launched_processes_end_with_a_launcher_that_is_killed(launched, moment)
         wait_until(lambda: loaders.extend(child for rank in ranks for child in children(rank)) or loaders)
     process.kill()
     process.communicate()
-    wait_until(lambda: all(_is_dead(rank) for rank in (*ranks, *loaders)))
+    wait_until(lambda: all(is_dead(rank) for rank in (*ranks, *loaders)))
     partial = stage.root / "train-teacher" / "again.partial"
     if moment == "training":
         with locked(partial):
@@ -201,7 +201,7 @@ def test_a_launched_process_that_is_killed(launched):
     assert process.returncode == 6
     assert "of 2 was killed by signal 9 (out of memory?)" in err.splitlines()[-1]
     assert "bug" not in err
-    assert all(_is_dead(rank) for rank in ranks)
+    assert all(is_dead(rank) for rank in ranks)
     stage.check_nothing_lost()
 
 
@@ -215,7 +215,7 @@ def test_a_launcher_that_is_told_to_end(launched, number, code):
     _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert [line for line in err.splitlines() if "Stopped" in line] == [err.splitlines()[-1]]
-    assert all(_is_dead(rank) for rank in ranks)
+    assert all(is_dead(rank) for rank in ranks)
 
 
 def test_torchrun(evaluated, tmp_path):

@@ -11,9 +11,9 @@ import pytest
 from crkd_core.artifacts.workspace import locked
 from crkd_core.data.packing import SHARED_MEMORY
 from crkd_core.training.loop import Trainer
-from tests.cli.test_bad_input_stopped import Stage
+from tests.support.child_processes import LONG_S, children, is_dead, wait_until
+from tests.support.stopped_stages import Stage
 
-_LONG_S = 120.0
 _LOADERS = {
     "train-teacher": ("--set", "train.workers=2"),
     "extract-teacher": ("--set", "train.workers=2"),
@@ -34,13 +34,6 @@ def _nothing_left():
 
 def _shared() -> set[str]:
     return {path.name for path in SHARED_MEMORY.glob("torch_*")} if SHARED_MEMORY.is_dir() else set()
-
-
-def wait_until(condition) -> None:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < _LONG_S
-        time.sleep(0.02)
 
 
 def check_one_sentence(ended, *words: str) -> None:
@@ -74,7 +67,7 @@ def test_one_that_is_killed_during_a_step_is_no_bug(crkd, evaluated, tmp_path, m
     def kill_and_step(self, batch, number):
         loader = multiprocessing.active_children()[0]
         os.kill(loader.pid, signal.SIGKILL)
-        wait_until(lambda: not Path(f"/proc/{loader.pid}").exists() or _is_dead(loader.pid))
+        wait_until(lambda: not Path(f"/proc/{loader.pid}").exists() or is_dead(loader.pid))
         return step(self, batch, number)
 
     with monkeypatch.context() as fault:
@@ -85,18 +78,11 @@ def test_one_that_is_killed_during_a_step_is_no_bug(crkd, evaluated, tmp_path, m
     stage.check_result()
 
 
-def _is_dead(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
 @pytest.mark.parametrize("name", ["train-teacher", "extract-teacher"])
 def test_loader_processes_that_send_nothing(crkd, evaluated, tmp_path, monkeypatch, name):
     stage = Stage(evaluated, tmp_path, name)
     with monkeypatch.context() as fault:
-        fault.setattr("crkd_core.data.dataset.read_image", lambda *_: time.sleep(_LONG_S))
+        fault.setattr("crkd_core.data.dataset.read_image", lambda *_: time.sleep(LONG_S))
         ended = crkd(*stage.command, *_LOADERS[name], "--set", "train.loader_timeout_s=1")
     check_one_sentence(ended, "loader process 1 of ", "has sent no batch for ", "--set train.loader_timeout_s=2")
     stage.check_nothing_lost()
@@ -118,12 +104,6 @@ def test_loader_processes_end_with_a_command_that_is_killed(start_python, evalua
     wait_until(started)
     process.kill()
     process.communicate()
-    wait_until(lambda: all(_is_dead(loader) for loader in loaders))
+    wait_until(lambda: all(is_dead(loader) for loader in loaders))
     with locked(stage.root / "train-teacher" / "again.partial"):
         pass
-
-
-def children(process: int) -> list[int]:
-    """Ids of the processes that a process has started."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]

@@ -8,10 +8,10 @@ import pytest
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from tests.cli.test_cli_evaluate_results import TEST_VERSION, write_test_world
 from tests.support.nuscenes_factory import TinyFolder, write_folder
 from tests.support.refusals import check_message
 from tests.support.result_files import perfect_results, prepared_of, write_results
+from tests.support.unlabelled_world import TEST_VERSION, write_test_world
 
 OWN = {"my_train": ["street-1", "street-2"], "my_val": ["street-3"]}
 

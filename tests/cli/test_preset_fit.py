@@ -4,10 +4,11 @@ import pytest
 
 from crkd_core.artifacts.configuration import data_to_prepare, resolve_nms
 from crkd_core.artifacts.run_config import CONFIG_NAME
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import dump_config, load_config, with_overrides
 from crkd_core.datasets.prepared.preset_fit import fitting_preset
-from crkd_core.stages import distill, train
-from tests.conftest import Chain
+from crkd_core.stages import distill, train_teacher
+from tests.support.chain import Chain
 
 FEW_SWEEPS = ("--set", "data.lidar.sweeps=2", "--set", "data.radar.sweeps=3")
 
@@ -20,7 +21,7 @@ def trained(monkeypatch):
     def catch(spec, *_, **__):
         specs.append(spec)
 
-    for stage in (train, distill):
+    for stage in (train_teacher, distill):
         monkeypatch.setattr(stage, "run_training", catch)
     return specs
 
@@ -30,7 +31,7 @@ def add_model(chain: Chain, stage: str, name: str, config) -> None:
     role = "teacher" if stage == "train-teacher" else "student"
     detector = getattr(config, role).model_dump(mode="json")
     settings = {"role": role, "detector": detector, "data": config.data.model_dump(mode="json")}
-    with chain.workspace.write(stage, name, command=f"crkd {stage} --name {name}", settings=settings) as writer:
+    with chain.workspace.write(ArtifactRequest(stage, name, f"crkd {stage} --name {name}", settings)) as writer:
         (writer.path / CONFIG_NAME).write_text(dump_config(config))
         writer.finish()
 

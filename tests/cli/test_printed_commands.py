@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from crkd_core.artifacts.manifest import read_manifest
-from tests.cli.test_bad_input_stopped import interrupt  # noqa: F401
 from tests.support.printed import follow, paste, printed_commands
 
 FILES = {
@@ -185,7 +184,7 @@ def test_what_is_missing_or_does_not_fit_is_made(crkd, root, evaluated, tmp_path
     assert pasted
 
 
-def test_a_stopped_run_is_continued_by_what_it_says(crkd, root, tmp_path, interrupt, monkeypatch):  # noqa: F811
+def test_a_stopped_run_is_continued_by_what_it_says(crkd, root, tmp_path, interrupt, monkeypatch):
     monkeypatch.setenv("CRKD_WORKSPACE", str(root))
     interrupt({"file": "model"})
     stopped = crkd("train-teacher", "--name", "half", "--set", "train.teacher.learning_rate=0.002", "--no-resume")
@@ -211,7 +210,7 @@ def command_words(command, folder):
     return pasted(command, folder)
 
 
-def test_an_unfinished_run_whose_input_was_remade_begins_anew(crkd, root, evaluated, tmp_path, interrupt):  # noqa: F811
+def test_an_unfinished_run_whose_input_was_remade_begins_anew(crkd, root, evaluated, tmp_path, interrupt):
     shutil.rmtree(root / "visualize")
     shutil.rmtree(root / "evaluate")
     shutil.rmtree(root / "distill" / "crkd")

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from tests.cli.conftest import ROOT
-from tests.cli.test_bad_input_stopped import Stage
+from tests.support.checkout import ROOT
+from tests.support.stopped_stages import Stage
 
 
 def shell(folder, line: str) -> subprocess.CompletedProcess:

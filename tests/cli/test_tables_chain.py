@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES
 
 VERSION = "v1.0-sim-mini"
 SETTINGS = tuple(part for setting in CHAIN_OVERRIDES for part in ("--set", setting))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from .cases import CASES, find_cases
-from .results import Result, run_path
-from .rules import RULES
+from tests.parity.cases import CASES, find_cases
+from tests.parity.results import Result, run_path
+from tests.parity.rules import RULES
 
 _COLUMNS = ("case", "out abs", "out rel", "grad abs", "grad rel", "arrays", "", "rules")
 

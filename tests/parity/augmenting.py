@@ -18,11 +18,10 @@ from crkd_core.data.points import (
     place_sweep,
     training_boxes,
 )
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .loading import annotations_of
-from .released import UNBOUNDED, boxes_from_released, boxes_to_released
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.loading import annotations_of
+from tests.parity.released import UNBOUNDED, boxes_from_released, boxes_to_released
 
 _GREY_LEVEL, _SHARE = 1, 5e-3
 _VALUES = 7

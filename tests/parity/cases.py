@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -74,3 +75,7 @@ def find_cases(folder: Path) -> Iterator[Path]:
     """The ``.npz`` files of a folder by name; those that are announced by a ``.json`` only, too."""
     stems = {path.stem for path in folder.glob("*.npz")} | {path.stem for path in folder.glob("*.json")}
     yield from (folder / f"{stem}.npz" for stem in sorted(stems))
+
+
+PATHS = list(find_cases(CASES)) if CASES.is_dir() else []
+WITHOUT = pytest.mark.skipif(not PATHS, reason="the recorded cases are not beside the repository")

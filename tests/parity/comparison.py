@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .cases import GoldenCase
-from .rules import RULES
+from tests.parity.cases import GoldenCase
+from tests.parity.rules import RULES
 
 TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3

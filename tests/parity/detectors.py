@@ -10,10 +10,11 @@ from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.data import DataConfig
 from crkd_core.config.distill import CSRDConfig, DistillConfig, MSFDConfig, RelDConfig, RespDConfig
 from crkd_core.config.models import DetectorConfig
-from crkd_core.distillation.csrd import clipped_sigmoid
+from crkd_core.distillation.losses import build_targets
 from crkd_core.distillation.objective import DistillationObjective, build_objective
+from crkd_core.distillation.probability import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term
-from crkd_core.distillation.targets import TeacherTargets, build_targets
+from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.models.decode import decode_detections
 from crkd_core.models.detection_loss import detection_loss
@@ -23,16 +24,15 @@ from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput
 from crkd_core.models.view_transform import ViewTransform
 from crkd_core.weights.naming import our_adapter_name, our_name
 from crkd_core.weights.published import import_detector, split_distiller
-
-from .cases import GoldenCase
-from .comparison import GRADIENT_TOLERANCE, Comparison
-from .head import check_detections, head_arrays
-from .kinks import Kinks
-from .networks import record_outputs
-from .parts import check_outputs, is_bias_before_norm
-from .released import boxes_from_released, data_config, detector_config, rig_from_case
-from .rounding import published_rounding
-from .views import unclear_cells
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import GRADIENT_TOLERANCE, Comparison
+from tests.parity.head import check_detections, head_arrays
+from tests.parity.kinks import Kinks
+from tests.parity.networks import record_outputs
+from tests.parity.parts import check_outputs, is_bias_before_norm
+from tests.parity.released import boxes_from_released, data_config, detector_config, rig_from_case
+from tests.parity.rounding import published_rounding
+from tests.parity.views import unclear_cells
 
 _STUDENT = "_student"
 # A gradient is held to three times what the last bit can do to it, but to no more than this.
@@ -230,7 +230,7 @@ class _DistillationStep:
         }
         seen = _sigmoided(student.head) if double else student.head
         weights = self.config.respd.task_weights
-        for index, (ours, theirs) in enumerate(zip(seen.tasks, targets.response.tasks, strict=True)):
+        for index, (ours, theirs) in enumerate(zip(seen.tasks, targets.parts["respd"].tasks, strict=True)):
             classes, weight = HEAD_TASKS[index], self.config.respd.weight * weights[index]
             terms[f"heatmap/task{index}"] = detection[f"heatmap/{classes[0]}"]
             terms[f"bbox/task{index}"] = detection[f"box/{classes[0]}"]

@@ -12,9 +12,8 @@ from crkd_core.errors import ConfigError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.weights.naming import our_adapter_name
-
-from .comparison import Comparison
-from .released import CORNER_ORDER, boxes_from_released, boxes_to_released, grid_from_train_cfg
+from tests.parity.comparison import Comparison
+from tests.parity.released import CORNER_ORDER, boxes_from_released, boxes_to_released, grid_from_train_cfg
 
 _ADAPTERS = "fused_feat_affinity_loss."
 _UNGROWN = MSFDConfig(mask="released", growth=(0.0, 0.0), growth_limits_m=(0.0, 0.0))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.distill import RespDConfig
-from crkd_core.distillation.csrd import clipped_sigmoid
+from crkd_core.distillation.probability import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term, teacher_response
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections, decode_detections, decode_peaks
@@ -16,10 +16,9 @@ from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.head import CenterHead
 from crkd_core.models.head_targets import build_head_targets, draw_gaussians, gaussian_radius
 from crkd_core.models.outputs import HeadOutput
-
-from .comparison import Comparison
-from .parts import Part, check_outputs, check_training, leaves
-from .released import (
+from tests.parity.comparison import Comparison
+from tests.parity.parts import Part, check_outputs, check_training, leaves
+from tests.parity.released import (
     HEAD_MAPS,
     boxes_from_released,
     boxes_to_released,

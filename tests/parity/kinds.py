@@ -8,9 +8,21 @@ the file's does not say.
 import re
 from collections.abc import Callable
 
-from . import augmenting, detectors, distill, head, loading, networks, outcomes, pasting, points, suppression, views
-from .cases import GoldenCase
-from .comparison import Comparison
+from tests.parity import (
+    augmenting,
+    detectors,
+    distill,
+    head,
+    loading,
+    networks,
+    outcomes,
+    pasting,
+    points,
+    suppression,
+    views,
+)
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
 
 Runner = Callable[[Comparison], None]
 

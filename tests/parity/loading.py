@@ -14,11 +14,10 @@ from crkd_core.datasets.nuscenes.radar import compact_features, expand_features,
 from crkd_core.datasets.prepared.prepared_data import Annotations, LidarSweeps
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import compose, inverse_rigid, rigid_transforms
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.released import UNBOUNDED, boxes_from_released, boxes_to_released
 from tests.support.poses import pose
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .released import UNBOUNDED, boxes_from_released, boxes_to_released
 
 _AGE = 6
 # The devkit's own filter, which the published loader offers and no setting uses.

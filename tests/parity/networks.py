@@ -5,14 +5,13 @@ from torch import Tensor, nn
 
 from crkd_core.config.models import FuserConfig
 from crkd_core.models.backbones import build_backbone
+from crkd_core.models.backbones.swin import SwinTransformer
 from crkd_core.models.decoder import build_decoder
 from crkd_core.models.fuser import build_fuser
 from crkd_core.models.necks import build_neck
-from crkd_core.models.swin import SwinTransformer
-
-from .comparison import Comparison
-from .parts import Part, check_outputs, check_training, leaves
-from .released import backbone_config, decoder_config, neck_config, second_config
+from tests.parity.comparison import Comparison
+from tests.parity.parts import Part, check_outputs, check_training, leaves
+from tests.parity.released import backbone_config, decoder_config, neck_config, second_config
 
 
 def run_fuser(comparison: Comparison) -> None:

@@ -12,15 +12,14 @@ from crkd_core.evaluation.io.detections import to_global
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import compose, transform_points
-from crkd_core.models.swin import relative_position_index
+from crkd_core.models.backbones.swin import relative_position_index
 from crkd_core.training.schedule import learning_rate_factor
 from crkd_core.weights.backbones import import_swin
 from crkd_core.weights.naming import our_name
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.released import boxes_from_released
 from tests.support.poses import pose
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .released import boxes_from_released
 
 _POSITIONS = "relative_position_index"
 

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from crkd_core.errors import ConfigError
 from crkd_core.weights.naming import our_name
 from crkd_core.weights.parts import import_part
-
-from .cases import GoldenCase
-from .comparison import Comparison
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
 
 
 @dataclass(frozen=True)

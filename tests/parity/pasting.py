@@ -3,12 +3,11 @@
 import torch
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.data.pasting import LidarObjects, paste_objects, wanted_objects
+from crkd_core.data.pasting import LidarObjects, missing_objects, paste_objects
 from crkd_core.geometry.boxes import Boxes3D
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .released import boxes_from_released, boxes_to_released
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.released import boxes_from_released, boxes_to_released
 
 
 def run_object_paste(comparison: Comparison) -> None:
@@ -17,7 +16,7 @@ def run_object_paste(comparison: Comparison) -> None:
     settings = case.config
     boxes, labels = boxes_from_released(case["in/gt_boxes"]), case["in/gt_labels"]
     pastes = settings.get("epoch", 0) < settings["stop_epoch"]
-    wanted = wanted_objects(labels, settings["sample_groups"]) if pastes else []
+    wanted = missing_objects(labels, settings["sample_groups"]) if pastes else []
     named = [[DETECTION_CLASSES[label], number] for label, number in wanted]
     comparison.require("config/draws", named == settings["draws"], f"we would draw {named}")
 

@@ -7,12 +7,11 @@ from crkd_core.models.lidar import SparseEncoder
 from crkd_core.models.radar import PillarNet, build_calibration, scatter_pillars
 from crkd_core.ops.sparse_conv import SparseTensor
 from crkd_core.ops.voxelize import VoxelGrid, Voxels, voxelize, voxelize_batch
-
-from .cases import GoldenCase
-from .comparison import Comparison
-from .networks import record_outputs
-from .parts import Part, check_outputs, check_training
-from .released import grid_from_range, lidar_config
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
+from tests.parity.networks import record_outputs
+from tests.parity.parts import Part, check_outputs, check_training
+from tests.parity.released import grid_from_range, lidar_config
 
 _RADAR = "encoders.radar.backbone"
 # Recorded calibration weights are products of three small factors, to save room.

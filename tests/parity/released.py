@@ -31,8 +31,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
 from crkd_core.models.outputs import HeadOutput, TaskOutput
-
-from .cases import GoldenCase
+from tests.parity.cases import GoldenCase
 
 Settings = dict[str, Any]
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cases import GoldenCase, read_case
-from .comparison import Comparison
-from .kinds import find_runner
+from tests.parity.cases import GoldenCase, read_case
+from tests.parity.comparison import Comparison
+from tests.parity.kinds import find_runner
 
 
 @dataclass(frozen=True)

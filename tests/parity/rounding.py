@@ -15,9 +15,8 @@ from torch import Tensor
 from crkd_core.geometry.sensors import CameraRig, SensorInputs
 from crkd_core.models import view_transform
 from crkd_core.models.view_transform import ViewTransform, frustum_points, lidar_depth_image
-
-from .cases import GoldenCase
-from .comparison import Comparison
+from tests.parity.cases import GoldenCase
+from tests.parity.comparison import Comparison
 
 _NEAREST_M, _FARTHEST_M = 1e-5, 1e5
 # Ours and the published rounding may differ by this much, or something else is wrong.

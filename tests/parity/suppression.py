@@ -9,9 +9,8 @@ from crkd_core.config.models import NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.ops.nms import circle_nms, rotated_nms
 from crkd_core.ops.rotated_iou import rotated_iou
-
-from .comparison import Comparison
-from .released import CORNER_ORDER, boxes_from_released, boxes_to_released
+from tests.parity.comparison import Comparison
+from tests.parity.released import CORNER_ORDER, boxes_from_released, boxes_to_released
 
 _OVERLAP_TOLERANCE = 1e-4
 # Corners of the floor among the published eight, in the recorded order.

@@ -5,15 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from .__main__ import main
-from .cases import CASES, GoldenCase, find_cases, read_case
-from .comparison import Comparison
-from .kinds import KINDS, find_runner
-from .results import run_case, run_path
-from .rules import RULES
-
-PATHS = list(find_cases(CASES)) if CASES.is_dir() else []
-WITHOUT = pytest.mark.skipif(not PATHS, reason="the recorded cases are not beside the repository")
+from tests.parity.__main__ import main
+from tests.parity.cases import CASES, PATHS, WITHOUT, GoldenCase, read_case
+from tests.parity.comparison import Comparison
+from tests.parity.kinds import KINDS, find_runner
+from tests.parity.results import run_case, run_path
+from tests.parity.rules import RULES
 
 
 @pytest.mark.parametrize("path", PATHS or [None], ids=lambda path: path.stem if path else "absent")

@@ -3,12 +3,10 @@
 import torch
 
 from crkd_core.models.layers import conv_norm_relu
-
-from . import detectors
-from .cases import CASES, read_case
-from .comparison import Comparison
-from .kinks import Kinks
-from .test_parity import WITHOUT
+from tests.parity import detectors
+from tests.parity.cases import CASES, WITHOUT, read_case
+from tests.parity.comparison import Comparison
+from tests.parity.kinks import Kinks
 
 
 @WITHOUT

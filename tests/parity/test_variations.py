@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from .cases import CASES, GoldenCase, read_case
-from .results import run_case
-from .test_parity import PATHS, WITHOUT
+from tests.parity.cases import CASES, PATHS, WITHOUT, GoldenCase, read_case
+from tests.parity.results import run_case
 
 Arrays = dict[str, np.ndarray]
 _TRAINING = ("out_train", "grad", "in/cotangent")

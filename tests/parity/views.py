@@ -5,10 +5,9 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from crkd_core.models.view_transform import ViewTransform, frustum_points, lidar_depth_image
-
-from .comparison import Comparison
-from .parts import Part, check_training, leaves
-from .released import rig_from_case, view_config, view_grid
+from tests.parity.comparison import Comparison
+from tests.parity.parts import Part, check_training, leaves
+from tests.parity.released import rig_from_case, view_config, view_grid
 
 # Downsampling: convolutions of 3 x 3 at stride 1, 2 and 1 see this far in the map before it.
 _REACH, _STRIDE = 4, 2

@@ -7,15 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+import crkd_core.stages.ablate.ablate as module
 from crkd_core.artifacts.atomic import write_text
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.loading import load_config, preset_names, with_overrides
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.ablate.ablate import AblateRequest, ablate, plan_ablation
-from crkd_core.stages.ablate.ablate import ablate as module
-from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical
+from crkd_core.stages.ablate.ablate import ablate, plan_ablation
+from crkd_core.stages.ablate.request import AblateRequest
+from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical, ladder_rows
 from crkd_core.stages.ablate.table import ScoredRow, write_tables
 from crkd_core.stages.evaluate import EvaluateResult
 
@@ -36,7 +38,7 @@ class Stages:
             monkeypatch.setattr(module, stage, getattr(self, stage))
 
     def _write(self, workspace, stage, name, inputs, settings):
-        with workspace.write(stage, name, command="", settings=settings, inputs=inputs) as writer:
+        with workspace.write(ArtifactRequest(stage, name, command="", settings=settings, inputs=inputs)) as writer:
             if writer.finished is None:
                 write_text(writer.path / "file.txt", name)
             return writer.finished or writer.finish({"model": name, "split": "val"})
@@ -91,6 +93,16 @@ def test_the_ladder_trains_every_student_once_for_every_seed_and_continues_after
     assert not again.requests
 
 
+def test_a_loss_that_the_paper_does_not_have_is_the_ladder_s_last_step():
+    """Also: a comparison of the paper's losses goes on without it."""
+    rows = ladder_rows((*LOSS_NAMES, "attention"))
+    assert rows[:-1] == COMPARISONS["ladder"]
+    assert rows[-1].title == "+ attention"
+    assert rows[-1].variant.losses == (*CRKD.losses, "attention")
+    assert not rows[-1].published
+    assert COMPARISONS["summary"][-1].variant == CRKD
+
+
 def test_rows_with_other_targets_have_them_extracted(chain, tmp_path, monkeypatch):
     copy = chain.copy(tmp_path)
     stages = Stages(monkeypatch)
@@ -107,7 +119,7 @@ def test_rows_with_other_targets_have_them_extracted(chain, tmp_path, monkeypatc
     assert {run.name for run in stages.extractions} == {"ablate-targets"}
     assert {run.config.distill.losses for run in stages.extractions} == {LOSS_NAMES}
     assert not any(run.force for run in stages.extractions)
-    with copy.workspace.write("extract-teacher", "ablate-targets", command="", settings={}, inputs={}) as writer:
+    with copy.workspace.write(ArtifactRequest("extract-teacher", "ablate-targets", "", {})) as writer:
         writer.finish()
     stages = Stages(monkeypatch)
     ablate(AblateRequest(changed, ("affinity",), seeds=(4,)), copy.workspace, SILENT)

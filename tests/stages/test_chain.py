@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import contextmanager
 
 import pyarrow.parquet as pq
 import pytest
@@ -22,37 +21,19 @@ from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
-from crkd_core.stages.train import TrainTeacherRequest, train_teacher
-from crkd_core.training.steps import DistillationStep, FrozenTeacher, StoredTargets
+from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
+from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
+from crkd_core.training.steps import DistillationStep
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES, files_of
+from tests.support.kills import KillingProgress
 
 SILENT = SilentProgress()
-
-
-class KillingProgress(SilentProgress):
-    """Stops the stage after a number of reported steps, as Ctrl-C would."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    @contextmanager
-    def task(self, description, total=None, unit="", done=0):
-        yield self
-
-    def advance(self, steps=1, **fields):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
 
 
 def weights(workspace, stage, name):
     artifact = workspace.find(stage, name, needed_for="test", make="nothing")
     return read_tensors(artifact, WEIGHTS_NAME)
-
-
-def files_of(artifact):
-    return {path: record.sha256 for path, record in artifact.manifest.files.items() if not path.startswith("logs/")}
 
 
 def same(first, second):

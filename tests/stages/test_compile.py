@@ -5,9 +5,9 @@ import pytest
 from crkd_core.config.loading import load_config
 from crkd_core.errors import ConfigError
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.training import run as runs
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES
 
 SILENT = SilentProgress()
 COMPILED = load_config("tiny", None, [*CHAIN_OVERRIDES, "train.compile=true", "data.train_fraction=0.5"])

@@ -7,7 +7,7 @@ import sys
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.training.recorded_curves import read_curves
 from crkd_core.training.trained import WEIGHTS_NAME
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES
 
 
 def crkd(workspace, *arguments):

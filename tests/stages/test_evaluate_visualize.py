@@ -11,6 +11,7 @@ from PIL import Image
 
 from crkd_core.artifacts.find_model import find_model
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.loading import load_config
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.datasets.simulated.config import SimulationConfig
@@ -67,7 +68,8 @@ def add_model(workspace, stage, name, role, detector=None, seed=0):
     settings = {"role": role, "detector": detector.model_dump(mode="json"), "seed": seed}
     inputs = {"prepared": workspace.artifacts("prepare")[-1].reference()}
     torch.manual_seed(seed)
-    with workspace.write(stage, name, command=f"crkd {stage}", settings=settings, inputs=inputs, force=True) as writer:
+    request = ArtifactRequest(stage, name, f"crkd {stage}", settings, inputs, force=True)
+    with workspace.write(request) as writer:
         write_trained(writer.path, build_detector(detector, CONFIG.data), CONFIG)
         writer.finish({"epochs": 0, "steps": 0, "final": {}})
 

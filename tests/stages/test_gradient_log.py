@@ -12,7 +12,7 @@ from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.training.metrics import METRICS_NAME
 from crkd_core.training.recorded_curves import read_curves
 from crkd_core.training.trained import WEIGHTS_NAME
-from crkd_core.visualization.curves import write_curves
+from crkd_core.visualization.training_curves import write_curves
 
 FAMILIES = ["heatmap", "box", "csrd", "msfd_camera", "msfd_fused", "reld", "respd"]
 

@@ -15,11 +15,11 @@ from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.import_weights import ImportRequest, import_weights
-from crkd_core.stages.train import TrainTeacherRequest, train_teacher
+from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.stages.visualize import VisualizeRequest, visualize
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from crkd_core.weights.published import export_detector
-from tests.conftest import CHAIN_OVERRIDES
+from tests.support.chain import CHAIN_OVERRIDES
 
 SILENT = SilentProgress()
 OVERRIDES = [

@@ -10,7 +10,7 @@ import torch
 from crkd_core.errors import ConfigError
 from crkd_core.models.compiling import check_compiler, compile_dense_parts
 from crkd_core.models.detector import build_detector
-from tests.unit.models.test_detector import TINY_DATA, tiny_config, tiny_inputs
+from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
 
 def main(backend: str) -> None:

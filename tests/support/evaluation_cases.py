@@ -1,16 +1,21 @@
 """Random detections and annotations with what is odd about real ones, and the devkit's own numbers for them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
-from crkd_core.evaluation.nuscenes.columns import BoxColumns
+from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
+from crkd_core.evaluation.nuscenes.accumulate import summarise
+from crkd_core.evaluation.nuscenes.columns import BoxColumns, GtColumns, SplitSamples
+from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
 from crkd_core.evaluation.nuscenes.official import convert_summary
+from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
 
 if TYPE_CHECKING:
     from nuscenes.eval.common.data_classes import EvalBoxes
@@ -25,7 +30,7 @@ class Case:
 
     seed: int
     samples: int = 3
-    truths: int = 20
+    gt: int = 20
     detections: int = 40
     labels: tuple[int, ...] = tuple(range(10))
     spread_m: float = 10.0
@@ -37,17 +42,17 @@ class Case:
     lowest_score: float = 0.0
     flat: float = 0.0
 
-    def build(self) -> tuple[BoxColumns, BoxColumns]:
+    def build(self) -> tuple[BoxColumns, GtColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
         rng = np.random.default_rng(self.seed)
-        truths = self._boxes(rng, self.truths)
+        gt = self._boxes(rng, self.gt)
         found = self._boxes(rng, self.detections)
-        if self.truths:
-            source = rng.integers(0, self.truths, self.detections)
+        if self.gt:
+            source = rng.integers(0, self.gt, self.detections)
             copied = rng.random(self.detections) < self.near
             for name in ("sample", "label", "translation", "size_wlh", "rotation", "velocity", "attribute"):
                 values = getattr(found, name)
-                values[copied] = getattr(truths, name)[source[copied]]
+                values[copied] = getattr(gt, name)[source[copied]]
             noise = rng.normal(size=(self.detections, 3)) * rng.choice([0.0, 0.3, 1.5], size=(self.detections, 1))
             found.translation[:] = self._snap(found.translation + noise)
             found.velocity[:] += noise[:, :2]
@@ -59,7 +64,8 @@ class Case:
         found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
             found.score[:] = np.round(found.score / self.score_step) * self.score_step
-        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, truths))
+        found, gt = (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
+        return found, as_gt(gt)
 
     def _snap(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step_m) * self.step_m if self.step_m else values
@@ -88,6 +94,14 @@ class Case:
         )
 
 
+def as_gt(boxes: BoxColumns) -> GtColumns:
+    """Boxes as annotations: the n-th is called an, and has n LiDAR and n + 1 radar points inside."""
+    number = np.arange(len(boxes), dtype=np.int32)
+    names = np.array([f"a{index}" for index in number], dtype=object)
+    columns = {column.name: getattr(boxes, column.name) for column in fields(boxes)}
+    return GtColumns(**columns, token=names, instance=names, lidar_points=number, radar_points=number + 1)
+
+
 def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
     """The same boxes as the devkit has them."""
     from nuscenes.eval.common.data_classes import EvalBoxes
@@ -112,7 +126,7 @@ def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
     return result
 
 
-def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> Metrics:
+def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metrics:
     """What the devkit's matching and accumulation give, without its filters."""
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
@@ -120,7 +134,7 @@ def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> 
     from nuscenes.eval.detection.data_classes import DetectionMetrics
 
     config = config_factory("detection_cvpr_2019")
-    found, annotated = devkit_boxes(detections, samples), devkit_boxes(truths, samples)
+    found, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
     summary = DetectionMetrics(config)
     for name in config.class_names:
         data = {
@@ -134,3 +148,32 @@ def devkit_metrics(detections: BoxColumns, truths: BoxColumns, samples: int) -> 
             value = math.nan if error in undefined else calc_tp(data[config.dist_th_tp], config.min_recall, error)
             summary.add_label_tp(name, error, value)
     return convert_summary(summary)
+
+
+def scoring_of(detections: BoxColumns, gt: GtColumns) -> Scoring:
+    """The boxes matched and scored, of a split of as many samples as they name."""
+    matching = match(detections, gt)
+    samples = 1 + int(max(detections.sample.max(initial=0), gt.sample.max(initial=0)))
+    nothing = np.zeros((0, 3))
+    split = SplitSamples(
+        tuple(map(str, range(samples))),
+        np.zeros((samples, 2)),
+        np.zeros(0, dtype=np.int32),
+        nothing,
+        nothing,
+        np.zeros((0, 4)),
+    )
+    curves = accumulate_columns(detections, gt, matching)
+    return Scoring(split, detections, detections, gt, matching, curves, summarise(curves))
+
+
+def scenes_of(scoring: Scoring) -> SplitScenes:
+    """Two samples a scene, all of them by day and dry."""
+    index = (np.arange(len(scoring.samples.tokens)) // 2).astype(np.int32)
+    flags = np.zeros(int(index.max()) + 1, dtype=bool)
+    return SplitScenes(tuple(map(str, range(len(flags)))), index, flags, flags)
+
+
+def everything(scoring: Scoring) -> Slice:
+    """The slice of all boxes."""
+    return Slice(ALL, ALL, np.ones(len(scoring.gt), dtype=bool), np.ones(len(scoring.detections), dtype=bool))

@@ -15,12 +15,13 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.checkout import ROOT
+
 _PRELOADED = [
     "crkd_cli.app",
     "crkd_core.stages.simulate",
     "crkd_core.stages.prepare",
-    "crkd_core.stages.train",
+    "crkd_core.stages.train_teacher",
     "crkd_core.stages.extract",
     "crkd_core.stages.distill",
     "crkd_core.stages.evaluate",

@@ -1,11 +1,14 @@
-"""Ending a process before any one of its steps in the file system, or looking on between two of them."""
+"""Ending a process before any one of its steps in the file system, looking on between two of them; stopping a stage."""
 
 import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
+
+from crkd_core.progress import SilentProgress
 
 _CHANGES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink"}
 _KILLED = 77
@@ -81,3 +84,19 @@ def tree(root: Path) -> dict[str, object]:
         elif path.name != ".verified.json":
             contents[name] = path.read_bytes()
     return contents
+
+
+class KillingProgress(SilentProgress):
+    """Stops the stage after a number of reported steps, as Ctrl-C would."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @contextmanager
+    def task(self, description, total=None, unit="", done=0):
+        yield self
+
+    def advance(self, steps=1, **fields):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 _COMMANDS = (
-    "prepare|train-teacher|extract-teacher|distill|evaluate|visualize|status|compare|ablate|import-weights|demo|"
-    "simulate"
+    "prepare|train-teacher|extract-teacher|distill|evaluate|visualize|status|compare|ablate|import-weights|"
+    "export-weights|demo|simulate"
 )
 # A word, or quoted text; a command ends where the sentence goes on.
 _WORD = r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"();])+"

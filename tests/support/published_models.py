@@ -12,7 +12,7 @@ from crkd_core.config import load_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.models.detector import build_detector
-from crkd_core.stages.distill import without_calibration
+from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector
 from tests.parity.cases import CASES, GOLDENS, GoldenCase, read_case
 

@@ -174,21 +174,21 @@ def write_submission(path: Path, detections: Detections, tokens: Sequence[str], 
         stream.write("\n}}\n")
 
 
-def _rows_of(token: str, found: SampleDetections, global_from_lidar: NDArray[np.float64]) -> pa.RecordBatch:
-    order = torch.argsort(found.scores, descending=True, stable=True)[:MAX_BOXES_PER_SAMPLE]
-    boxes = Boxes3D(found.boxes.tensor[order])
-    labels = found.labels[order].cpu().numpy()
-    world = to_global(boxes, global_from_lidar)
+def _rows_of(token: str, detections: SampleDetections, global_from_lidar: NDArray[np.float64]) -> pa.RecordBatch:
+    order = torch.argsort(detections.scores, descending=True, stable=True)[:MAX_BOXES_PER_SAMPLE]
+    boxes = Boxes3D(detections.boxes.tensor[order])
+    labels = detections.labels[order].cpu().numpy()
+    in_global = to_global(boxes, global_from_lidar)
     columns = [
         pa.array([token] * len(boxes), pa.string()),
         pa.array(labels.astype(np.int8)),
         pa.array([DETECTION_CLASSES[label] for label in labels.tolist()], pa.string()),
-        pa.array(found.scores[order].detach().cpu().float().numpy()),
+        pa.array(detections.scores[order].detach().cpu().float().numpy()),
         as_fixed_lists(boxes.tensor.detach().cpu().float().numpy()),
-        as_fixed_lists(world.translation),
-        as_fixed_lists(world.rotation_wxyz),
-        as_fixed_lists(world.velocity),
-        pa.array(attribute_names(labels, world.velocity), pa.string()),
+        as_fixed_lists(in_global.translation),
+        as_fixed_lists(in_global.rotation_wxyz),
+        as_fixed_lists(in_global.velocity),
+        pa.array(attribute_names(labels, in_global.velocity), pa.string()),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 

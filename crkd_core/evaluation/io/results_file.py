@@ -140,9 +140,9 @@ class _Reader:
             if cursor.peek():
                 raise json.JSONDecodeError("more follows after the end", text, cursor.at)
         except json.JSONDecodeError as error:
-            place = f"line {error.lineno}, column {error.colno}"
+            position = f"line {error.lineno}, column {error.colno}"
             raise self.wrong(
-                f"it is not valid JSON at {place} ({error.msg[:1].lower()}{error.msg[1:]}); {_EXPECTED}"
+                f"it is not valid JSON at {position} ({error.msg[:1].lower()}{error.msg[1:]}); {_EXPECTED}"
             ) from None
         absent = [key for key in ("meta", "results") if key not in seen]
         if absent:
@@ -174,14 +174,14 @@ class _Reader:
         columns = box_columns(token, boxes)
         if columns is None:
             problems = ((number, box_problem(token, box)) for number, box in enumerate(boxes, start=1))
-            number, problem = next(found for found in problems if found[1])
+            number, problem = next((number, problem) for number, problem in problems if problem)
             raise self.wrong(f"box {number} of the sample {token} {problem}")
         numbers, label, attribute = columns
         order = np.argsort(-numbers[:, 12], kind="stable")
         numbers = numbers[order]
-        world = GlobalBoxes(numbers[:, :3], numbers[:, 6:10], numbers[:, 10:12])
+        in_global = GlobalBoxes(numbers[:, :3], numbers[:, 6:10], numbers[:, 10:12])
         self.parts["numbers"].append(numbers)
-        self.parts["box"].append(to_model_frame(world, numbers[:, 3:6], self.prepared.global_from_lidar(token)))
+        self.parts["box"].append(to_model_frame(in_global, numbers[:, 3:6], self.prepared.global_from_lidar(token)))
         self.parts["label"].append(label[order])
         self.parts["attribute"].append(attribute[order])
         self.parts["sample"].append(np.full(len(boxes), len(self.tokens) - 1, dtype=np.int32))

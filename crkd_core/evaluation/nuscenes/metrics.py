@@ -171,8 +171,8 @@ def _with_devkit_names(errors: TPErrors) -> dict[str, float]:
 
 
 def _errors_from_json(values: dict[str, float | None]) -> TPErrors:
-    found = {ours: values[theirs] for ours, theirs in DEVKIT_ERRORS.items()}
-    return TPErrors(**{name: math.nan if value is None else float(value) for name, value in found.items()})
+    by_name = {name: values[devkit_name] for name, devkit_name in DEVKIT_ERRORS.items()}
+    return TPErrors(**{name: math.nan if value is None else float(value) for name, value in by_name.items()})
 
 
 def _finite_or_none(values: Any) -> Any:

@@ -135,16 +135,16 @@ def metrics_without_detections() -> Metrics:
     return Metrics(mean_ap=0.0, nds=detection_score(0.0, errors), errors=errors, classes=classes)
 
 
-def require_equal(ours: Metrics, official: Metrics, tolerance: float = TOLERANCE) -> float:
+def require_equal(metrics: Metrics, official: Metrics, tolerance: float = TOLERANCE) -> float:
     """Compare every number of two summaries; returns the largest absolute difference.
 
     Raises:
         MetricsDifferError: naming the first number that differs by `tolerance` or more.
     """
     largest = 0.0
-    theirs = dict(official.numbers())
-    for name, value in ours.numbers():
-        expected = theirs[name]
+    official_numbers = dict(official.numbers())
+    for name, value in metrics.numbers():
+        expected = official_numbers[name]
         equal = value == expected or (math.isnan(value) and math.isnan(expected))
         difference = 0.0 if equal else abs(value - expected)
         if not difference < tolerance:
@@ -158,12 +158,12 @@ def require_equal(ours: Metrics, official: Metrics, tolerance: float = TOLERANCE
 
 
 def convert_summary(summary: Any) -> Metrics:
-    """Our values of the devkit's ``DetectionMetrics``."""
+    """The devkit's ``DetectionMetrics`` as :class:`Metrics`."""
     classes = {
         name: ClassMetrics(
             ap_by_distance={d: float(summary.get_label_ap(name, d)) for d in MATCH_DISTANCES_M},
             errors=TPErrors(
-                **{ours: float(summary.get_label_tp(name, theirs)) for ours, theirs in DEVKIT_ERRORS.items()}
+                **{error: float(summary.get_label_tp(name, devkit)) for error, devkit in DEVKIT_ERRORS.items()}
             ),
         )
         for name in DETECTION_CLASSES
@@ -172,7 +172,7 @@ def convert_summary(summary: Any) -> Metrics:
     return Metrics(
         mean_ap=float(summary.mean_ap),
         nds=float(summary.nd_score),
-        errors=TPErrors(**{ours: float(means[theirs]) for ours, theirs in DEVKIT_ERRORS.items()}),
+        errors=TPErrors(**{error: float(means[devkit]) for error, devkit in DEVKIT_ERRORS.items()}),
         classes=classes,
     )
 

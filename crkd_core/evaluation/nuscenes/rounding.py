@@ -63,9 +63,9 @@ def inside(
     corners = np.matmul(rotation_matrices(rotation), upright) + translation[:, :, None]
     origin = np.ascontiguousarray(corners[:, :, 0])
     offset = points - origin
-    found = np.ones(len(points), dtype=bool)
+    is_inside = np.ones(len(points), dtype=bool)
     for neighbour in (4, 1, 3):
         edge = corners[:, :, neighbour] - origin
         along = dots(edge, offset)
-        found &= (along >= 0) & (along <= dots(edge, edge))
-    return found
+        is_inside &= (along >= 0) & (along <= dots(edge, edge))
+    return is_inside

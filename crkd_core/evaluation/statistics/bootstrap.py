@@ -103,15 +103,13 @@ def score_slices(
             ap[1:, :, label], errors[1:, :, label], recall[1:, :, label] = drawn
         step()
     errors[:, :, _UNDEFINED] = np.nan
-    objects = np.stack(
-        [np.bincount(scoring.truths.label[part.truths], minlength=len(DETECTION_CLASSES)) for part in slices]
-    )
-    for place, part in enumerate(slices):
+    objects = np.stack([np.bincount(scoring.gt.label[part.gt], minlength=len(DETECTION_CLASSES)) for part in slices])
+    for index, part in enumerate(slices):
         if part.kind == ALL:
             # Of the whole split, the benchmark gives a class without objects no precision and full errors.
-            absent = objects[place] == 0
-            ap[:, place, absent] = 0.0
-            errors[:, place, absent] = np.where(_UNDEFINED[absent], np.nan, 1.0)
+            absent = objects[index] == 0
+            ap[:, index, absent] = 0.0
+            errors[:, index, absent] = np.where(_UNDEFINED[absent], np.nan, 1.0)
     return ResampledScores(tuple(slices), ap, errors, recall, objects, _scenes_with_objects(scoring, slices, scenes))
 
 
@@ -144,7 +142,7 @@ class _ClassScores:
         self.scoring, self.slices = scoring, slices
         self.ranked = order[scoring.detections.label[order] == label]
         self.score = scoring.detections.score[self.ranked]
-        self.objects = np.flatnonzero(scoring.truths.label == label)
+        self.objects = np.flatnonzero(scoring.gt.label == label)
 
     def compute(
         self, scenes: SplitScenes, draws: NDArray[np.float64], most_steps: int | None
@@ -153,43 +151,39 @@ class _ClassScores:
         shape = (len(draws), len(self.slices))
         ap, recall, errors = np.zeros(shape), np.zeros(shape), np.zeros((*shape, len(DEVKIT_ERRORS)))
         scene = scenes.of_sample[self.scoring.detections.sample[self.ranked]].astype(np.int64)
-        object_scene = scenes.of_sample[self.scoring.truths.sample[self.objects]]
-        positives = [
-            np.bincount(object_scene[part.truths[self.objects]], minlength=len(scenes)) for part in self.slices
-        ]
+        object_scene = scenes.of_sample[self.scoring.gt.sample[self.objects]]
+        positives = [np.bincount(object_scene[part.gt[self.objects]], minlength=len(scenes)) for part in self.slices]
         for column, distance_m in enumerate(MATCH_DISTANCES_M):
-            truth = self.scoring.matching.truth[self.ranked, column]
-            hit, missing = np.flatnonzero(truth >= 0), np.flatnonzero(truth < 0)
-            alarms: dict[int, Ranked] = {}
-            for place, part in enumerate(self.slices):
-                if not positives[place].any():
-                    ap[:, place], recall[:, place], errors[:, place] = np.nan, np.nan, np.nan
+            gt_row = self.scoring.matching.gt_row[self.ranked, column]
+            matched, unmatched = np.flatnonzero(gt_row >= 0), np.flatnonzero(gt_row < 0)
+            fp: dict[int, Ranked] = {}
+            for index, part in enumerate(self.slices):
+                if not positives[index].any():
+                    ap[:, index], recall[:, index], errors[:, index] = np.nan, np.nan, np.nan
                     continue
-                # Most slices share their false alarms.
-                if id(part.alarms) not in alarms:
-                    alarms[id(part.alarms)] = self._choose(missing[part.alarms[self.ranked[missing]]], scene)
-                own = hit[part.truths[truth[hit]]]
-                own_errors = self.scoring.matching.errors[self.ranked[own]]
-                wanted = own_errors if distance_m == TP_DISTANCE_M else own_errors[:, :0]
-                ranking = sum_up(
-                    self._choose(own, scene), alarms[id(part.alarms)], positives[place], wanted, most_steps
-                )
+                # Most slices share their false positives.
+                if id(part.fp) not in fp:
+                    fp[id(part.fp)] = self._choose(unmatched[part.fp[self.ranked[unmatched]]], scene)
+                tp = matched[part.gt[gt_row[matched]]]
+                tp_errors = self.scoring.matching.errors[self.ranked[tp]]
+                counted = tp_errors if distance_m == TP_DISTANCE_M else tp_errors[:, :0]
+                ranking = sum_up(self._choose(tp, scene), fp[id(part.fp)], positives[index], counted, most_steps)
                 scores = score_ranking(ranking, draws)
-                ap[:, place] += scores.average_precision / len(MATCH_DISTANCES_M)
+                ap[:, index] += scores.average_precision / len(MATCH_DISTANCES_M)
                 if distance_m == TP_DISTANCE_M:
-                    recall[:, place], errors[:, place] = scores.max_recall, scores.errors
+                    recall[:, index], errors[:, index] = scores.max_recall, scores.errors
         return ap, errors, recall
 
-    def _choose(self, place: NDArray[np.int64], scene: NDArray[np.int64]) -> Ranked:
-        return Ranked(place, scene[place], self.score[place])
+    def _choose(self, rank: NDArray[np.int64], scene: NDArray[np.int64]) -> Ranked:
+        return Ranked(rank, scene[rank], self.score[rank])
 
 
 def _scenes_with_objects(scoring: Scoring, slices: Sequence[Slice], scenes: SplitScenes) -> Int64[np.ndarray, "k 11"]:
-    truths, classes = scoring.truths, len(DETECTION_CLASSES)
-    place = scenes.of_sample[truths.sample].astype(np.int64) * classes + truths.label
-    counts = [np.bincount(place[part.truths], minlength=len(scenes) * classes) for part in slices]
-    there = np.stack(counts).reshape(len(slices), len(scenes), classes) > 0
-    return np.concatenate([there.any(axis=2, keepdims=True), there], axis=2).sum(axis=1)
+    gt, classes = scoring.gt, len(DETECTION_CLASSES)
+    cell = scenes.of_sample[gt.sample].astype(np.int64) * classes + gt.label
+    counts = [np.bincount(cell[part.gt], minlength=len(scenes) * classes) for part in slices]
+    is_present = np.stack(counts).reshape(len(slices), len(scenes), classes) > 0
+    return np.concatenate([is_present.any(axis=2, keepdims=True), is_present], axis=2).sum(axis=1)
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ def breakdown_table(scores: ResampledScores) -> pa.Table:
     nds = np.full_like(ap, np.nan)
     nds[:, :, 0] = scores.nds
     objects = np.concatenate([scores.objects.sum(axis=1, keepdims=True), scores.objects], axis=1)
-    found = np.nansum(scores.recall[0] * scores.objects, axis=1)
-    all_recall = np.divide(found, objects[:, 0], out=np.full(len(found), np.nan), where=objects[:, 0] > 0)
+    tp = np.nansum(scores.recall[0] * scores.objects, axis=1)
+    all_recall = np.divide(tp, objects[:, 0], out=np.full(len(tp), np.nan), where=objects[:, 0] > 0)
     errors = np.concatenate([scores.mean_errors[0][:, None], scores.errors[0]], axis=1)
     known = scores.is_resampled
     values = {
@@ -51,10 +51,10 @@ def intervals(values: NDArray[np.float64], known: NDArray[np.bool_]) -> tuple[ND
 
 def label_columns(slices: Sequence[Slice], kept: NDArray[np.bool_]) -> dict[str, pa.Array]:
     """``kind``, ``slice`` and ``class`` of the chosen cells (K, 11) of slices and :data:`CLASS_NAMES`."""
-    place, column = np.nonzero(kept)
+    row, column = np.nonzero(kept)
     return {
-        "kind": pa.array([slices[row].kind for row in place], pa.string()),
-        "slice": pa.array([slices[row].name for row in place], pa.string()),
+        "kind": pa.array([slices[index].kind for index in row], pa.string()),
+        "slice": pa.array([slices[index].name for index in row], pa.string()),
         "class": pa.array([CLASS_NAMES[index] for index in column], pa.string()),
     }
 

@@ -9,7 +9,7 @@ from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores, is_beyond_noise
 from crkd_core.evaluation.statistics.breakdown import intervals, label_columns, numbers
-from crkd_core.evaluation.statistics.slices import ObjectFacts, SplitScenes
+from crkd_core.evaluation.statistics.slices import SplitScenes
 
 COMPARISON_NAME = "comparison.parquet"
 MISSED_NAME = "missed.parquet"
@@ -29,52 +29,57 @@ def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Tabl
     kept = objects > 0
     columns = label_columns(first.slices, kept) | {"objects": objects[kept]}
     for name in ("ap", "nds"):
-        ours, theirs = (_values(scores, name) for scores in (first, second))
-        difference = theirs - ours
+        first_values, second_values = (_values(scores, name) for scores in (first, second))
+        difference = second_values - first_values
         low, high = intervals(difference, first.is_resampled)
-        cells = {"first": ours[0], "second": theirs[0], "difference": difference[0], "low": low, "high": high}
+        cells = {
+            "first": first_values[0],
+            "second": second_values[0],
+            "difference": difference[0],
+            "low": low,
+            "high": high,
+        }
         columns |= numbers({f"{name}_{column}": values for column, values in cells.items()}, kept)
         judged = is_beyond_noise(low, high)
         columns[f"{name}_beyond_noise"] = pa.array(judged[kept], pa.bool_(), mask=np.isnan(low[kept]))
     return pa.table(columns)
 
 
-def missed_table(first: Scoring, second: Scoring, facts: ObjectFacts, scenes: SplitScenes, score: float) -> pa.Table:
+def missed_table(first: Scoring, second: Scoring, scenes: SplitScenes, score: float) -> pa.Table:
     """Objects that the first detects with at least `score` (within 2 m), and the second does not.
 
     Columns: ``sample_token``, ``scene``, ``annotation_token``, ``instance_token``, ``class``, ``distance_m`` (from the
     car), ``speed_mps``, ``visibility`` (1 to 4), ``lidar_points``, ``radar_points``, ``first_score`` and
     ``second_score`` (of a match below `score`, missing where there is none); the most confident first.
     """
-    truths = first.truths
-    ours, theirs = _match_scores(first), _match_scores(second)
-    rows = np.flatnonzero((ours >= score) & ~(theirs >= score))
-    rows = rows[np.argsort(-ours[rows], kind="stable")]
-    sample = truths.sample[rows]
-    speed = np.hypot(truths.velocity[rows, 0], truths.velocity[rows, 1])
+    gt = first.gt
+    first_scores, second_scores = _match_scores(first), _match_scores(second)
+    rows = np.flatnonzero((first_scores >= score) & ~(second_scores >= score))
+    rows = rows[np.argsort(-first_scores[rows], kind="stable")]
+    sample = gt.sample[rows]
     return pa.table(
         {
             "sample_token": pa.array([first.samples.tokens[index] for index in sample], pa.string()),
             "scene": pa.array([scenes.names[scenes.of_sample[index]] for index in sample], pa.string()),
-            "annotation_token": pa.array(facts.token[rows], pa.string()),
-            "instance_token": pa.array(facts.instance[rows], pa.string()),
-            "class": pa.array([DETECTION_CLASSES[label] for label in truths.label[rows]], pa.string()),
-            "distance_m": truths.ego_distance[rows],
-            "speed_mps": pa.array(speed, pa.float64(), from_pandas=True),
-            "visibility": truths.visibility[rows],
-            "lidar_points": facts.lidar_points[rows],
-            "radar_points": facts.radar_points[rows],
-            "first_score": ours[rows],
-            "second_score": pa.array(theirs[rows], pa.float64(), from_pandas=True),
+            "annotation_token": pa.array(gt.token[rows], pa.string()),
+            "instance_token": pa.array(gt.instance[rows], pa.string()),
+            "class": pa.array([DETECTION_CLASSES[label] for label in gt.label[rows]], pa.string()),
+            "distance_m": gt.ego_distance[rows],
+            "speed_mps": pa.array(gt.speed_mps[rows], pa.float64(), from_pandas=True),
+            "visibility": gt.visibility[rows],
+            "lidar_points": gt.lidar_points[rows],
+            "radar_points": gt.radar_points[rows],
+            "first_score": first_scores[rows],
+            "second_score": pa.array(second_scores[rows], pa.float64(), from_pandas=True),
         }
     )
 
 
 def _match_scores(scoring: Scoring) -> NDArray[np.float64]:
     """Score of the detection that each object was matched with at 2 m; NaN where there is none."""
-    scores = np.full(len(scoring.truths), np.nan)
-    matched = scoring.matching.tp_truth >= 0
-    scores[scoring.matching.tp_truth[matched]] = scoring.detections.score[matched]
+    scores = np.full(len(scoring.gt), np.nan)
+    is_tp = scoring.matching.tp_gt_row >= 0
+    scores[scoring.matching.tp_gt_row[is_tp]] = scoring.detections.score[is_tp]
     return scores
 
 

@@ -4,9 +4,9 @@ An annotated object belongs to a slice by what it is. A detection belongs where 
 is neither right nor wrong in the other slices of that kind (as with COCO's area ranges). A detection that was matched
 with nothing has no object to go by:
 
-- by range and condition it has a place of its own (its own distance from the car, the scene it was made in), and counts
-  as a false alarm in that slice alone;
-- speed, visibility and points are known of annotated objects only, so it counts as a false alarm in every slice of
+- by range and condition it goes by itself (its own distance from the car, the scene it was made in), and counts
+  as a false positive in that slice alone;
+- speed, visibility and points are known of annotated objects only, so it counts as a false positive in every slice of
   these kinds. Their average precision is therefore lower than that of the whole split: it compares models on a slice,
   and not a slice with the whole.
 """
@@ -19,10 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.tables import numbers_of, read_table
-from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 
 ALL = "all"
@@ -50,14 +47,14 @@ class Slice:
 
     Attributes:
         kind, name: such as ``range`` and ``20-30``.
-        truths: (T,) objects that belong to it.
-        alarms: (P,) detections that count as false alarms in it where they are matched with nothing.
+        gt: (T,) objects that belong to it.
+        fp: (P,) detections that count as false positives in it where they are matched with nothing.
     """
 
     kind: str
     name: str
-    truths: Bool[np.ndarray, " t"]
-    alarms: Bool[np.ndarray, " p"]
+    gt: Bool[np.ndarray, " t"]
+    fp: Bool[np.ndarray, " p"]
 
 
 @dataclass(frozen=True)
@@ -85,21 +82,11 @@ class SplitScenes:
         return SplitScenes((ALL,), np.zeros(samples, dtype=np.int32), nowhere, nowhere)
 
 
-@dataclass(frozen=True)
-class ObjectFacts:
-    """What is known of annotated objects beyond their boxes: tokens, and points on them by sensor (-1: unknown)."""
-
-    token: NDArray[np.object_]
-    instance: NDArray[np.object_]
-    lidar_points: Int32[np.ndarray, " t"]
-    radar_points: Int32[np.ndarray, " t"]
-
-
 def read_scenes(prepared: PreparedData, tokens: Sequence[str]) -> SplitScenes:
     """The scenes of the samples `tokens`, in the order in which they come."""
     scenes = [prepared.scene_of(token) for token in tokens]
     by_name = {scene.name: scene for scene in scenes}
-    index = {name: place for place, name in enumerate(by_name)}
+    index = {name: number for number, name in enumerate(by_name)}
     return SplitScenes(
         names=tuple(by_name),
         of_sample=np.array([index[scene.name] for scene in scenes], dtype=np.int32),
@@ -108,46 +95,29 @@ def read_scenes(prepared: PreparedData, tokens: Sequence[str]) -> SplitScenes:
     )
 
 
-def read_object_facts(prepared: PreparedData, truths: BoxColumns) -> ObjectFacts:
-    """Facts of annotated boxes, row by row.
-
-    Raises:
-        DamagedArtifactError: the table cannot be read.
-    """
-    columns = ("token", "instance", "lidar_points", "radar_points")
-    table = read_table(prepared.artifact, preparing.ANNOTATIONS, columns).take(truths.row)
-    return ObjectFacts(
-        token=table["token"].to_numpy(),
-        instance=table["instance"].to_numpy(),
-        lidar_points=numbers_of(table["lidar_points"]),
-        radar_points=numbers_of(table["radar_points"]),
-    )
-
-
-def find_slices(scoring: Scoring, facts: ObjectFacts, scenes: SplitScenes) -> list[Slice]:
+def find_slices(scoring: Scoring, scenes: SplitScenes) -> list[Slice]:
     """All slices of all kinds, empty ones too, in the order of :data:`KINDS`; the first is everything.
 
     Objects whose speed, visibility or number of points is unknown are in no slice of that kind.
     """
-    truths, detections = scoring.truths, scoring.detections
+    gt, detections = scoring.gt, scoring.detections
     everywhere = np.ones(len(detections), dtype=bool)
-    slices = [Slice(ALL, ALL, np.ones(len(truths), dtype=bool), everywhere)]
+    slices = [Slice(ALL, ALL, np.ones(len(gt), dtype=bool), everywhere)]
     for name, low, high in _intervals(RANGES_M):
-        inside = [_between(boxes.ego_distance, low, high) for boxes in (truths, detections)]
+        inside = [_between(boxes.ego_distance, low, high) for boxes in (gt, detections)]
         slices.append(Slice("range", name, *inside))
-    speed = np.hypot(truths.velocity[:, 0], truths.velocity[:, 1])
     for kind, values, bounds in (
-        ("speed", speed, SPEEDS_MPS),
-        ("radar-points", facts.radar_points, RADAR_POINTS),
-        ("lidar-points", facts.lidar_points, LIDAR_POINTS),
+        ("speed", gt.speed_mps, SPEEDS_MPS),
+        ("radar-points", gt.radar_points, RADAR_POINTS),
+        ("lidar-points", gt.lidar_points, LIDAR_POINTS),
     ):
         for name, low, high in _intervals(bounds, whole=kind != "speed"):
             slices.append(Slice(kind, name, _between(values, low, high), everywhere))
     for level, name in VISIBILITIES.items():
-        slices.append(Slice("visibility", name, truths.visibility == level, everywhere))
+        slices.append(Slice("visibility", name, gt.visibility == level, everywhere))
     conditions = {"day": ~scenes.night, "night": scenes.night, "dry": ~scenes.rain, "rain": scenes.rain}
-    for name, wanted in conditions.items():
-        inside = [wanted[scenes.of_sample[boxes.sample]] for boxes in (truths, detections)]
+    for name, has_condition in conditions.items():
+        inside = [has_condition[scenes.of_sample[boxes.sample]] for boxes in (gt, detections)]
         slices.append(Slice("condition", name, *inside))
     order = list(KINDS)
     return sorted(slices, key=lambda part: order.index(part.kind))

@@ -4,13 +4,15 @@ A :class:`Variant` is a way to train a student; a :class:`Row` shows one beside 
 different comparisons may show one variant, which is then trained once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from crkd_core.config.distill import LossName
+from crkd_core.config.distill import LOSS_NAMES, LossName
 from crkd_core.config.loading import with_overrides
 from crkd_core.config.models import ResNetConfig
 from crkd_core.config.schema import Config
 
+STAGE = "ablate"
 METRICS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 BACKBONES = ("Swin-T", "ResNet-50")
 """Image backbones that the paper published results of (nuScenes val, single frame)."""
@@ -33,7 +35,7 @@ class Variant:
     """
 
     name: str
-    losses: tuple[LossName, ...] = ()
+    losses: tuple[str, ...] = ()
     start: "Variant | None" = None
     overrides: tuple[str, ...] = ()
     widths: tuple[int, int, int] = _PAPER_WIDTHS
@@ -55,8 +57,8 @@ class Variant:
         student = config.student
         own = (student.camera.view_transform.channels, student.radar.channels[-1], student.fuser.channels)
         camera, radar, fused = (
-            max(round(width * ours / paper), 1)
-            for width, ours, paper in zip(self.widths, own, _PAPER_WIDTHS, strict=True)
+            max(round(width * channels / paper), 1)
+            for width, channels, paper in zip(self.widths, own, _PAPER_WIDTHS, strict=True)
         )
         radar_channels = [*student.radar.channels[:-1], radar]
         return [
@@ -93,19 +95,19 @@ def published_backbone(config: Config) -> str:
 CONV = Variant("conv", overrides=("student.fuser.kind=conv",))
 GATED = Variant("gated", overrides=("student.fuser.kind=gated",))
 CONTROL = Variant("control", start=GATED)
-RESPD = Variant("respd", ("respd",), GATED)
-RESPD_CSRD = Variant("respd-csrd", ("respd", "csrd"), GATED)
-RESPD_CSRD_MSFD = Variant("respd-csrd-msfd", ("respd", "csrd", "msfd"), GATED)
-CRKD = Variant("respd-csrd-msfd-reld", ("respd", "csrd", "msfd", "reld"), GATED)
 
-_CONTROL_ROW = Row("control, equal epochs", CONTROL)
+
+def distilled(losses: Sequence[str], choice: str = "", *overrides: str) -> Variant:
+    """The gated student, trained on with losses and settings of a name."""
+    return Variant("-".join((*losses, choice) if choice else losses), tuple(losses), GATED, overrides)
 
 
 def _respd_and(loss: LossName, choice: str, *overrides: str) -> Variant:
-    return Variant(f"respd-{loss}-{choice}", ("respd", loss), GATED, overrides)
+    return distilled(("respd", loss), choice, *overrides)
 
 
-_LADDER = (
+_CONTROL_ROW = Row("control, equal epochs", CONTROL)
+_UNDISTILLED = (
     Row(
         "conv fuser",
         CONV,
@@ -117,19 +119,36 @@ _LADDER = (
         {"Swin-T": (44.9, 55.9, 0.464, 0.267, 0.458, 0.304, 0.165), "ResNet-50": (41.7, 53.5)},
     ),
     _CONTROL_ROW,
-    Row("+ RespD", RESPD, {"Swin-T": (45.7, 56.7, 0.448, 0.262, 0.409, 0.330, 0.166)}),
-    Row("+ CSRD", RESPD_CSRD, {"Swin-T": (46.0, 57.0, 0.445, 0.261, 0.407, 0.326, 0.163)}),
-    Row("+ MSFD", RESPD_CSRD_MSFD, {"Swin-T": (46.2, 57.2, 0.439, 0.260, 0.394, 0.332, 0.166)}),
-    Row(
+)
+_PAPER_STEPS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
+    "respd": ("+ RespD", {"Swin-T": (45.7, 56.7, 0.448, 0.262, 0.409, 0.330, 0.166)}),
+    "csrd": ("+ CSRD", {"Swin-T": (46.0, 57.0, 0.445, 0.261, 0.407, 0.326, 0.163)}),
+    "msfd": ("+ MSFD", {"Swin-T": (46.2, 57.2, 0.439, 0.260, 0.394, 0.332, 0.166)}),
+    "reld": (
         "+ RelD (CRKD)",
-        CRKD,
         {"Swin-T": (46.7, 57.3, 0.446, 0.263, 0.408, 0.331, 0.162), "ResNet-50": (43.2, 54.9)},
     ),
-)
+}
+"""The paper's order of its losses, with what it published of the student that has all up to this one."""
+
+
+def ladder_rows(losses: Sequence[str] = LOSS_NAMES) -> tuple[Row, ...]:
+    """One loss more in every row: those of the paper in its order, then what others there are, in theirs."""
+    steps = {**_PAPER_STEPS, **{loss: (f"+ {loss}", {}) for loss in losses if loss not in _PAPER_STEPS}}
+    names = list(steps)
+    return _UNDISTILLED + tuple(
+        Row(title, distilled(names[:number]), published)
+        for number, (title, published) in enumerate(steps.values(), start=1)
+    )
+
+
+RESPD = distilled(("respd",))
+CRKD = distilled(tuple(_PAPER_STEPS))
+_CRKD_ROW = ladder_rows(())[-1]
 
 COMPARISONS: dict[str, tuple[Row, ...]] = {
-    "ladder": _LADDER,
-    "summary": (*_LADDER[:3], _LADDER[-1]),
+    "ladder": ladder_rows(),
+    "summary": (*_UNDISTILLED, _CRKD_ROW),
     "csrd-target": (
         _CONTROL_ROW,
         Row(
@@ -170,12 +189,12 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
         _CONTROL_ROW,
         Row(
             "RespD, uniform weights",
-            Variant("respd-uniform", ("respd",), GATED, ("distill.respd.task_weights=[1, 1, 1, 1, 1, 1]",)),
+            distilled(("respd",), "uniform", "distill.respd.task_weights=[1, 1, 1, 1, 1, 1]"),
             {"Swin-T": (45.3, 56.7)},
         ),
         Row(
             "RespD, dynamic weights",
-            Variant("respd-dynamic", ("respd",), GATED, ("distill.respd.task_weights=[2, 2, 2, 1, 2, 1]",)),
+            distilled(("respd",), "dynamic", "distill.respd.task_weights=[2, 2, 2, 1, 2, 1]"),
             {"Swin-T": (45.7, 56.7)},
         ),
     ),
@@ -201,12 +220,26 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
 """Rows by comparison. Each design comparison adds its one loss to RespD, as the paper's do."""
 
 
+@dataclass(frozen=True)
+class ShownVariant:
+    """A row of a comparison, with the variant that is trained for it: :func:`canonical` of its own."""
+
+    comparison: str
+    row: Row
+    variant: Variant
+
+
 def canonical(variant: Variant, config: Config) -> Variant:
     """The first variant of all comparisons that trains the same student as this one, so that it is trained once."""
-    wanted = variant.resolve(config, seed=0)
+    resolved = variant.resolve(config, seed=0)
     for rows in COMPARISONS.values():
         for row in rows:
-            same_way = (row.variant.losses, row.variant.start) == (variant.losses, variant.start)
-            if same_way and row.variant.resolve(config, seed=0) == wanted:
+            is_alike = (row.variant.losses, row.variant.start) == (variant.losses, variant.start)
+            if is_alike and row.variant.resolve(config, seed=0) == resolved:
                 return row.variant
     return variant
+
+
+def run_of(variant: Variant) -> str:
+    """What the runs of a variant are called, before ``-s<seed>``."""
+    return f"{STAGE}-{variant.name}"

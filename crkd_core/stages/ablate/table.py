@@ -4,14 +4,14 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.atomic import write_json, write_text
 from crkd_core.evaluation.nuscenes.metrics import Metrics
-from crkd_core.stages.ablate.rows import BACKBONES, METRICS, Row
+from crkd_core.stages.ablate.rows import BACKBONES, METRICS, Row, ShownVariant, run_of
 
 JSON_NAME, CSV_NAME, MARKDOWN_NAME = "table.json", "table.csv", "table.md"
 _PERCENT = ("mAP", "NDS")
@@ -66,10 +66,18 @@ def format_value(metric: str, value: float) -> str:
     return f"{100 * value:.1f}" if metric in _PERCENT else f"{value:.3f}"
 
 
-def score_row(comparison: str, row: Row, run: str, seeds: Sequence[int], metrics: Sequence[Metrics]) -> ScoredRow:
-    """A row of the official metrics of its students, one for each seed."""
-    columns = zip(*((found.mean_ap, found.nds, *found.errors) for found in metrics), strict=True)
-    return ScoredRow(comparison, row, run, tuple(seeds), dict(zip(METRICS, columns, strict=True)))
+def score_rows(
+    rows: Sequence[ShownVariant], seeds: Sequence[int], metrics: Mapping[str, Metrics]
+) -> tuple[ScoredRow, ...]:
+    """The rows with the official metrics of their students, which are given by the names of the runs."""
+    scored = []
+    for shown in rows:
+        run = run_of(shown.variant)
+        of_seeds = [metrics[f"{run}-s{seed}"] for seed in seeds]
+        columns = zip(*((m.mean_ap, m.nds, *m.errors) for m in of_seeds), strict=True)
+        values = dict(zip(METRICS, columns, strict=True))
+        scored.append(ScoredRow(shown.comparison, shown.row, run, tuple(seeds), values))
+    return tuple(scored)
 
 
 def write_tables(folder: Path, rows: Sequence[ScoredRow], backbone: str) -> None:
@@ -142,9 +150,9 @@ def _to_markdown(rows: Sequence[ScoredRow], backbone: str) -> str:
         if row.comparison != previous:
             lines.append(_line([f"**{row.comparison}**", *[""] * (len(header) - 1)]))
             previous = row.comparison
-        ours = [_with_deviation(row, metric) for metric in METRICS]
-        theirs = [row.paper_text(metric, backbone) for metric in published]
-        lines.append(_line([row.row.title, str(len(row.seeds)), *ours, *theirs]))
+        measured = [_with_deviation(row, metric) for metric in METRICS]
+        paper = [row.paper_text(metric, backbone) for metric in published]
+        lines.append(_line([row.row.title, str(len(row.seeds)), *measured, *paper]))
     note = (
         f"Mean over n seeds ± standard deviation; mAP and NDS in percent. Paper: {backbone}, nuScenes val, "
         "a different data set from a simulated or mini one."

@@ -9,6 +9,7 @@ from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.journal import claim
 from crkd_core.artifacts.status import workspace_status
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from tests.support.kills import run_until, run_watched, tree
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -20,12 +21,19 @@ class Stage:
     def __init__(self, folder: Path, value: str = "1", force: bool = False, replace: bool = False) -> None:
         self.root = folder / "workspace"
         self.trained = folder / "trained.txt"
-        self._value, self._how = value, {"force": force, "replace": replace}
+        self._value, self._force, self._replace = value, force, replace
 
     def __call__(self) -> None:
-        workspace, settings = Workspace(self.root), {"value": self._value}
-        how = {"command": "crkd train-teacher --name run", "settings": settings, **self._how}
-        with workspace.write("train-teacher", "run", **how, irreplaceable=(CHECKPOINT,)) as writer:
+        request = ArtifactRequest(
+            "train-teacher",
+            "run",
+            command="crkd train-teacher --name run",
+            settings={"value": self._value},
+            force=self._force,
+            replace=self._replace,
+            irreplaceable=frozenset({CHECKPOINT}),
+        )
+        with Workspace(self.root).write(request) as writer:
             if writer.finished is not None:
                 return
             if not (writer.path / CHECKPOINT).exists():

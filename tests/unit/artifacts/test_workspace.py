@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from crkd_core.artifacts.atomic import write_bytes, write_text
 from crkd_core.artifacts.shards import ItemKey, TensorShards, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.errors import (
     DamagedArtifactError,
     MissingArtifactError,
@@ -25,9 +27,9 @@ def workspace(tmp_path):
     return Workspace(tmp_path / "ws")
 
 
-def make(workspace, stage="prepare", name="data", settings=None, inputs=None, content="hello", **how):
-    how = {"command": f"crkd {stage}", "settings": settings or {"a": 1}, "inputs": inputs or {}, **how}
-    with workspace.write(stage, name, **how) as writer:
+def make(workspace, stage="prepare", name="data", settings=None, inputs=None, content="hello", **changes):
+    request = ArtifactRequest(stage, name, f"crkd {stage}", settings or {"a": 1}, inputs or {})
+    with workspace.write(replace(request, **changes)) as writer:
         if writer.finished:
             return writer.finished
         write_text(writer.path / "table.txt", content)
@@ -58,11 +60,11 @@ def test_missing_names_the_command_that_makes_it(workspace):
 
 
 def test_unfinished_is_never_found_and_is_continued(workspace):
-    with workspace.write("prepare", "data", command="c", settings={"a": 1}) as writer:
+    with workspace.write(ArtifactRequest("prepare", "data", command="c", settings={"a": 1})) as writer:
         write_text(writer.path / "part.txt", "done already")
     with pytest.raises(MissingArtifactError, match="unfinished"):
         find(workspace)
-    with workspace.write("prepare", "data", command="c", settings={"a": 1}) as writer:
+    with workspace.write(ArtifactRequest("prepare", "data", command="c", settings={"a": 1})) as writer:
         assert writer.resumed
         assert (writer.path / "part.txt").read_text() == "done already"
         writer.finish()
@@ -80,7 +82,7 @@ def test_failing_while_remaking_keeps_the_old_artifact(workspace):
     make(workspace)
     with (
         pytest.raises(RuntimeError),
-        workspace.write("prepare", "data", command="c", settings={"a": 2}, force=True) as writer,
+        workspace.write(ArtifactRequest("prepare", "data", command="c", settings={"a": 2}, force=True)) as writer,
     ):
         write_text(writer.path / "table.txt", "half")
         raise RuntimeError
@@ -88,7 +90,7 @@ def test_failing_while_remaking_keeps_the_old_artifact(workspace):
 
 
 def test_unfinished_run_with_other_settings_is_not_discarded_silently(workspace):
-    with workspace.write("distill", "crkd", command="c", settings={"a": 1}) as writer:
+    with workspace.write(ArtifactRequest("distill", "crkd", command="c", settings={"a": 1})) as writer:
         write_text(writer.path / "part.txt", "a week of work")
     with pytest.raises(StaleArtifactError, match="unfinished"):
         make(workspace, "distill", "crkd", settings={"a": 2})
@@ -148,10 +150,10 @@ def test_remaking_an_input_with_equal_contents_makes_nothing_stale(workspace):
 
 
 def test_logs_do_not_change_the_digest(workspace):
-    with workspace.write("distill", "a", command="c", settings={}) as writer:
+    with workspace.write(ArtifactRequest("distill", "a", command="c", settings={})) as writer:
         write_text(writer.path / "logs" / "times.txt", "1 s")
         first = writer.finish()
-    with workspace.write("distill", "a", command="c", settings={}, force=True) as writer:
+    with workspace.write(ArtifactRequest("distill", "a", command="c", settings={}, force=True)) as writer:
         write_text(writer.path / "logs" / "times.txt", "2 s")
         second = writer.finish()
     assert first.manifest.digest == second.manifest.digest
@@ -159,9 +161,9 @@ def test_logs_do_not_change_the_digest(workspace):
 
 def test_two_writers_of_one_run_are_refused(workspace):
     with (
-        workspace.write("prepare", "data", command="c", settings={}),
+        workspace.write(ArtifactRequest("prepare", "data", command="c", settings={})),
         pytest.raises(UsageError, match="another process"),
-        workspace.write("prepare", "data", command="c", settings={}),
+        workspace.write(ArtifactRequest("prepare", "data", command="c", settings={})),
     ):
         pass
 
@@ -210,7 +212,7 @@ def test_shards_round_trip_and_say_when_damaged(workspace):
         for view in (0, 1)
     }
     keys = list(items)
-    with workspace.write("extract-teacher", "targets", command="crkd extract-teacher", settings={}) as writer:
+    with workspace.write(ArtifactRequest("extract-teacher", "targets", "crkd extract-teacher", {})) as writer:
         write_shard(writer.path / shard_name(0), {key: items[key] for key in keys[:5]})
         write_shard(writer.path / shard_name(1), {key: items[key] for key in keys[5:]})
         assert write_index(writer.path, [shard_name(0), shard_name(1)]) == len(keys)

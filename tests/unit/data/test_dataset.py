@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from crkd_core.artifacts.shards import ItemKey, TensorShards, shard_name, write_index, write_shard
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig, GridConfig
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.points import training_boxes
@@ -153,7 +154,7 @@ def stored_targets(world, number=2):
     """Targets as a teacher with other augmentation settings would have stored them for every training sample."""
     workspace, prepared = world
     data = dataset(prepared, seed=99)
-    with workspace.write("extract-teacher", f"view-{number}", command="crkd extract-teacher", settings={}) as writer:
+    with workspace.write(ArtifactRequest("extract-teacher", f"view-{number}", "crkd extract-teacher", {})) as writer:
         if writer.finished is None:
             items = {
                 ItemKey(token, number): {"csrd": torch.full((2,), float(index))} | data.view_of(index, number).tensors()

@@ -18,8 +18,8 @@ from crkd_core.data.pasting import (
     draw_objects,
     footprints_collide,
     free_places,
+    missing_objects,
     paste_objects,
-    wanted_objects,
 )
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import ConfigError
@@ -45,8 +45,8 @@ def objects_at(*centres, label=0, **box):
 
 def test_a_sample_lacks_what_it_has_not_in_the_order_of_the_settings():
     labels = torch.tensor([0, 0, 3, -1])
-    assert wanted_objects(labels, {"bus": 4, "car": 2, "truck": 1}) == [(3, 3), (1, 1)]
-    assert wanted_objects(labels[:0], {"car": 2}) == [(0, 2)]
+    assert missing_objects(labels, {"bus": 4, "car": 2, "truck": 1}) == [(3, 3), (1, 1)]
+    assert missing_objects(labels[:0], {"car": 2}) == [(0, 2)]
 
 
 def test_draws_hold_different_objects_of_the_class_and_fewer_where_there_are_not_enough():

@@ -28,15 +28,21 @@ def small_grid() -> BEVGrid:
 def random_output(small_grid: BEVGrid) -> Callable[..., DetectorOutput]:
     """A detector output of random maps whose leaves require gradients; heatmaps have hot and cold samples."""
 
-    def make(seed: int, batch: int = 3, dtype: torch.dtype = torch.float32, heat: float = -3.0) -> DetectorOutput:
+    def make(
+        seed: int,
+        batch: int = 3,
+        dtype: torch.dtype = torch.float32,
+        heat: float = -3.0,
+        grid: BEVGrid = small_grid,
+    ) -> DetectorOutput:
         generator = torch.Generator().manual_seed(seed)
 
         def bev_map(channels: int, shift: float = 0.0) -> Tensor:
-            values = torch.randn(batch, channels, *small_grid.shape, generator=generator) + shift
+            values = torch.randn(batch, channels, *grid.shape, generator=generator) + shift
             return values.to(dtype).requires_grad_()
 
         def heatmap(channels: int) -> Tensor:
-            values = torch.randn(batch, channels, *small_grid.shape, generator=generator) * 2 + heat
+            values = torch.randn(batch, channels, *grid.shape, generator=generator) * 2 + heat
             values = values - 3.0 * torch.arange(batch)[:, None, None, None]
             return values.to(dtype).requires_grad_()
 

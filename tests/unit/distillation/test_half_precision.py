@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crkd_core.config.models import HeadConfig
-from crkd_core.distillation.csrd import PROBABILITY_MARGIN, clipped_sigmoid
+from crkd_core.distillation.probability import PROBABILITY_MARGIN, clipped_sigmoid
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.head_targets import build_head_targets

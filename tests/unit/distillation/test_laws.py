@@ -1,4 +1,4 @@
-"""What holds for every loss in every reading, computed as in training: a teacher's targets, the objective's terms.
+"""What holds for every loss in every variant, computed as in training: a teacher's targets, the objective's terms.
 
 Zero on equal input, no gradient to the teacher, inputs unchanged, no boxes at all, boxes partly or wholly outside the
 grid, unknown velocities, a batch of one, half precision.
@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from crkd_core.config.distill import LOSS_NAMES, CSRDConfig, DistillConfig, MSFDConfig, RelDConfig, RespDConfig
+from crkd_core.distillation.losses import build_targets
 from crkd_core.distillation.objective import build_objective
-from crkd_core.distillation.targets import build_targets
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.outputs import DetectorOutput
 
@@ -25,7 +25,7 @@ def _alone(loss: str, **section) -> DistillConfig:
 
 
 CASES = {
-    "csrd released": _alone("csrd"),
+    **{f"{name} as configured": _alone(name) for name in LOSS_NAMES},
     "csrd paper": _alone("csrd", csrd=CSRDConfig(reading="paper")),
     "csrd by objects": _alone("csrd", csrd=CSRDConfig(object_weight=1.0)),
     "csrd from lidar": _alone("csrd", csrd=CSRDConfig(target="lidar_feature")),
@@ -39,7 +39,6 @@ CASES = {
         for reading in ("released", "paper")
         for affinity in ("dot", "cosine")
     },
-    "respd released": _alone("respd"),
     "respd by parts": _alone("respd", respd=RespDConfig(box_weights=(1.0, 1.0, 0.5, 0.1))),
     "respd paper": _alone("respd", respd=RespDConfig(reading="paper")),
     "all released": _alone("csrd", losses=LOSS_NAMES),
@@ -91,7 +90,8 @@ def test_zero_on_equal_input(compute, random_output, random_boxes, config):
     teacher, boxes = random_output(1), random_boxes(2)
     config = config.model_copy(update={"reld": config.reld.model_copy(update={"adapter": False})})
     _, targets = compute(config, teacher, teacher, boxes)
-    activation = teacher.features.radar_activation if targets.objectness is None else targets.objectness[:, None]
+    objectness = targets.parts.get("csrd.objectness")
+    activation = teacher.features.radar_activation if objectness is None else objectness.values[:, None]
     student = DetectorOutput(dataclasses.replace(teacher.features, radar_activation=activation), teacher.head)
     terms, _ = compute(config, student, teacher, boxes)
     assert terms
@@ -184,8 +184,8 @@ def test_half_precision_maps_are_compared_in_float32(compute, random_output, ran
         assert term.dtype == torch.float32, name
         assert torch.equal(term, autocast[name]), name
         torch.testing.assert_close(term, exact[name], rtol=5e-3 if dtype == torch.float16 else 0.05, atol=0, msg=name)
-    kept = [targets.objectness, *(cells.features for cells in (targets.camera, targets.fused) if cells is not None)]
-    assert all(tensor is None or tensor.dtype == torch.float32 for tensor in kept)
+    kept = [tensor for sample in targets.split() for tensor in sample.encode("fp32").values()]
+    assert {tensor.dtype for tensor in kept} <= {torch.float32, torch.int32}
 
 
 @every_reading

@@ -10,11 +10,9 @@ from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.distill import DistillConfig, RelDConfig
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.augmentation import stored_view
-from crkd_core.distillation.cells import SparseCells
-from crkd_core.distillation.mirroring import mirror_targets
-from crkd_core.distillation.respd import TaskResponse, TeacherResponse
-from crkd_core.distillation.storage import encode_targets
-from crkd_core.distillation.targets import TeacherTargets, build_targets, split_targets
+from crkd_core.distillation.losses import build_targets
+from crkd_core.distillation.target_kinds import BoxResponse, SparseCells, TaskResponse
+from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.head_targets import build_head_targets
 from crkd_core.models.outputs import TaskOutput
@@ -24,9 +22,9 @@ MIRRORINGS = [(True, False), (False, True), (True, True)]
 
 
 def _assert_equal(ours, theirs, **tolerance):
-    for one, other in zip(split_targets(ours), split_targets(theirs), strict=True):
-        expected = encode_targets(other, "fp32")
-        for name, tensor in encode_targets(one, "fp32").items():
+    for one, other in zip(ours.split(), theirs.split(), strict=True):
+        expected = other.encode("fp32")
+        for name, tensor in one.encode("fp32").items():
             torch.testing.assert_close(tensor, expected[name], **tolerance, msg=name)
 
 
@@ -60,7 +58,7 @@ def _mirror_output(output, mirrored):
 @pytest.mark.parametrize("mirrored", MIRRORINGS)
 def test_mirrored_targets_are_those_of_the_mirrored_maps_and_boxes(random_output, random_boxes, small_grid, mirrored):
     output, boxes = random_output(1), random_boxes(2)
-    ours = mirror_targets(build_targets(output, boxes, small_grid, CONFIG), mirrored)
+    ours = build_targets(output, boxes, small_grid, CONFIG).mirrored(mirrored)
     theirs = build_targets(
         _mirror_output(output, mirrored), [_mirror_boxes(part, mirrored) for part in boxes], small_grid, CONFIG
     )
@@ -70,21 +68,21 @@ def test_mirrored_targets_are_those_of_the_mirrored_maps_and_boxes(random_output
 @pytest.mark.parametrize("mirrored", MIRRORINGS)
 def test_mirroring_twice_changes_nothing(random_output, random_boxes, small_grid, mirrored):
     targets = build_targets(random_output(1), random_boxes(2), small_grid, CONFIG)
-    once = mirror_targets(targets, mirrored)
-    assert not torch.equal(once.objectness, targets.objectness)
-    _assert_equal(mirror_targets(once, mirrored), targets, rtol=0, atol=1e-6)
+    once = targets.mirrored(mirrored)
+    assert not torch.equal(once.parts["csrd.objectness"].values, targets.parts["csrd.objectness"].values)
+    _assert_equal(once.mirrored(mirrored), targets, rtol=0, atol=1e-6)
 
 
 def test_no_mirroring_is_the_same_object(random_output, random_boxes, small_grid):
     targets = build_targets(random_output(1), random_boxes(2), small_grid, CONFIG)
-    assert mirror_targets(targets, (False, False)) is targets
+    assert targets.mirrored((False, False)) is targets
 
 
 @pytest.mark.parametrize("mirrored", MIRRORINGS)
 def test_a_perfect_teacher_s_targets_are_mirrored_as_the_ground_truth_is(small_grid, mirrored):
     boxes = _boxes_in_cells_of_their_own(small_grid)
     labels = torch.arange(len(boxes)) % 10
-    ours = mirror_targets(_perfect(boxes, labels, small_grid), mirrored)
+    ours = _perfect(boxes, labels, small_grid).mirrored(mirrored)
     _assert_equal(ours, _perfect(_mirror_boxes(boxes, mirrored), labels, small_grid), rtol=1e-5, atol=1e-5)
 
 
@@ -106,7 +104,7 @@ def _perfect(boxes, labels, grid):
         features = task.boxes[0, task.valid[0]][order]
         tasks.append(TaskResponse(task.heatmap, SparseCells(cells, features, 1, grid.shape)))
     assert len(tasks) == len(HEAD_TASKS)
-    return TeacherTargets(1, grid.shape, response=TeacherResponse(tuple(tasks)))
+    return TeacherTargets(1, grid.shape, {"respd": BoxResponse(tuple(tasks))})
 
 
 def test_view_numbers_go_through_the_views_and_then_through_their_mirrorings():

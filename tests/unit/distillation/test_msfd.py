@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from crkd_core.distillation.cells import SparseCells
 from crkd_core.distillation.msfd import msfd_cells, msfd_loss
+from crkd_core.distillation.target_kinds import SparseCells
 from crkd_core.errors import ConfigError
 
 READINGS = pytest.mark.parametrize("reading", ["released", "paper"])
@@ -69,8 +69,8 @@ def test_cells_survive_splitting_and_joining():
     parts = cells.split()
     assert [len(part.indices) for part in parts] == [0, int(mask[1].sum())]
     assert torch.equal(parts[1].gather(teacher[1:]), cells.features)
-    joined = SparseCells.collate(parts)
+    joined = SparseCells.join(parts)
     assert torch.equal(joined.indices, cells.indices)
     assert torch.equal(joined.features, cells.features)
-    swapped = SparseCells.collate(parts[::-1])
+    swapped = SparseCells.join(parts[::-1])
     assert torch.equal(swapped.gather(teacher.flip(0)), cells.features)

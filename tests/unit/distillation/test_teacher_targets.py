@@ -7,13 +7,13 @@ import torch
 
 from crkd_core.artifacts.shards import pack_item, unpack_item
 from crkd_core.config.distill import DistillConfig, MSFDConfig, RelDConfig
-from crkd_core.distillation.cells import gather_cells
-from crkd_core.distillation.csrd import PROBABILITY_MARGIN
+from crkd_core.distillation.losses import build_targets, build_terms, decode_targets
 from crkd_core.distillation.masks import foreground_mask
 from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.probability import PROBABILITY_MARGIN
 from crkd_core.distillation.quantisation import ChannelCodes, probabilities, probability_codes
-from crkd_core.distillation.storage import decode_targets, encode_targets
-from crkd_core.distillation.targets import build_targets, collate_targets, needed_terms, split_targets
+from crkd_core.distillation.target_kinds import gather_cells
+from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.errors import ConfigError, DamagedArtifactError
 
 CONFIG = DistillConfig(reld=RelDConfig(scales=(16, 8, 4)))
@@ -25,14 +25,14 @@ def targets(random_output, random_boxes, small_grid):
 
 
 def _through_disk(targets, storage):
-    items = [pack_item(encode_targets(sample, storage)) for sample in split_targets(targets)]
-    return collate_targets([decode_targets(unpack_item(item)) for item in items])
+    items = [pack_item(sample.encode(storage)) for sample in targets.split()]
+    return TeacherTargets.join([decode_targets(unpack_item(item)) for item in items])
 
 
 def _flat(targets) -> dict[str, torch.Tensor]:
     named = {}
-    for index, sample in enumerate(split_targets(targets)):
-        named |= {f"{index}.{name}": tensor for name, tensor in encode_targets(sample, "fp32").items()}
+    for index, sample in enumerate(targets.split()):
+        named |= {f"{index}.{name}": tensor for name, tensor in sample.encode("fp32").items()}
     return named
 
 
@@ -76,12 +76,12 @@ def test_samples_from_different_batches_join_to_the_batch_s_own_targets(
 ):
     """Stored cells of a sample suffice whatever samples it meets, also for the batch-wide falling threshold."""
     output, boxes = random_output(1), random_boxes(2)
-    whole = split_targets(build_targets(output, boxes, small_grid, CONFIG))
+    whole = build_targets(output, boxes, small_grid, CONFIG).split()
     one_by_one = []
     for sample in range(3):
         alone = _slice(output, sample)
-        one_by_one += split_targets(build_targets(alone, boxes[sample : sample + 1], small_grid, CONFIG))
-    live, cached = (_gradients(random_output, leaves, small_grid, collate_targets(s)) for s in (whole, one_by_one))
+        one_by_one += build_targets(alone, boxes[sample : sample + 1], small_grid, CONFIG).split()
+    live, cached = (_gradients(random_output, leaves, small_grid, TeacherTargets.join(s)) for s in (whole, one_by_one))
     for name, loss in live[0].items():
         torch.testing.assert_close(cached[0][name], loss, rtol=1e-6, atol=0)
     for ours, theirs in zip(cached[1], live[1], strict=True):
@@ -106,21 +106,23 @@ def test_round_trip_is_exact_in_fp32(targets):
 
 @pytest.mark.parametrize("storage", ["fp16", "int8"])
 def test_round_trip_in_fewer_bits_is_as_close_as_promised(targets, storage):
-    found = _through_disk(targets, storage)
-    for ours, stored in ((targets.camera, found.camera), (targets.fused, found.fused)):
+    parts, stored_parts = targets.parts, _through_disk(targets, storage).parts
+    for name in ("msfd.camera", "msfd.fused"):
+        ours, stored = parts[name], stored_parts[name]
         assert torch.equal(ours.indices, stored.indices)
         step = (ours.features.amax(0).clamp(min=0) - ours.features.amin(0).clamp(max=0)) / 255
         allowed = 0.501 * step if storage == "int8" else 5e-4 * ours.features.abs() + 1e-7
         assert ((ours.features - stored.features).abs() <= allowed).all()
-    zero = targets.fused.features == 0
+    zero = parts["msfd.fused"].features == 0
     assert zero.any()
-    assert (found.fused.features[zero] == 0).all()
-    for ours, stored in zip(targets.relation, found.relation, strict=True):
+    assert (stored_parts["msfd.fused"].features[zero] == 0).all()
+    for ours, stored in zip(parts["reld"].maps, stored_parts["reld"].maps, strict=True):
         largest = ours.amax(dim=(2, 3), keepdim=True)
         allowed = 0.51 * largest / 255 if storage == "int8" and ours.shape[2] > 8 else 5e-4 * ours + 1e-7
         assert ((ours - stored).abs() <= allowed).all()
-    torch.testing.assert_close(found.objectness, targets.objectness, rtol=5e-4, atol=1e-7)
-    for ours, stored in zip(targets.response.tasks, found.response.tasks, strict=True):
+    objectness = (of["csrd.objectness"].values for of in (stored_parts, parts))
+    torch.testing.assert_close(*objectness, rtol=5e-4, atol=1e-7)
+    for ours, stored in zip(parts["respd"].tasks, stored_parts["respd"].tasks, strict=True):
         torch.testing.assert_close(ours.boxes.features, stored.boxes.features, rtol=5e-4, atol=1e-6)
         off = (ours.heatmap_prob - stored.heatmap_prob).abs()
         assert (off <= ours.heatmap_prob.sqrt() / 255 + 4e-6).all()
@@ -152,8 +154,8 @@ def test_stored_tensors_are_compact(targets, storage):
     bits = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.uint8}[storage]
     code = torch.float32 if storage == "fp32" else torch.uint8
     half = torch.float32 if storage == "fp32" else torch.float16
-    for sample in split_targets(targets):
-        tensors = encode_targets(sample, storage)
+    for sample in targets.split():
+        tensors = sample.encode(storage)
         for name, tensor in tensors.items():
             assert tensor.is_contiguous()
             assert storage == "fp32" or tensor.untyped_storage().nbytes() == tensor.nbytes, name
@@ -164,7 +166,7 @@ def test_stored_tensors_are_compact(targets, storage):
         expected |= {"csrd.objectness": half, "respd.heatmap_prob": code, "respd.features": half}
         expected |= {"reld.coarse": half} if storage == "int8" else {}
         assert floats == expected | ({} if storage == "fp32" else {"respd.peaks": half})
-    mask_cells = targets.fused.features.shape[0]
+    mask_cells = targets.parts["msfd.fused"].features.shape[0]
     assert 0 < mask_cells < 0.5 * targets.batch_size * targets.grid_shape[0] * targets.grid_shape[1]
 
 
@@ -173,7 +175,8 @@ def test_values_beyond_half_precision_become_its_largest(random_output, random_b
     with torch.no_grad():
         output.features.gated_camera.fill_(1e6)
     stored = _through_disk(build_targets(output, random_boxes(2), small_grid, CONFIG), "fp16")
-    assert torch.equal(stored.camera.features, torch.full_like(stored.camera.features, 65504.0))
+    features = stored.parts["msfd.camera"].features
+    assert torch.equal(features, torch.full_like(features, 65504.0))
 
 
 def test_targets_have_no_gradient_and_leave_the_output_unchanged(random_output, random_boxes, small_grid, leaves):
@@ -188,15 +191,15 @@ def test_targets_have_no_gradient_and_leave_the_output_unchanged(random_output, 
 
 def test_half_precision_teachers_give_float32_targets(random_output, random_boxes, small_grid):
     targets = build_targets(random_output(1, dtype=torch.float16), random_boxes(2), small_grid, CONFIG)
-    assert targets.objectness.dtype == targets.fused.features.dtype == torch.float32
+    assert targets.parts["csrd.objectness"].values.dtype == targets.parts["msfd.fused"].features.dtype == torch.float32
     assert all(tensor.isfinite().all() for tensor in _flat(targets).values())
 
 
 def test_only_what_the_chosen_losses_need_is_kept(random_output, random_boxes, small_grid):
     def kept(**changes) -> set[str]:
         config = CONFIG.model_copy(update=changes)
-        sample = split_targets(build_targets(random_output(1), random_boxes(2), small_grid, config))[0]
-        return {name.rpartition(".")[0] for name in encode_targets(sample, "fp16") if "." in name}
+        sample = build_targets(random_output(1), random_boxes(2), small_grid, config).split()[0]
+        return {name.rpartition(".")[0] for name in sample.encode("fp16") if "." in name}
 
     assert kept(losses=("csrd",)) == {"csrd"}
     assert kept(losses=("msfd",)) == {"msfd.camera", "msfd.fused"}
@@ -206,10 +209,14 @@ def test_only_what_the_chosen_losses_need_is_kept(random_output, random_boxes, s
     assert kept(losses=()) == set()
 
 
-def test_terms_follow_losses_and_weights():
-    assert needed_terms(CONFIG) == ("csrd", "msfd_camera", "msfd_fused", "reld", "respd")
+def _scalars(config) -> tuple[str, ...]:
+    return tuple(scalar for term in build_terms(config) for scalar in term.scalars)
+
+
+def test_scalars_follow_losses_and_weights():
+    assert _scalars(CONFIG) == ("csrd", "msfd_camera", "msfd_fused", "reld", "respd")
     no_fused = CONFIG.model_copy(update={"msfd": MSFDConfig(fused_weight=0.0), "losses": ("respd", "msfd")})
-    assert needed_terms(no_fused) == ("msfd_camera", "respd")
+    assert _scalars(no_fused) == ("msfd_camera", "respd")
 
 
 def test_the_quirk_and_the_option_give_the_same_released_masks(random_output, random_boxes, small_grid):
@@ -217,7 +224,8 @@ def test_the_quirk_and_the_option_give_the_same_released_masks(random_output, ra
     quirk = CONFIG.model_copy(update={"released_quirks": ("mask",)})
     boxes = random_boxes(2)
     by_option, by_quirk, plain = (
-        build_targets(random_output(1), boxes, small_grid, c).camera.indices for c in (option, quirk, CONFIG)
+        build_targets(random_output(1), boxes, small_grid, c).parts["msfd.camera"].indices
+        for c in (option, quirk, CONFIG)
     )
     assert torch.equal(by_option, by_quirk)
     assert not torch.equal(by_option, plain)
@@ -244,7 +252,7 @@ def test_moving_keeps_everything(targets):
     assert moved.grid_shape == targets.grid_shape
     expected = _flat(targets)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in _flat(moved).items())
-    assert targets.to("meta").response.tasks[5].boxes.features.device.type == "meta"
+    assert targets.to("meta").parts["respd"].tasks[5].boxes.features.device.type == "meta"
 
 
 def test_a_teacher_without_camera_or_on_another_grid_is_refused(random_output, random_boxes, small_grid):
@@ -260,15 +268,15 @@ def test_a_teacher_without_camera_or_on_another_grid_is_refused(random_output, r
 
 def test_samples_of_different_extractions_do_not_mix(random_output, random_boxes, small_grid, targets):
     other = CONFIG.model_copy(update={"reld": RelDConfig(scales=(16, 8, 2))})
-    samples = split_targets(build_targets(random_output(1), random_boxes(2), small_grid, other))
+    samples = build_targets(random_output(1), random_boxes(2), small_grid, other).split()
     with pytest.raises(ConfigError, match="sample 1"):
-        collate_targets([split_targets(targets)[0], samples[1]])
+        TeacherTargets.join([targets.split()[0], samples[1]])
     with pytest.raises(ConfigError, match="at least one"):
-        collate_targets([])
+        TeacherTargets.join([])
 
 
 def test_damaged_tensors_are_named(targets):
-    tensors = encode_targets(split_targets(targets)[0], "int8")
+    tensors = targets.split()[0].encode("int8")
     for missing in ("grid_shape", "msfd.fused.features", "reld.features.scale", "respd.heatmap_prob", "respd.peaks"):
         with pytest.raises(DamagedArtifactError, match=missing):
             decode_targets({name: value for name, value in tensors.items() if name != missing})

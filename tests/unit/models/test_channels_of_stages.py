@@ -9,7 +9,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.decoder import build_decoder
 from crkd_core.models.detector import build_detector
 from crkd_core.models.necks import build_neck
-from crkd_core.stages.distill import without_calibration
+from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector, import_detector
 
 UNEQUAL = [
@@ -85,3 +85,8 @@ def test_lists_that_do_not_fit_are_refused(override, words):
 def test_a_backbone_of_three_maps_needs_another_neck():
     with pytest.raises(ConfigError, match=r"merges four stages and this backbone gives 3; set camera\.neck\.kind"):
         build_neck(CameraNeckConfig(channels=16), (8, 16, 32))
+
+
+def test_neck_of_uneven_width_is_refused():
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        build_neck(CameraNeckConfig(channels=18), (4, 8, 16, 32))

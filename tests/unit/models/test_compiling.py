@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +10,9 @@ import torch
 from crkd_core.errors import ConfigError
 from crkd_core.models import compiling
 from crkd_core.models.detector import build_detector
-from tests.unit.models.test_detector import TINY_DATA, tiny_config
+from tests.support.checkout import ROOT
+from tests.support.tiny_detector import TINY_DATA, tiny_config
 
-ROOT = Path(__file__).resolve().parents[3]
 LIMIT_S = 240
 
 

@@ -9,6 +9,7 @@ from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.detection_loss import box_loss, detection_loss, gaussian_focal_loss
 from crkd_core.models.head_targets import TaskTargets, build_head_targets
 from crkd_core.models.outputs import HeadOutput, TaskOutput
@@ -21,7 +22,7 @@ def random_head(batch: int, dtype: torch.dtype = torch.float32) -> HeadOutput:
     nx, ny = GRID.shape
     return HeadOutput(
         tuple(
-            TaskOutput(*(torch.randn(batch, c, nx, ny, dtype=dtype).requires_grad_() for c in (len(k), 2, 1, 3, 2, 2)))
+            TaskOutput(*(torch.randn(batch, c, nx, ny, dtype=dtype).requires_grad_() for c in (len(k), *CHANNELS)))
             for k in HEAD_TASKS
         )
     )
@@ -59,8 +60,8 @@ def test_right_boxes_cost_nothing_and_known_errors_what_they_should():
     targets = build_head_targets(*car(), GRID, config)
     nx, ny = GRID.shape
     row = targets.tasks[0].boxes[0, 0]
-    regression = row[None, :, None, None].expand(1, 10, nx, ny).clone()
-    parts = regression.split([2, 1, 3, 2, 2], dim=1)
+    regression = row[None, :, None, None].expand(1, CHANNEL_COUNT, nx, ny).clone()
+    parts = regression.split([*CHANNELS], dim=1)
     right = TaskOutput(torch.zeros(1, 1, nx, ny), *parts)
     wrong = TaskOutput(torch.zeros(1, 1, nx, ny), *(part + 0.1 for part in parts))
     others = random_head(1).tasks[1:]
@@ -93,11 +94,11 @@ def test_inputs_are_not_changed():
 
 
 def test_yaw_and_velocity_count_quadratically_below_their_betas():
-    regression = torch.zeros(1, 10, 1, 1)
+    regression = torch.zeros(1, CHANNEL_COUNT, 1, 1)
     regression[0, 6:, 0, 0] = torch.tensor([0.5, 3.0, 4.0, 20.0])
     target = TaskTargets(
         heatmap=torch.zeros(1, 1, 1, 1),
-        boxes=torch.zeros(1, 1, 10),
+        boxes=torch.zeros(1, 1, CHANNEL_COUNT),
         cells=torch.zeros(1, 1, dtype=torch.long),
         valid=torch.ones(1, 1, dtype=torch.bool),
     )

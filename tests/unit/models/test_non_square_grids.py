@@ -9,14 +9,14 @@ from crkd_core.config.data import GridConfig
 from crkd_core.config.distill import MSFDConfig
 from crkd_core.config.models import HeadConfig, LidarBranchConfig, NMSConfig, ViewTransformConfig
 from crkd_core.data.points import centres_in_range, in_radar_range
-from crkd_core.distillation.cells import SparseCells
 from crkd_core.distillation.masks import foreground_mask
-from crkd_core.distillation.mirroring import mirror_targets
 from crkd_core.distillation.reld import resample
+from crkd_core.distillation.target_kinds import DenseMap, SparseCells
 from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
+from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.decode import decode_detections
 from crkd_core.models.head_targets import build_head_targets
 from crkd_core.models.lidar import LidarBranch
@@ -149,9 +149,9 @@ def test_head_targets_and_detections_lie_in_the_same_cells(grid):
     for whole, cut in zip(square.tasks, part.tasks, strict=True):
         torch.testing.assert_close(cut.heatmap, crop(whole.heatmap, grid))
         torch.testing.assert_close(cut.boxes, whole.boxes, atol=1e-4, rtol=1e-4)
-        regression = torch.zeros(1, 10, grid.shape[0] * grid.shape[1])
+        regression = torch.zeros(1, CHANNEL_COUNT, grid.shape[0] * grid.shape[1])
         regression[0][:, cut.cells[0][cut.valid[0]]] = cut.boxes[0][cut.valid[0]].T
-        parts = regression.view(1, 10, *grid.shape).split([2, 1, 3, 2, 2], dim=1)
+        parts = regression.view(1, CHANNEL_COUNT, *grid.shape).split([*CHANNELS], dim=1)
         tasks.append(TaskOutput(torch.where(cut.heatmap == 1, 6.0, -6.0), *parts))
     # Nothing is suppressed: what is compared is where things are.
     keep = NMSConfig(rotated_iou=1.0, circle_classes={"car": 1e-6, "barrier": 1e-6})
@@ -185,11 +185,11 @@ def test_cells_mirror_as_the_map_does(mirrored, name):
     bev_map, chosen = torch.randn(2, 3, *shape), torch.rand(2, *shape) < 0.2
     axes = [2 + axis for axis in (0, 1) if mirrored[axis]]
     flipped = SparseCells.select(bev_map.flip(axes), chosen.flip([axis - 1 for axis in axes]))
-    targets = TeacherTargets(2, shape, objectness=bev_map[:, 0], fused=SparseCells.select(bev_map, chosen))
-    mirror = mirror_targets(targets, mirrored)
+    parts = {"map": DenseMap(bev_map[:, 0]), "cells": SparseCells.select(bev_map, chosen)}
+    mirror = TeacherTargets(2, shape, parts).mirrored(mirrored)
     assert mirror.grid_shape == shape
     for field in dataclasses.fields(flipped):
         value = getattr(flipped, field.name)
         equal = torch.equal if isinstance(value, torch.Tensor) else type(value).__eq__
-        assert equal(getattr(mirror.fused, field.name), value), field.name
-    assert torch.equal(mirror.objectness, bev_map[:, 0].flip([axis - 1 for axis in axes]))
+        assert equal(getattr(mirror.parts["cells"], field.name), value), field.name
+    assert torch.equal(mirror.parts["map"].values, bev_map[:, 0].flip([axis - 1 for axis in axes]))

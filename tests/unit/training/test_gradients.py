@@ -8,8 +8,8 @@ from torch import nn
 
 from crkd_core.config.loading import load_config
 from crkd_core.models.detector import build_detector
-from crkd_core.stages.distill import without_calibration
 from crkd_core.training.gradients import gradient_metrics, shared_layers
+from crkd_core.training.student import without_calibration
 
 
 @pytest.fixture

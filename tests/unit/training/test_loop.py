@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from crkd_core.artifacts.command import Command
+from crkd_core.config.loading import load_config
 from crkd_core.config.train import RunConfig, TrainConfig
 from crkd_core.data.samples import Batch
 from crkd_core.errors import DamagedArtifactError, TrainingError
@@ -12,8 +14,10 @@ from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.progress import SilentProgress
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup
-from crkd_core.training.loop import Trainer, TrainingPlan, autocast_type
+from crkd_core.training.loop import Trainer
 from crkd_core.training.metrics import METRICS_NAME
+from crkd_core.training.plan import TrainingPlan
+from crkd_core.training.precision import autocast_type
 
 STEPS_PER_EPOCH, EPOCHS = 5, 3
 
@@ -25,9 +29,10 @@ class Regression(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
-        self.bad_at, self.calls = bad_at, 0
+        self.bad_at, self.calls, self.progress = bad_at, 0, []
 
-    def forward(self, batch):
+    def forward(self, batch, progress):
+        self.progress.append(progress)
         x = batch.inputs.bev_augmentation.flatten(0, 1)
         self.calls += 1
         loss = (self.net(x) - x.sum(dim=1, keepdim=True)).square().mean()
@@ -38,30 +43,33 @@ class Killed(Exception):
     pass
 
 
-def batches(kill_at=None):
-    def of_epoch(epoch, start):
+class RandomBatches:
+    """Random numbers; dies at one batch of one epoch."""
+
+    steps_per_epoch = STEPS_PER_EPOCH
+
+    def __init__(self, kill_at=None) -> None:
+        self._kill_at = kill_at
+
+    def of_epoch(self, epoch, start):
         for number in range(start, STEPS_PER_EPOCH):
-            if (epoch, number) == kill_at:
+            if (epoch, number) == self._kill_at:
                 raise Killed
             generator = torch.Generator().manual_seed(epoch * 100 + number)
             data = torch.randn(8, 4, 4, generator=generator)
             yield Batch(["token"] * 8, [0] * 8, SensorInputs(None, None, None, None, data), [], [], None)
 
-    return of_epoch
-
 
 def train(folder, kill_at=None, minutes=10.0, **step):
+    train_config = TrainConfig(warmup_steps=3, checkpoint_every_minutes=minutes)
+    config = load_config("tiny").model_copy(update={"train": train_config})
+    schedule = RunConfig(epochs=EPOCHS, learning_rate=1e-2)
     plan = TrainingPlan(
-        description="test",
-        folder=folder,
-        batches=batches(kill_at),
-        steps_per_epoch=STEPS_PER_EPOCH,
-        run=RunConfig(epochs=EPOCHS, learning_rate=1e-2),
-        train=TrainConfig(warmup_steps=3, checkpoint_every_minutes=minutes),
-        processes=ProcessGroup(0, 1, torch.device("cpu")),
+        "train-teacher", "test", "teacher", Command("train-teacher"), config, config.teacher, schedule=schedule
     )
     module = Regression(**step)
-    losses = Trainer(module, plan).fit(SilentProgress())
+    cpu = ProcessGroup(0, 1, torch.device("cpu"))
+    losses = Trainer(module, plan, RandomBatches(kill_at), folder, cpu).fit(SilentProgress())
     return module, losses
 
 
@@ -95,6 +103,12 @@ def test_training_reduces_the_loss_and_logs_to_tensorboard(tmp_path):
         "data_wait_share",
     }
     assert any(path.stat().st_size > 100 for path in (tmp_path / "logs" / "tensorboard").iterdir())
+
+
+def test_every_step_is_told_which_share_of_the_run_lies_behind(tmp_path):
+    module, _ = train(tmp_path)
+    steps = STEPS_PER_EPOCH * EPOCHS
+    assert module.progress == [step / steps for step in range(steps)]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_term_and_samples(tmp_path):

@@ -11,7 +11,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.cameras import NEAR_PLANE_M, draw_camera, project_boxes
 from crkd_core.visualization.palette import class_colour
-from crkd_core.visualization.scene import CameraView, LabelledBoxes
+from crkd_core.visualization.views import CameraView, LabelledBoxes
 
 # Camera at the origin of the model frame, looking along its y axis.
 FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
@@ -28,10 +28,10 @@ def labelled(boxes, label=0, score=None):
     return LabelledBoxes(boxes, labels, None if score is None else np.full(len(boxes), score, dtype=np.float32))
 
 
-def pixels_of(truth, detections):
+def pixels_of(gt, detections):
     figure = Figure(figsize=(3.2, 1.8), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    draw_camera(figure.add_axes((0, 0, 1, 1)), VIEW, truth, detections)
+    draw_camera(figure.add_axes((0, 0, 1, 1)), VIEW, gt, detections)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 

@@ -14,10 +14,10 @@ from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.errors import WriteError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transforms
-from crkd_core.visualization.bev import draw_model_panel, draw_truth_panel
-from crkd_core.visualization.figure import WIDTH_PX, render_scene, write_picture
+from crkd_core.visualization.bev import draw_gt_panel, draw_model_panel
+from crkd_core.visualization.figure import WIDTH_PX, render_sample, write_picture
 from crkd_core.visualization.palette import MARK, RADAR, class_colour
-from crkd_core.visualization.scene import CameraView, LabelledBoxes, ModelView, SceneView
+from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
 
 FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 INTRINSICS = np.array([[160.0, 0.0, 160.0], [0.0, 160.0, 90.0], [0.0, 0.0, 1.0]])
@@ -40,7 +40,7 @@ EMPTY = ModelView("m", LabelledBoxes.empty())
 
 
 def scene(**changes):
-    return replace(SceneView("token", "scene-0103", "rain, night", 50.0, TRUTH), **changes)
+    return replace(SampleView("token", "scene-0103", "rain, night", 50.0, TRUTH), **changes)
 
 
 def cameras():
@@ -68,7 +68,7 @@ def window(pixels, x, y, half_m):
 
 
 def test_bev_boxes_are_where_they_should_be():
-    pixels = panel(draw_truth_panel, scene())
+    pixels = panel(draw_gt_panel, scene())
     car = class_colour(0)
     assert near(window(pixels, 10, 20, 3.6), car).sum() > 60
     right_edge = near(window(pixels, 13, 20, 0.5), car)
@@ -81,18 +81,18 @@ def test_motion_has_an_arrow_unless_unknown():
     still = [*MOVING_BUS[:7], 0.0, 0.0]
     bus = class_colour(3)
     moving, standing, unknown = (
-        near(window(panel(draw_truth_panel, scene(truth=boxes([row], [3]))), -15.5, -15.5, 1.5), bus).sum()
+        near(window(panel(draw_gt_panel, scene(gt=boxes([row], [3]))), -15.5, -15.5, 1.5), bus).sum()
         for row in (MOVING_BUS, still, [*MOVING_BUS[:7], np.nan, np.nan])
     )
     assert moving > standing == unknown
 
 
 def test_found_false_and_missed_differ():
-    truth, stray = boxes([CAR], [0]), [30.0, -30.0, *CAR[2:]]
-    pixels = panel(draw_model_panel, scene(truth=truth), ModelView("m", boxes([CAR], [0], [1.0])))
+    gt, stray = boxes([CAR], [0]), [30.0, -30.0, *CAR[2:]]
+    pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([CAR], [0], [1.0])))
     found = near(window(pixels, 10, 20, 3.6), class_colour(0)).sum()
     assert (window(pixels, 10, 20, 3.6).min(axis=-1) > 120).sum() == 0
-    pixels = panel(draw_model_panel, scene(truth=truth), ModelView("m", boxes([stray], [0], [1.0])))
+    pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([stray], [0], [1.0])))
     false_alarm = near(window(pixels, 30, -30, 3.6), class_colour(0)).sum()
     assert found > 1.5 * false_alarm > 0
     assert not near(window(pixels, 10, 20, 3.6), class_colour(0)).any()
@@ -110,7 +110,7 @@ def test_a_panel_shows_the_sensors_of_its_model(modalities, expected):
     assert (window(pixels, -25, 30, 4) != window(bare, -25, 30, 4)).any() == (not expected)
 
 
-@pytest.mark.parametrize("draw", [draw_truth_panel, lambda axes, shown: draw_model_panel(axes, shown, EMPTY)])
+@pytest.mark.parametrize("draw", [draw_gt_panel, lambda axes, shown: draw_model_panel(axes, shown, EMPTY)])
 def test_marked_places_have_a_ring(draw):
     pixels = panel(draw, scene(marked=np.array([[30.0, -30.0]], dtype=np.float32), marked_title="missed"))
     assert near(window(pixels, 30, -30, 4), MARK).sum() > 20
@@ -137,13 +137,13 @@ def test_picture_with_everything(tmp_path):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"truth": LabelledBoxes.empty()},
-        {"truth": LabelledBoxes.empty(), "models": (ModelView("m", LabelledBoxes.empty()),)},
+        {"gt": LabelledBoxes.empty()},
+        {"gt": LabelledBoxes.empty(), "models": (ModelView("m", LabelledBoxes.empty()),)},
         {"cameras": cameras()[:2], "condition": "a very long description of the place, " * 9},
     ],
 )
 def test_scant_scenes_are_drawn(changes):
-    figure = render_scene(scene(**changes))
+    figure = render_sample(scene(**changes))
     figure.canvas.draw()
     assert figure.get_size_inches()[0] * figure.dpi == WIDTH_PX
 

@@ -6,7 +6,7 @@ import torch
 from crkd_core.config.models import ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError
 from crkd_core.models.backbones import build_backbone
-from crkd_core.models.swin import PatchMerging, relative_position_index
+from crkd_core.models.backbones.swin import PatchMerging, relative_position_index
 from crkd_core.weights.backbones import backbone_shapes, import_backbone
 from crkd_core.weights.naming import our_name
 from tests.parity.cases import GoldenCase

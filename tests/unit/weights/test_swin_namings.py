@@ -8,7 +8,7 @@ from torch import Tensor
 from crkd_core.config.models import ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError
 from crkd_core.models.backbones import build_backbone
-from crkd_core.models.swin import PatchMerging, SwinTransformer, relative_position_index
+from crkd_core.models.backbones.swin import PatchMerging, SwinTransformer, relative_position_index
 from crkd_core.weights.backbones import import_backbone
 from crkd_core.weights.recognise import Naming
 

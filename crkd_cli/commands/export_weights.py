@@ -1,0 +1,40 @@
+"""``crkd export-weights``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from crkd_cli import console, options
+from crkd_cli.session import session_of
+
+
+def export_weights(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A trained model.", autocompletion=options.complete_model)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .safetensors file to write.", show_default=False)],
+    kind: Annotated[
+        Literal["published"], typer.Option("--format", help="published: as the released code names its tensors.")
+    ] = "published",
+    workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
+    force: options.ForceOption = False,
+    quiet: options.QuietOption = False,
+    debug: options.DebugOption = False,
+) -> None:
+    """Write a trained teacher or student as a checkpoint in the published format, to share it.
+
+    The file holds tensors only, under the names of the released code; crkd import-weights reads it back.
+    """
+    session = session_of(context)
+    store = session.workspace(workspace)
+    from crkd_core.stages.export_weights import ExportRequest, export_weights
+
+    result = export_weights(ExportRequest(run, out, kind, force), store, session.progress())
+    console.print_facts(
+        [
+            ("exported", result.file),
+            ("model", f"{result.model}, {result.artifact.label}"),
+            ("size", f"{result.tensors} tensors, {result.parameters / 1e6:.2f} M parameters"),
+            ("import", result.import_command.text(None)),
+        ]
+    )

@@ -1,0 +1,163 @@
+"""The plan of an ablation: its rows, and the students that they need in the order to train them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.loading import with_overrides
+from crkd_core.config.schema import Config
+from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
+from crkd_core.evaluation.identity import Subject, evaluations_of
+from crkd_core.stages.ablate.request import AblateRequest, check_request
+from crkd_core.stages.ablate.rows import COMPARISONS, STAGE, ShownVariant, Variant, canonical, run_of
+from crkd_core.stages.distill import DistillRequest
+from crkd_core.stages.evaluate import EvaluateRequest
+from crkd_core.training.student import STAGE as STUDENT_STAGE
+
+State = Literal["finished", "unfinished", "to do"]
+
+
+@dataclass(frozen=True)
+class AblationStudent:
+    """One student to train and score.
+
+    Attributes:
+        name: of its run.
+        start: name of the run whose weights it begins with; None for new weights.
+        config: of its run.
+    """
+
+    variant: Variant
+    seed: int
+    name: str
+    start: str | None
+    config: Config
+
+    @property
+    def epochs(self) -> int:
+        """Length of its training."""
+        train = self.config.train
+        return (train.student if self.start is None else train.distill).epochs
+
+    def training(self, targets: str | None, request: AblateRequest) -> DistillRequest:
+        """Its training, with the teacher targets of that name."""
+        return DistillRequest(
+            config=self.config,
+            losses=self.variant.losses,
+            targets=targets,
+            init=self.start or "none",
+            name=self.name,
+            prepared=request.prepared,
+            nuscenes=request.nuscenes,
+            device=request.device,
+            force=request.force,
+            resume=request.resume,
+        )
+
+    def scoring(self, request: AblateRequest) -> EvaluateRequest:
+        """Its evaluation."""
+        return EvaluateRequest(
+            model=f"{STUDENT_STAGE}/{self.name}",
+            split=request.split,
+            nuscenes=request.nuscenes,
+            device=request.device,
+            workers=request.config.train.workers,
+            force=request.force,
+            prepared=request.prepared,
+        )
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """What is trained and compared.
+
+    Attributes:
+        students: each once, seed by seed, each after the one that it starts from.
+        continued: the configuration of students that go on from a plain one.
+    """
+
+    rows: tuple[ShownVariant, ...]
+    students: tuple[AblationStudent, ...]
+    continued: Config
+
+    @property
+    def variants(self) -> dict[Variant, Config]:
+        """Every variant once, with the configuration of its last student."""
+        return {student.variant: student.config for student in self.students}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One student of an ablation: what it is, how long it trains, and how far its training and scoring are."""
+
+    name: str
+    losses: tuple[str, ...]
+    start: str | None
+    epochs: int
+    trained: State
+    scored: State
+
+
+def plan_students(request: AblateRequest, workspace: Workspace) -> AblationPlan:
+    """Rows and students of a request.
+
+    Raises:
+        UsageError: there are no such comparisons or seeds, the split has no annotations, or the name is none.
+        ConfigError: a row, or what `set_after` says, does not fit the configuration.
+    """
+    check_request(request)
+    workspace.folder(STAGE, request.table_name)
+    continued = with_overrides(request.config, request.set_after, option="--set-after")
+
+    def base(variant: Variant) -> Config:
+        return request.config if variant.start is None else continued
+
+    def trained_as(variant: Variant) -> Variant:
+        return canonical(variant, base(variant))
+
+    rows = tuple(
+        ShownVariant(comparison, row, trained_as(row.variant))
+        for comparison in request.comparisons
+        for row in COMPARISONS[comparison]
+    )
+    starts = {row.variant: trained_as(row.variant.start) for row in rows if row.variant.start is not None}
+    variants = dict.fromkeys(v for row in rows for v in (starts.get(row.variant), row.variant) if v is not None)
+    students = tuple(
+        AblationStudent(
+            variant,
+            seed,
+            f"{run_of(variant)}-s{seed}",
+            f"{run_of(starts[variant])}-s{seed}" if variant in starts else None,
+            variant.resolve(base(variant), seed),
+        )
+        for seed in request.seeds
+        for variant in variants
+    )
+    return AblationPlan(rows, students, continued)
+
+
+def progress_of(plan: AblationPlan, split: str, workspace: Workspace) -> Iterator[PlannedRun]:
+    """How far every student is."""
+    for student in plan.students:
+        yield PlannedRun(
+            name=student.name,
+            losses=student.variant.losses,
+            start=student.start,
+            epochs=student.epochs,
+            trained=_state(workspace, STUDENT_STAGE, student.name),
+            scored=_state(workspace, EVALUATE_STAGE, _evaluation_name(workspace, student.name, split)),
+        )
+
+
+def _evaluation_name(workspace: Workspace, run: str, split: str) -> str:
+    evaluations = evaluations_of(workspace, split)
+    own = [artifact.name for artifact in evaluations if Subject.of(artifact) == Subject(run, STUDENT_STAGE)]
+    return own[-1] if own else f"{run}-{split}"
+
+
+def _state(workspace: Workspace, stage: str, name: str) -> State:
+    finished = [artifact for artifact in workspace.artifacts(stage) if artifact.name == name]
+    if finished and workspace.staleness(finished[0]) is None:
+        return "finished"
+    return "unfinished" if name in workspace.partial_names(stage) else "to do"

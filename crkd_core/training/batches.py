@@ -1,0 +1,59 @@
+"""The batches of a training run, epoch by epoch."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from crkd_core.data.dataset import SampleDataset
+from crkd_core.data.loader import LoaderOptions, load_batches
+from crkd_core.data.samples import Batch
+from crkd_core.data.sampling import TrainingSampler
+from crkd_core.training.distributed import ProcessGroup
+from crkd_core.training.plan import TrainingPlan
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """The batches of any epoch for one process, from any position on, always the same."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch and process."""
+
+    def of_epoch(self, epoch: int, start: int) -> Iterable[Batch]:
+        """The batches of an epoch, of which the first `start` are skipped."""
+
+
+class EpochBatches:
+    """Batches of a data set in the order of :class:`TrainingSampler`, read by loader processes."""
+
+    def __init__(self, dataset: SampleDataset, plan: TrainingPlan, processes: ProcessGroup) -> None:
+        self._dataset = dataset
+        self._plan = plan
+        self._processes = processes
+        self._steps_per_epoch = len(self._sampler(0, 0))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch and process."""
+        return self._steps_per_epoch
+
+    def of_epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches of an epoch, of which the first `start` are skipped."""
+        train = self._plan.config.train
+        options = LoaderOptions(train.workers, train.loader_timeout_s)
+        return load_batches(self._dataset, self._sampler(epoch, start), options, self._processes.device)
+
+    def _sampler(self, epoch: int, start: int) -> TrainingSampler:
+        config = self._plan.config
+        return TrainingSampler(
+            self._dataset,
+            batch_size=self._plan.schedule.batch_size,
+            epoch=epoch,
+            rank=self._processes.rank,
+            world_size=self._processes.size,
+            seed=config.train.seed,
+            views=self._plan.views,
+            start=start,
+            class_balanced=config.data.class_balanced,
+            fraction=config.data.train_fraction,
+        )
