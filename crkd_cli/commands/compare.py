@@ -122,12 +122,12 @@ def _signed(value: float | None) -> str:
 
 def _print_missed(result: "CompareResult", score: float, show: str) -> None:
     counts = sorted(_missed_by_class(result).items(), key=lambda item: -item[1])
-    found = f"A finds {result.missed.num_rows} objects that B misses (from score {score:g} on)"
+    summary = f"A finds {result.missed.num_rows} objects that B misses (from score {score:g} on)"
     if not counts:
-        console.print_lines(f"{found}.")
+        console.print_lines(f"{summary}.")
         return
     by_class = ", ".join(f"{name} {count}" for name, count in counts[:_MOST_CLASSES])
-    console.print_lines(f"{found}:", f"{by_class}{', ...' if len(counts) > _MOST_CLASSES else ''}.")
+    console.print_lines(f"{summary}:", f"{by_class}{', ...' if len(counts) > _MOST_CLASSES else ''}.")
     console.print_lines(f"They are shown by: {show}")
 
 
