@@ -161,7 +161,7 @@ def test_a_damaged_shard_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeyp
     workspace = evaluated.copy(tmp_path).workspace
     data = ("--nuscenes", evaluated.nuscenes) if stage == "prepare" else ()
     command = (stage, *data, "--name", "n", "-w", workspace.root)
-    module = {"prepare": "datasets.prepared.radar_shards", "extract-teacher": "stages.extract"}[stage]
+    module = {"prepare": "datasets.prepared.radar_shards", "extract-teacher": "teacher_cache.build"}[stage]
     with monkeypatch.context() as patched:
         patched.setattr(f"crkd_core.{module}.write_index", _stop)
         assert crkd(*command).code == 130
