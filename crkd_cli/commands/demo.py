@@ -162,7 +162,7 @@ class _Demo:
 
     def print_results(self) -> None:
         """The table of the four models, and where the pictures are."""
-        from crkd_cli.commands.evaluate import print_scores
+        from crkd_cli.scores import print_scores
 
         print_scores(self._scores, list(MODELS.values()))
         epochs = format_count(self._config.train.distill.epochs, "epoch")

@@ -16,8 +16,8 @@ from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress, format_count
-from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.teacher_cache.teacher_input import TeacherInput
+from crkd_core.teacher_cache.scoring import warn_of_poor_teacher
+from crkd_core.teacher_cache.teacher_input import TeacherChoice, TeacherInput, find_teacher
 from crkd_core.training.plan import TrainingPlan
 from crkd_core.training.run import TrainResult, run_training
 from crkd_core.training.samples import open_samples
@@ -117,7 +117,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
 
 def _find_teacher(request: DistillRequest, config: Config, workspace: Workspace) -> TeacherInput:
     name = request.live_teacher if request.teacher == "online" else request.targets
-    return TeacherInput(request.teacher, name, config, workspace, request.split, request.command)
+    return find_teacher(TeacherChoice(request.teacher, name, request.split, request.command), config, workspace)
 
 
 def _command(
@@ -126,10 +126,7 @@ def _command(
     command = pin_configuration(request.command, STAGE, student.name, request.config, workspace)
     command = command.without("--teacher", "--targets").setting("--losses", ",".join(student.losses) or "none")
     command = command.setting("--name", student.name).setting("--init", student.weights.init)
-    if teacher is not None and teacher.online:
-        command = command.setting("--teacher", f"online:{teacher.artifact.name}")
-    elif teacher is not None:
-        command = command.setting("--targets", teacher.artifact.name)
+    command = command if teacher is None else teacher.pin(command)
     command = pin_split(command, request.split).setting("--prepared", prepared.name)
     command = pin_machine(command, request.nuscenes, request.device)
     return student.weights.pin_backbone(command, student.detector)

@@ -162,7 +162,7 @@ def test_a_damaged_file_of_an_unfinished_evaluation(crkd, evaluated, tmp_path, m
     expected = tree(folder)
     command = ("evaluate", "--model", "crkd", "--workers", "0", "--force", "-w", workspace.root)
     with monkeypatch.context() as patched:
-        patched.setattr("crkd_core.stages.evaluate.score", stop)
+        patched.setattr("crkd_core.stages.evaluate.write_scores", stop)
         assert crkd(*command).code == 130
     damage(folder.with_name("crkd-val.partial") / file, how)
     assert crkd(*command).code == 0
