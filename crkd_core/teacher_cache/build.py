@@ -44,15 +44,18 @@ class CacheBuild:
         return self._extraction(device).measure(0, progress)
 
     def fill(self, folder: Path, processes: ProcessGroup, progress: Progress) -> None:
-        """Write this process's share of the missing shards.
+        """Write the missing shards, this process its share; returns when all processes have.
 
         Raises:
             WriteError: they will not fit on the disk.
             DamagedArtifactError: the teacher answers with values that are not finite.
         """
         own = self.plan.missing(folder, processes.rank, processes.size)
-        if not own:
-            return
+        if own:
+            self._fill_own(own, folder, processes, progress)
+        processes.barrier()
+
+    def _fill_own(self, own: list[int], folder: Path, processes: ProcessGroup, progress: Progress) -> None:
         extraction = self._extraction(processes.device)
         note_loaders(self._config.train.workers, progress)
         if processes.is_first:
@@ -75,11 +78,19 @@ class CacheBuild:
         already = len(self.plan) - items
         samples, views = format_count(len(self.plan.tokens), "sample"), format_count(self.plan.views, "view")
         kept = f", {already} already there" if already else ""
+<<<<<<< HEAD
         shards = format_count(len(missing), "shard")
         progress.message(
             f"writing {format_count(items, 'item')} ({samples} x {views}{kept}) in {shards} to {folder}: about "
             f"{format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
             f"on {format_count(processes, 'process', 'processes')}"
+=======
+        progress.message(
+            f"writing {format_count(items, 'item')} ({samples} x {views}{kept}) in "
+            f"{format_count(len(missing), 'shard')} to {folder}: about {format_size(needed)} "
+            f"({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} on "
+            f"{format_count(processes, 'process', 'processes')}"
+>>>>>>> main
         )
 
     def finish(self, writer: ArtifactWriter, progress: Progress) -> Artifact:

@@ -16,10 +16,10 @@ from crkd_core.config.classes import CAMERA_CHANNELS, DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns
 from crkd_core.datasets.nuscenes.classes import attributes_of
 from crkd_core.datasets.nuscenes.lidar import read_lidar
-from crkd_core.datasets.nuscenes.poses import rotations
 from crkd_core.datasets.nuscenes.survey import Survey, first_lidar_samples
 from crkd_core.datasets.nuscenes.tables import CHANNELS, LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.prepared import preparing
+from crkd_core.geometry.transforms import rotations_from_quaternions
 from crkd_core.progress import format_count
 
 FARTHEST_M = 150.0
@@ -87,7 +87,7 @@ def far_boxes(centres: NDArray[np.float64], scenes: Sequence[str]) -> Iterator[s
 
 def tilted_boxes(quaternions: NDArray[np.float64]) -> Iterator[str]:
     """Boxes that do not stand upright; (N, 4) rotations in the global frame."""
-    tilted = _tilted(rotations(quaternions)) if len(quaternions) else np.zeros(0, dtype=bool)
+    tilted = _tilted(rotations_from_quaternions(quaternions)) if len(quaternions) else np.zeros(0, dtype=bool)
     if tilted.sum() > _TILTED_SHARE * len(tilted):
         yield (
             f"{tilted.sum()} of {len(tilted)} boxes do not stand upright: are their rotations x, y, z, w instead of "
