@@ -78,19 +78,11 @@ class CacheBuild:
         already = len(self.plan) - items
         samples, views = format_count(len(self.plan.tokens), "sample"), format_count(self.plan.views, "view")
         kept = f", {already} already there" if already else ""
-<<<<<<< HEAD
-        shards = format_count(len(missing), "shard")
-        progress.message(
-            f"writing {format_count(items, 'item')} ({samples} x {views}{kept}) in {shards} to {folder}: about "
-            f"{format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
-            f"on {format_count(processes, 'process', 'processes')}"
-=======
         progress.message(
             f"writing {format_count(items, 'item')} ({samples} x {views}{kept}) in "
             f"{format_count(len(missing), 'shard')} to {folder}: about {format_size(needed)} "
             f"({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} on "
             f"{format_count(processes, 'process', 'processes')}"
->>>>>>> main
         )
 
     def finish(self, writer: ArtifactWriter, progress: Progress) -> Artifact:
