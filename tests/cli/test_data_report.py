@@ -205,7 +205,7 @@ def test_what_reading_the_tables_left_out_is_told():
     assert found == [
         "3 boxes dropped: a size of zero",
         "7 boxes of 'vehicle.Car' are not detected; nuScenes' name is vehicle.car",
-        "attributes that nuScenes does not have are ignored: 'vehicle.flying' of 2 boxes, 'vehicle.Moving' of 1 boxes "
+        "attributes that nuScenes does not have are ignored: 'vehicle.flying' of 2 boxes, 'vehicle.Moving' of 1 box "
         "(is vehicle.moving meant?)",
         "60 boxes do not say how many points are inside; such a box counts as having some",
         "something is odd",

@@ -29,10 +29,7 @@ def test_what_only_changes_how_a_run_computes_makes_no_other_artifact(override):
     assert other.output(ALONE).fingerprint == plan_of().output(ALONE).fingerprint
 
 
-@pytest.mark.parametrize(
-    "override",
-    ["train.seed=7", "train.teacher.epochs=9", "teacher.camera.view_transform.channels=24", "data.radar.sweeps=1"],
-)
+@pytest.mark.parametrize("override", ["train.seed=7", "train.teacher.epochs=9", "data.radar.sweeps=1"])
 def test_what_decides_the_weights_makes_another_artifact(override):
     other = plan_of(with_overrides(CONFIG, [override]))
     assert other.output(ALONE).fingerprint != plan_of().output(ALONE).fingerprint

@@ -24,9 +24,8 @@ def workspace(tmp_path):
 @pytest.fixture
 def with_plain(workspace):
     """A workspace that has a plain student."""
-    with workspace.write(
-        ArtifactRequest("distill", "plain", "crkd distill --losses none", {"role": "student"})
-    ) as writer:
+    request = ArtifactRequest("distill", "plain", "crkd distill --losses none", {"role": "student"})
+    with workspace.write(request) as writer:
         writer.finish()
     return workspace
 
