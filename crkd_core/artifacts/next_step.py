@@ -226,8 +226,8 @@ class _Chain:
         return command if len(same_split) <= _MOST_PANELS else command.setting("--model", evaluation.label)
 
     def _manifest(self, artifact: ArtifactStatus) -> Manifest | None:
-        found = self._workspace.finished(artifact.stage, artifact.name)
-        return found.manifest if found is not None else None
+        finished = self._workspace.finished(artifact.stage, artifact.name)
+        return finished.manifest if finished is not None else None
 
     def _last(self, stage: str) -> ArtifactStatus | None:
         """The one that the next stage takes by itself."""

@@ -54,8 +54,8 @@ def workspace_status(workspace: Workspace, thorough: bool = False) -> WorkspaceS
 
 def _stages(root: Path) -> list[str]:
     # Stages outside the chain (an ablation, imported weights) come last, if they keep artifacts at all.
-    found = [*root.glob(f"*/*/{MANIFEST_NAME}"), *root.glob(f"*/*{PARTIAL}/{REQUEST_NAME}")]
-    return [*CHAIN, *sorted({path.parent.parent.name for path in found} - CHAIN.keys())]
+    runs = [*root.glob(f"*/*/{MANIFEST_NAME}"), *root.glob(f"*/*{PARTIAL}/{REQUEST_NAME}")]
+    return [*CHAIN, *sorted({path.parent.parent.name for path in runs} - CHAIN.keys())]
 
 
 def _stage_status(workspace: Workspace, stage: str, thorough: bool) -> list[ArtifactStatus]:

@@ -34,8 +34,7 @@ class ExtractRequest:
 
     Attributes:
         config: the resolved configuration; ``distill`` says what is kept, ``data`` which views.
-        teacher: name of the teacher's run; None for the latest.
-        name: name of the targets.
+        teacher, name: of the teacher's run, None for the latest, and of the targets.
         split: samples to extract targets of; ``trainval`` for train and val together.
         plan: only measure a few samples and report; nothing is written.
         verify: afterwards, compute this many random items again and compare them with what is stored.
@@ -62,13 +61,11 @@ class ExtractResult:
 
     Attributes:
         artifact: the targets; None with `plan`.
-        items: samples times views; `views` of each sample.
-        bytes_total: on disk.
+        items: samples times views; `views` of each sample; `bytes_total` of all on disk.
         seconds: wall time of this call; with `plan`, the expected time of one process.
         reused: equal targets were there already.
-        teacher_mean_ap: the teacher's own mAP (0 to 1) on the training samples in their first view; None with `plan`,
-            and where nothing is annotated.
-        verification: what was found if some items were to be verified.
+        teacher_mean_ap: the teacher's own mAP (0 to 1) on these samples; None with `plan` or without annotations.
+        verification: of some items against the live teacher, where it was asked for.
     """
 
     artifact: Artifact | None
@@ -87,12 +84,11 @@ class ExtractResult:
 
 
 def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Progress) -> ExtractResult | None:
-    """Write the teacher targets of every training sample in every view as tensor shards (design: targets in K views).
+    """Write the teacher targets of every training sample in every view as tensor shards.
 
     The augmentation of view k is a pure function of (seed, sample token, k); it is stored beside the targets, and the
-    student replays it. Before it starts it says what it will write and how long that takes. A killed extraction
-    continues with the first shard that is missing and ends with the same bytes. The teacher's own detections are scored
-    on the way. Returns None on every process but the first of a distributed run.
+    student replays it. A killed extraction continues with the first shard that is missing and ends with the same bytes.
+    The teacher's own detections are scored on the way. Returns None on every process but the first.
 
     Raises:
         MissingArtifactError: there is no teacher or nothing is prepared.
@@ -104,8 +100,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
         DatasetError: there is no object to learn from.
         WriteError: the targets will not fit on the disk.
     """
-    began = time.monotonic()
-    config = request.config
+    began, config = time.monotonic(), request.config
     if not config.distill.losses:
         some = ", ".join(LOSS_NAMES)
         raise UsageError(f"distill.losses is empty, so there is nothing to extract; name some of {some}.")
@@ -139,7 +134,6 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
                 writer.warn(progress)
             if folder is not None:
                 build.fill(folder, processes, progress)
-                processes.barrier()
             if writer is None:
                 return None
             reused = writer.finished is not None
@@ -152,6 +146,5 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
 
 def _command(request: ExtractRequest, workspace: Workspace, teacher: Artifact, prepared: Artifact) -> Command:
     command = pin_configuration(request.command, STAGE, request.name, request.config, workspace)
-    command = command.setting("--teacher", teacher.name).setting("--name", request.name)
-    command = pin_split(command, request.split)
+    command = pin_split(command.setting("--teacher", teacher.name).setting("--name", request.name), request.split)
     return pin_machine(command.setting("--prepared", prepared.name), request.nuscenes, request.device)

@@ -34,11 +34,11 @@ from numpy.typing import NDArray
 
 from crkd_core.artifacts.shards import ItemKey, write_shard
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.datasets.nuscenes.poses import inverses, rotations
 from crkd_core.datasets.nuscenes.radar import CODES, VALUES, compact_features, read_radar
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, global_from_sensor, lidar_from_sensor, repeat_oldest
 from crkd_core.datasets.nuscenes.tables import NuScenesTables
 from crkd_core.datasets.nuscenes.weather import is_night, is_rain
+from crkd_core.geometry.transforms import inverse_rigid, rotate_vectors, rotations_from_quaternions, transform_points
 
 SAMPLES, CAMERAS, ANNOTATIONS = "samples.parquet", "cameras.parquet", "annotations.parquet"
 LIDAR_SWEEPS, RADAR_SWEEPS = "lidar_sweeps.parquet", "radar_sweeps.parquet"
@@ -174,10 +174,10 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     place = _places(order, len(tables.samples.tokens))
     rows = _grouped(place[annotations.sample])
     sample = annotations.sample[rows]
-    lidar_from_global = inverses(global_from_sensor(tables, files.lidar_key[sample]))
+    lidar_from_global = inverse_rigid(global_from_sensor(tables, files.lidar_key[sample]))
     rotation = lidar_from_global[:, :3, :3]
-    centre = np.einsum("nij,nj->ni", rotation, annotations.translation[rows]) + lidar_from_global[:, :3, 3]
-    heading = np.einsum("nij,nj->ni", rotation, rotations(annotations.rotation[rows])[:, :, 0])
+    centre = transform_points(lidar_from_global, annotations.translation[rows])
+    heading = rotate_vectors(rotation, rotations_from_quaternions(annotations.rotation[rows])[:, :, 0])
     # The vertical part of a velocity is left out before rotating, as the devkit's evaluation does.
     velocity = np.einsum("nij,nj->ni", rotation[:, :2, :2], annotations.velocity[rows, :2])
     velocity[np.isnan(velocity)] = np.nan
