@@ -1,15 +1,13 @@
 """What lies behind scores, as lines and tables that fit a terminal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crkd_cli import console
 from crkd_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from crkd_core.evaluation.diagnose import Diagnosis
+    from crkd_core.evaluation.report import Analysis
 
 KINDS = ("range", "speed", "visibility", "radar-points", "lidar-points", "condition")
 """Kinds of slices of ``crkd_core.evaluation.statistics.slices``, named here so that help needs no numpy."""
@@ -31,43 +29,33 @@ def check_kinds(kinds: Sequence[str]) -> None:
             raise UsageError(f"--breakdown knows {', '.join(KINDS)}, found {kind!r}.")
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """What lies behind the scores of one evaluation.
-
-    Attributes:
-        findings: known causes that fit.
-        rows: of the break-down.
-        pictures: curves that were drawn.
-    """
-
-    findings: "Sequence[Diagnosis]" = ()
-    rows: Sequence[dict[str, Any]] = ()
-    pictures: Sequence[Path] = ()
-
-    def show(self, name: str, kinds: Sequence[str]) -> None:
-        """The interval of the scores, the kinds of slices asked for, the pictures, and last what is suspicious."""
-        whole = next((row for row in self.rows if row["kind"] == row["class"] == "all"), None)
-        if whole is not None and whole["ap_low"] is not None:
-            scores = f"mAP {_interval(whole, 'ap')}, NDS {_interval(whole, 'nds')}"
-            console.print_lines(f"{name}: {scores} (95% of the resamples of its scenes)")
-        for kind in kinds:
-            print_breakdown(name, kind, self.rows)
-        console.print_lines(*map(str, self.pictures))
-        for finding in self.findings:
-            console.print_lines(f"Suspicious in {name}: {finding.cause}.")
-            console.print_lines(f"  {finding.evidence}.", f"  {finding.advice}.")
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, as plain values."""
-        return {
-            "findings": [vars(finding) for finding in self.findings],
-            "breakdown": list(self.rows),
-            "curves": [str(path) for path in self.pictures],
-        }
+def print_analysis(name: str, analysis: "Analysis", kinds: Sequence[str]) -> None:
+    """The interval of the scores, the kinds of slices asked for, the pictures, and last what is suspicious."""
+    rows = analysis.breakdown.to_pylist()
+    whole = next((row for row in rows if row["kind"] == row["class"] == "all"), None)
+    if whole is not None and whole["ap_low"] is not None:
+        scores = f"mAP {_interval(whole, 'ap')}, NDS {_interval(whole, 'nds')}"
+        console.print_lines(f"{name}: {scores} (95% of the resamples of its scenes)")
+    for kind in kinds:
+        _print_breakdown(name, kind, rows)
+    console.print_lines(*map(str, analysis.pictures))
+    for diagnosis in analysis.diagnoses:
+        console.print_lines(f"Suspicious in {name}: {diagnosis.cause}.")
+        console.print_lines(f"  {diagnosis.evidence}.", f"  {diagnosis.advice}.")
 
 
-def print_breakdown(name: str, kind: str, rows: Sequence[dict[str, Any]]) -> None:
+def analysis_to_json(analysis: "Analysis | None") -> dict[str, Any]:
+    """Everything, as plain values; empty where there are no scores."""
+    if analysis is None:
+        return {"findings": [], "breakdown": [], "curves": []}
+    return {
+        "findings": [vars(diagnosis) for diagnosis in analysis.diagnoses],
+        "breakdown": analysis.breakdown.to_pylist(),
+        "curves": [str(path) for path in analysis.pictures],
+    }
+
+
+def _print_breakdown(name: str, kind: str, rows: Sequence[dict[str, Any]]) -> None:
     """One kind of slices: their scores, then the average precision of every class in each."""
     from crkd_core.evaluation.statistics.slices import KINDS as DESCRIPTIONS
 

@@ -2,23 +2,28 @@
 # Usage: prepare_environment EXTRAS   (for instance "" or "[dev]"); afterwards $VENV/bin holds python and crkd.
 
 prepare_environment() {
-    local root extras stamp wanted
+    local root extras stamp pins installed
     root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
     extras="$1"
     VENV="${CRKD_VENV:-$root/.venv}"
     stamp="$VENV/.installed-from"
-    wanted="$(cat "$root/pyproject.toml" "$root/constraints.txt" | sha256sum | cut -c1-64)"
     if [ ! -x "$VENV/bin/python" ]; then
         echo "Making a virtual environment in $VENV ..."
         "${PYTHON:-python3}" -m venv "$VENV"
     fi
+    case "$("$VENV/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')" in
+        3.10) pins=/dev/null ;; # the newest versions that still run there
+        3.11 | 3.12) pins="$root/constraints.txt" ;;
+        *) pins="$root/constraints-newest.txt" ;;
+    esac
+    installed="$(cat "$root/pyproject.toml" "$pins" | sha256sum | cut -c1-64)"
     # An environment with [dev] serves both scripts.
-    if ! grep -qsF "$wanted $extras" "$stamp"; then
+    if ! grep -qsF "$installed $extras" "$stamp"; then
         echo "Installing crkd$extras with pinned versions ..."
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
-            --constraint "$root/constraints.txt" --editable "$root$extras"
-        echo "$wanted $extras" >>"$stamp"
-        [ -z "$extras" ] || echo "$wanted " >>"$stamp"
+            --constraint "$pins" --editable "$root$extras"
+        echo "$installed $extras" >>"$stamp"
+        [ -z "$extras" ] || echo "$installed " >>"$stamp"
     fi
     export PATH="$VENV/bin:$PATH"
 }

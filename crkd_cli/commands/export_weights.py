@@ -7,6 +7,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
+from crkd_core.progress import format_count
 
 
 def export_weights(
@@ -27,16 +28,14 @@ def export_weights(
     """
     session = session_of(context)
     store = session.workspace(workspace)
-    from crkd_core.artifacts.location import quoted
     from crkd_core.stages.export_weights import ExportRequest, export_weights
 
     result = export_weights(ExportRequest(run, out, kind, force), store, session.progress())
-    imported = f"crkd import-weights {quoted(result.file)} --as {result.role} --config {quoted(result.config)}"
     console.print_facts(
         [
             ("exported", result.file),
             ("model", f"{result.model}, {result.artifact.label}"),
-            ("size", f"{result.tensors} tensors, {result.parameters / 1e6:.2f} M parameters"),
-            ("import", imported),
+            ("size", f"{format_count(result.tensors, 'tensor')}, {result.parameters / 1e6:.2f} M parameters"),
+            ("import", result.import_command.text(None)),
         ]
     )

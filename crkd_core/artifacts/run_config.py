@@ -1,5 +1,7 @@
 """The configuration of a finished training run, as it lies beside the weights."""
 
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 
 from crkd_core.artifacts.artifact import Artifact
@@ -10,6 +12,24 @@ from crkd_core.config.yaml_reader import read_yaml
 from crkd_core.errors import ConfigError, StaleArtifactError
 
 CONFIG_NAME = "config.yaml"
+
+
+@dataclass(frozen=True)
+class RunConfiguration:
+    """What a model was trained with.
+
+    Attributes:
+        config: the whole resolved configuration of its run.
+        detector: what built its detector: the section of its role, the plain student's without calibration.
+    """
+
+    config: Config
+    detector: DetectorConfig
+
+
+def read_run_configuration(artifact: Artifact) -> RunConfiguration:
+    """Everything of a training run that describes its model; errors are those of the two readers below."""
+    return RunConfiguration(detector=read_detector_config(artifact), config=read_run_config(artifact))
 
 
 def read_run_config(artifact: Artifact) -> Config:

@@ -1,10 +1,11 @@
-"""Known causes of suspiciously low scores, each recognised by what the matches look like.
+"""Diagnoses of suspiciously low scores: known causes, each recognised by what the matches look like.
 
 A cause is named only where the detections show it plainly: a detector that is merely bad fits none of them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import permutations
 
 import numpy as np
@@ -17,6 +18,7 @@ from crkd_core.evaluation.displacement import find_displacement
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.rounding import yaws
 from crkd_core.evaluation.nuscenes.scoring import Scoring
+from crkd_core.evaluation.sensor_inputs import SensorInput
 
 _FEWEST = 10
 """Detections, or matches, below which nothing is concluded."""
@@ -32,7 +34,7 @@ _NARROW_SCORES = 0.1
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One cause that fits: its name, the figures that show it, and what to do."""
+    """One known cause of low scores that fits: its name, the figures that show it, and what to do."""
 
     cause: str
     evidence: str
@@ -40,38 +42,17 @@ class Diagnosis:
 
 
 @dataclass(frozen=True)
-class SensorInput:
-    """What the evaluated model was given of one sensor.
-
-    Attributes:
-        name: lidar or radar.
-        sweeps: of each sample, as configured, the key frame included.
-        samples: evaluated samples.
-        empty: of them, those without a single point; None where it was not counted.
-        alone: of them, those with no sweep before the key frame.
-    """
-
-    name: str
-    sweeps: int
-    samples: int
-    empty: int | None
-    alone: int
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What causes are recognised by.
 
     Attributes:
-        detected: all detections, also those that the benchmark leaves out.
-        to_lidar: (S, 2, 2) rotation of horizontal vectors from the global frame to each sample's LiDAR frame.
+        lidar_from_global: (S, 2, 2) rotation of horizontal vectors to each sample's LiDAR frame.
         inputs: of the model, where it is known.
         data: what the samples were prepared as; for advice.
     """
 
     scoring: Scoring
-    detected: BoxColumns
-    to_lidar: Float64[np.ndarray, "s 2 2"]
+    lidar_from_global: Float64[np.ndarray, "s 2 2"]
     inputs: tuple[SensorInput, ...] = ()
     data: Artifact | None = None
 
@@ -79,17 +60,18 @@ class Evidence:
         """The command that prepares the samples again."""
         return "" if self.data is None else f": {self.data.remake_command(**options)}"
 
-    def pairs(self) -> tuple[BoxColumns, BoxColumns]:
-        """Matches at 2 m, those of the highest scores where there are very many: detections and their objects."""
-        order = self.scoring.matching.order
-        matched = order[self.scoring.matching.tp_gt_row[order] >= 0][:_MOST_PAIRS]
-        return self.scoring.detections[matched], self.scoring.gt[self.scoring.matching.tp_gt_row[matched]]
+    @cached_property
+    def tp_pairs(self) -> tuple[BoxColumns, BoxColumns]:
+        """True positives at 2 m and their gt boxes, row by row; those of the highest scores where there are many."""
+        matching = self.scoring.matching
+        tp = matching.order[matching.tp_gt_row[matching.order] >= 0][:_MOST_PAIRS]
+        return self.scoring.detections[tp], self.scoring.gt[matching.tp_gt_row[tp]]
 
 
-def explain(evidence: Evidence) -> tuple[Diagnosis, ...]:
-    """Every known cause that fits."""
-    found = [cause(evidence) for cause in _CAUSES]
-    return tuple(finding for finding in found if finding is not None)
+def diagnose(evidence: Evidence) -> tuple[Diagnosis, ...]:
+    """Every known cause of low scores that fits."""
+    diagnoses = [cause(evidence) for cause in _CAUSES]
+    return tuple(diagnosis for diagnosis in diagnoses if diagnosis is not None)
 
 
 def no_points(evidence: Evidence) -> Diagnosis | None:
@@ -122,7 +104,7 @@ def no_sweeps(evidence: Evidence) -> Diagnosis | None:
 
 def half_heights(evidence: Evidence) -> Diagnosis | None:
     """Boxes given by the middle of their bottom or top instead of their centre."""
-    detections, gt = evidence.pairs()
+    detections, gt = evidence.tp_pairs
     if len(detections) < _FEWEST:
         return None
     offset, half = detections.translation[:, 2] - gt.translation[:, 2], gt.size_wlh[:, 2] / 2
@@ -141,7 +123,7 @@ def half_heights(evidence: Evidence) -> Diagnosis | None:
 
 def wrong_yaw(evidence: Evidence) -> Diagnosis | None:
     """Headings off by a quarter or half a turn, or with front and back confused."""
-    detections, gt = evidence.pairs()
+    detections, gt = evidence.tp_pairs
     kept = ~np.isin(gt.label, _WITHOUT_FRONT)
     if kept.sum() < _FEWEST:
         return None
@@ -176,50 +158,50 @@ def wrong_yaw(evidence: Evidence) -> Diagnosis | None:
 
 def no_velocity(evidence: Evidence) -> Diagnosis | None:
     """All velocities zero although objects move."""
-    gt = evidence.pairs()[1]
-    if len(evidence.detected) < _FEWEST:
+    gt = evidence.tp_pairs[1]
+    detected = evidence.scoring.detected
+    if len(detected) < _FEWEST:
         return None
-    speed = np.hypot(*gt.velocity.T)
-    moving = speed > _MOVING_MPS
-    share = np.mean(np.hypot(*evidence.detected.velocity.T) < _STILL_MPS)
+    moving = gt.speed_mps > _MOVING_MPS
+    share = np.mean(detected.speed_mps < _STILL_MPS)
     if not moving.any() or share < 0.99:
         return None
     return Diagnosis(
         "all velocities are zero",
-        f"{share:.0%} of {len(evidence.detected)} detections stand still, while {moving.sum()} of {len(gt)} "
-        f"matched objects move ({np.mean(speed[moving]):.1f} m/s on average)",
+        f"{share:.0%} of {len(detected)} detections stand still, while {moving.sum()} of {len(gt)} "
+        f"matched objects move ({np.mean(gt.speed_mps[moving]):.1f} m/s on average)",
         "check that velocities are predicted, decoded and written, in the global frame",
     )
 
 
 def elsewhere(evidence: Evidence) -> Diagnosis | None:
     """Boxes of other samples, or in another frame."""
-    detected, samples = evidence.detected, evidence.scoring.samples
+    detected, samples = evidence.scoring.detected, evidence.scoring.samples
     if len(detected) < _FEWEST:
         return None
     away = np.mean(detected.ego_distance > _AROUND_M)
     if away < 0.5:
         return None
-    place = f"{away:.0%} of {len(detected)} detections are more than {_AROUND_M:g} m from the car (median "
-    place += f"{np.median(detected.ego_distance):.0f} m)"
+    distances = f"{away:.0%} of {len(detected)} detections are more than {_AROUND_M:g} m from the car (median "
+    distances += f"{np.median(detected.ego_distance):.0f} m)"
     near_origin = np.mean(np.hypot(*detected.translation[:, :2].T) < _AROUND_M)
     if near_origin > 0.5 and np.median(np.hypot(*samples.ego_xy.T)) > 2 * _AROUND_M:
         return Diagnosis(
             "boxes in the car's frame",
-            f"{place}, and {near_origin:.0%} are so near the origin of the map",
+            f"{distances}, and {near_origin:.0%} are so near the origin of the map",
             "results are expected in the global frame: transform the boxes with the sample's ego pose",
         )
     return Diagnosis(
         "wrong split or version",
-        place,
+        distances,
         "the boxes belong to other samples: check that detections and annotations are of the same split and version",
     )
 
 
 def displaced(evidence: Evidence) -> Diagnosis | None:
     """All boxes moved by the same vector, or nowhere near an object."""
-    detected = evidence.detected
-    near = find_displacement(detected, evidence.scoring.gt, evidence.to_lidar, _FAR_M)
+    detected = evidence.scoring.detected
+    near = find_displacement(detected, evidence.scoring.gt, evidence.lidar_from_global, _FAR_M)
     if near is None or near.detections < _FEWEST or elsewhere(evidence) is not None:
         return None
     if near.accompanied < 0.1:
@@ -241,10 +223,10 @@ def displaced(evidence: Evidence) -> Diagnosis | None:
 
 
 def untrained(evidence: Evidence) -> Diagnosis | None:
-    """Nothing is detected, or every place looks alike to the detector."""
+    """Nothing is detected, or all of the BEV grid looks alike to the detector."""
     detections, matching = evidence.scoring.detections, evidence.scoring.matching
     samples = len(evidence.scoring.samples.tokens)
-    if not len(evidence.detected):
+    if not len(evidence.scoring.detected):
         return Diagnosis(
             "nothing is detected",
             f"there is no detection in any of the {samples} samples",
@@ -266,7 +248,7 @@ def untrained(evidence: Evidence) -> Diagnosis | None:
 
 def permuted_sizes(evidence: Evidence) -> Diagnosis | None:
     """Width, length and height in another order."""
-    detections, gt = evidence.pairs()
+    detections, gt = evidence.tp_pairs
     if len(detections) < _FEWEST:
         return None
     errors = {order: _scale_error(detections.size_wlh[:, order], gt.size_wlh) for order in permutations(range(3))}

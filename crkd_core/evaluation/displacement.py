@@ -44,12 +44,12 @@ class Displacements:
 
 
 def find_displacement(
-    detected: BoxColumns, gt: BoxColumns, to_lidar: Float64[np.ndarray, "s 2 2"], reach_m: float
+    detected: BoxColumns, gt: BoxColumns, lidar_from_global: Float64[np.ndarray, "s 2 2"], reach_m: float
 ) -> Displacements | None:
     """Look for a shared displacement of up to `reach_m` among the best detections of the samples with objects.
 
     Args:
-        to_lidar: rotation of horizontal vectors from the global frame to each sample's LiDAR frame.
+        lidar_from_global: rotation of horizontal vectors to each sample's LiDAR frame.
 
     Returns:
         None where no detection has an object of its class within reach, or there are no detections.
@@ -67,7 +67,7 @@ def find_displacement(
     vectors, owner = np.concatenate(offsets), np.concatenate(owners)
     if not len(kept):
         return None
-    turned = np.einsum("nij,nj->ni", to_lidar[kept.sample[owner]], vectors)
+    turned = np.einsum("nij,nj->ni", lidar_from_global[kept.sample[owner]], vectors)
     return Displacements(
         detections=len(kept),
         accompanied=float(has_neighbour.mean()),

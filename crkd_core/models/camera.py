@@ -40,7 +40,8 @@ class CameraBranch(nn.Module):
         batch, cameras = images.shape[:2]
         maps = self.backbone(images.flatten(0, 1))  # each b*n c h/reduction w/reduction
         features = self.neck(maps)  # b*n c h/8 w/8
-        return self.view_transform(features.unflatten(0, (batch, cameras)), rig, bev_augmentation, lidar)
+        bev: Tensor = self.view_transform(features.unflatten(0, (batch, cameras)), rig, bev_augmentation, lidar)
+        return bev
 
 
 def build_camera_branch(

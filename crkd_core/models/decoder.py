@@ -46,7 +46,8 @@ class Decoder(nn.Module):
         x = upsample_to(x, first.shape[2:], align_corners=True)
         merged = self.merge(torch.cat([x, first], dim=1))
         size = torch.Size(self.scale * side for side in first.shape[2:])
-        return self.refine(upsample_to(merged, size, align_corners=True))
+        refined: Tensor = self.refine(upsample_to(merged, size, align_corners=True))
+        return refined
 
 
 class SecondDecoder(nn.Module):

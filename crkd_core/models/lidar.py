@@ -43,7 +43,7 @@ class SparseBasicBlock(nn.Module):
         self.norm2 = PointNorm(channels, momentum)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
-        out = self.conv1(x)
+        out: SparseTensor = self.conv1(x)
         out = out.with_features(self.norm1(out.features).relu())
         out = self.conv2(out)
         return out.with_features((self.norm2(out.features) + x.features).relu())
@@ -96,7 +96,7 @@ class SparseEncoder(nn.Module):
         x = self.stem(voxels)
         for stage in self.stages:
             x = stage(x)
-        dense = self.out(x).dense()
+        dense: Tensor = self.out(x).dense()  # b c x y z
         # Channel c * heights + z, the order the published weights of the fuser expect.
         return dense.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
@@ -129,4 +129,5 @@ class LidarBranch(nn.Module):
         mean = voxels.mean()
         features = mean * mean.new_tensor(self.config.feature_scales)
         sparse = SparseTensor.build(features, voxels.coordinates, self.encoder.spatial_shape, len(lidar))
-        return self.encoder(sparse)
+        bev: Tensor = self.encoder(sparse)
+        return bev

@@ -44,7 +44,8 @@ class LSSFPN(nn.Module):
         coarse = upsample_to(coarse, middle.shape[2:], align_corners=False)
         middle = self.smooth_middle(self.lateral_middle(torch.cat([middle, coarse], dim=1)))
         middle = upsample_to(middle, fine.shape[2:], align_corners=False)
-        return self.smooth_fine(self.lateral_fine(torch.cat([fine, middle], dim=1)))
+        merged: Tensor = self.smooth_fine(self.lateral_fine(torch.cat([fine, middle], dim=1)))
+        return merged
 
 
 def build_neck(

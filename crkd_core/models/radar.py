@@ -30,9 +30,11 @@ class PointLayer(nn.Module):
     def forward(self, x: Float[Tensor, "n *slots in"]) -> Float[Tensor, "n *slots out"]:
         x = self.linear(x)
         if x.dim() == 2:
-            return self.norm(x).relu()
+            normed: Tensor = self.norm(x)
+            return normed.relu()
         # Channels first: on a CPU torch's batch statistics over rows lose two decimal digits.
-        return self.norm(x.transpose(1, 2).contiguous()).relu().transpose(1, 2)
+        normed = self.norm(x.transpose(1, 2).contiguous())
+        return normed.relu().transpose(1, 2)
 
 
 class PillarNet(nn.Module):
@@ -55,13 +57,13 @@ class PillarNet(nn.Module):
     def forward(self, pillars: Voxels) -> Float[Tensor, "m c"]:
         filled = pillars.filled
         if self.masked_padding:
-            points = self.layers(self.point_features(pillars)[filled])
+            points: Tensor = self.layers(self.point_features(pillars)[filled])  # points c
             rows = torch.nonzero(filled)[:, :1].expand(-1, points.shape[1])
             # After a ReLU zero is below every maximum.
             empty = points.new_zeros((len(filled), points.shape[1]))
             return empty.scatter_reduce(0, rows, points, reduce="amax", include_self=True)
-        slots = self.point_features(pillars) * filled[..., None]
-        return self.layers(slots).amax(dim=1)
+        slots: Tensor = self.layers(self.point_features(pillars) * filled[..., None])  # m p c
+        return slots.amax(dim=1)
 
     def point_features(self, pillars: Voxels) -> Float[Tensor, "m p f"]:
         """Positions scaled to 0..1 over the grid, other features as measured, x and y from the pillar's centre (m)."""

@@ -15,9 +15,9 @@ from crkd_core.datasets.prepared.source import pin_machine, pin_split, split_set
 from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.models.detector import Detector
-from crkd_core.progress import Progress
-from crkd_core.stages.extract import warn_of_poor_teacher
-from crkd_core.teacher_cache.teacher_input import TeacherInput
+from crkd_core.progress import Progress, format_count
+from crkd_core.teacher_cache.scoring import warn_of_poor_teacher
+from crkd_core.teacher_cache.teacher_input import TeacherChoice, TeacherInput, find_teacher
 from crkd_core.training.plan import TrainingPlan
 from crkd_core.training.run import TrainResult, run_training
 from crkd_core.training.samples import open_samples
@@ -41,7 +41,7 @@ class DistillRequest(StudentRequest):
 
 
 def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
-    """Train the student: L = L_det + 100 L_csrd + 10 L_msfd(camera) + 10 L_msfd(fused) + 0.25 L_reld + L_respd.
+    """Train the student on the detection loss and the weighted losses, L = L_det + L_kd (paper, section 3.3).
 
     Without losses it is the plain student (baseline), or, from the plain student's weights, the equal-epoch control.
     In cache mode no LiDAR file is opened. Returns None on every process but the first of a distributed run.
@@ -100,7 +100,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     )
     progress.message(
         f"{student.name}: {' + '.join(losses) or 'no distillation'}, from {start.label if start else 'new weights'}, "
-        f"{plan.schedule.epochs} epochs, {len(dataset)} samples"
+        f"{format_count(plan.schedule.epochs, 'epoch')}, {format_count(len(dataset), 'sample')}"
     )
 
     def build_step(model: Detector, device: torch.device) -> nn.Module:
@@ -117,7 +117,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
 
 def _find_teacher(request: DistillRequest, config: Config, workspace: Workspace) -> TeacherInput:
     name = request.live_teacher if request.teacher == "online" else request.targets
-    return TeacherInput(request.teacher, name, config, workspace, request.split, request.command)
+    return find_teacher(TeacherChoice(request.teacher, name, request.split, request.command), config, workspace)
 
 
 def _command(
@@ -126,10 +126,7 @@ def _command(
     command = pin_configuration(request.command, STAGE, student.name, request.config, workspace)
     command = command.without("--teacher", "--targets").setting("--losses", ",".join(student.losses) or "none")
     command = command.setting("--name", student.name).setting("--init", student.weights.init)
-    if teacher is not None and teacher.online:
-        command = command.setting("--teacher", f"online:{teacher.artifact.name}")
-    elif teacher is not None:
-        command = command.setting("--targets", teacher.artifact.name)
+    command = command if teacher is None else teacher.pin(command)
     command = pin_split(command, request.split).setting("--prepared", prepared.name)
     command = pin_machine(command, request.nuscenes, request.device)
     return student.weights.pin_backbone(command, student.detector)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.find_model import find_model
+from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
@@ -13,7 +15,7 @@ from crkd_core.progress import Progress
 from crkd_core.training.trained import load_trained
 from crkd_core.weights.matching import BUFFERS
 from crkd_core.weights.published import check_exportable, export_detector, lost_settings
-from crkd_core.weights.recognise import Role, recognise
+from crkd_core.weights.recognise import recognise
 
 Format = Literal["published"]
 SUFFIX = ".safetensors"
@@ -43,16 +45,15 @@ class ExportResult:
 
     Attributes:
         artifact: the model.
-        file: what was written; `config`: the configuration to import it with.
-        model: what ``import-weights`` recognises it as, such as ``teacher_r50``; `role`: what it takes it as.
+        file: what was written.
+        model: what ``import-weights`` recognises it as, such as ``teacher_r50``; `import_command` reads it back.
         tensors: number of tensors written; `parameters`: numbers in those that training changes by gradients.
     """
 
     artifact: Artifact
     file: Path
-    config: Path
     model: str
-    role: Role
+    import_command: Command
     tensors: int
     parameters: int
 
@@ -83,9 +84,10 @@ def export_weights(request: ExportRequest, workspace: Workspace, progress: Progr
     return ExportResult(
         artifact=artifact,
         file=request.file,
-        config=artifact.path / CONFIG_NAME,
         model=recognised.model,
-        role=recognised.role,
+        import_command=Command("import-weights", (str(absolute(request.file)),))
+        .setting("--as", recognised.role)
+        .setting("--config", absolute(artifact.path / CONFIG_NAME)),
         tensors=len(exported),
         parameters=sum(tensor.numel() for name, tensor in weights.items() if not name.endswith(BUFFERS)),
     )
@@ -94,7 +96,7 @@ def export_weights(request: ExportRequest, workspace: Workspace, progress: Progr
 def _check_file(request: ExportRequest) -> None:
     if request.file.suffix != SUFFIX:
         raise UsageError(
-            f"{request.file} would be written as safetensors, which holds no code; give --out a name ending in {SUFFIX}"
+            f"{request.file} would be written as safetensors, no pickle; give --out a name ending in {SUFFIX}"
         )
     if request.file.is_dir():
         raise UsageError(f"{request.file} is a folder; give --out the name of a file, such as {request.run}{SUFFIX}")

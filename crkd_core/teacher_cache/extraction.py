@@ -1,4 +1,4 @@
-"""The items of an extraction (samples times views) in shards, and the teacher that fills them."""
+"""A frozen teacher that fills the items of an extraction."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -24,14 +23,10 @@ from crkd_core.evaluation.io.detections import Detections
 from crkd_core.models.decode import SampleDetections, decode_detections
 from crkd_core.models.outputs import DetectorOutput
 from crkd_core.progress import Progress, Task
-from crkd_core.training.steps import FrozenTeacher
+from crkd_core.teacher_cache.plan import SCORED_VIEW, Item, ItemPlan, detections_part
+from crkd_core.teacher_cache.sources import FrozenTeacher
 from crkd_core.training.trained import load_trained
 
-Item = tuple[int, int]
-"""Index of a sample, number of a view."""
-SCORED_VIEW = 0
-"""The view in which the teacher's detections are scored."""
-DETECTIONS_NAME = "teacher_detections.parquet"
 _MEASURED_BATCHES = 4
 
 
@@ -41,49 +36,6 @@ class Estimate:
 
     bytes_per_item: int
     seconds_per_item: float
-
-
-class ItemPlan:
-    """Which items there are, and which shard holds which: all samples of a view follow each other.
-
-    Attributes:
-        tokens: the training samples.
-        views: views of each.
-        shards: items of every shard.
-    """
-
-    def __init__(self, tokens: list[str], config: Config) -> None:
-        self.tokens = tokens
-        self.views = config.distill.targets.views
-        self._batch_size = config.train.distill.batch_size
-        items = [(index, view) for view in range(self.views) for index in range(len(tokens))]
-        size = config.distill.targets.samples_per_shard
-        self.shards = [items[start : start + size] for start in range(0, len(items), size)]
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self.tokens) * self.views
-
-    def missing(self, folder: Path, rank: int = 0, size: int = 1) -> list[int]:
-        """Shards that the process of a rank, of `size` processes, has still to write."""
-        return [n for n in range(rank, len(self.shards), size) if not self._is_written(folder, n)]
-
-    def _is_written(self, folder: Path, shard: int) -> bool:
-        files = [shard_name(shard)]
-        if any(view == SCORED_VIEW for _, view in self.shards[shard]):
-            files.append(_detections_name(shard))
-        return all((folder / file).exists() for file in files)
-
-    def batches(self, shard: int) -> list[list[Item]]:
-        """Batches never cross shards, so that a continued run computes the same ones as an uninterrupted one."""
-        items = self.shards[shard]
-        return [items[start : start + self._batch_size] for start in range(0, len(items), self._batch_size)]
-
-    def locate(self, number: int) -> tuple[list[Item], ItemKey]:
-        """The batch and the key of an item."""
-        shard, place = divmod(number, len(self.shards[0]))
-        index, view = self.shards[shard][place]
-        return self.batches(shard)[place // self._batch_size], ItemKey(self.tokens[index], view)
 
 
 class Extraction:
@@ -131,24 +83,24 @@ class Extraction:
         total = done + sum(len(self._plan.shards[number]) for number in shards)
         batches = [batch for number in shards for batch in self._plan.batches(number)]
         with progress.task("extract-teacher", total=total, unit="samples", done=done) as task:
-            found: list[tuple[str, SampleDetections]] = []
-            results = self.compute(batches, task, found)
+            detections: list[tuple[str, SampleDetections]] = []
+            results = self.compute(batches, task, detections)
             for number in shards:
                 items: dict[ItemKey, dict[str, Tensor]] = {}
                 for _ in self._plan.batches(number):
                     items |= next(results)
                 if any(key.view == SCORED_VIEW for key in items):
-                    write_table(folder / _detections_name(number), self._table(found))
-                    found.clear()
+                    write_table(folder / detections_part(number), self._table(detections))
+                    detections.clear()
                 write_shard(folder / shard_name(number), items)
 
     def compute(
-        self, batches: list[list[Item]], task: Task, found: list[tuple[str, SampleDetections]] | None = None
+        self, batches: list[list[Item]], task: Task, detections: list[tuple[str, SampleDetections]] | None = None
     ) -> Iterator[dict[ItemKey, dict[str, Tensor]]]:
         """The items of batches, with their views, as they are stored.
 
         Args:
-            found: where given, the teacher's detections in the scored view are added to it.
+            detections: where given, the teacher's detections in the scored view are added to it.
 
         Raises:
             DamagedArtifactError: the teacher answers with values that are not finite.
@@ -161,8 +113,8 @@ class Extraction:
             batch = on_host.to(self._device)
             output = self._teacher.output(batch)
             self._check_finite(output, batch)
-            if found is not None:
-                found += self._detect(output, batch)
+            if detections is not None:
+                detections += self._detect(output, batch)
             targets = self._teacher.targets(output, batch).split()
             items = {
                 ItemKey(self._plan.tokens[index], view): part.encode(storage)
@@ -179,9 +131,9 @@ class Extraction:
         samples = zip(batch.tokens, batch.views, detections, strict=True)
         return [(token, sample) for token, view, sample in samples if view == SCORED_VIEW]
 
-    def _table(self, found: list[tuple[str, SampleDetections]]) -> pa.Table:
+    def _table(self, detections: list[tuple[str, SampleDetections]]) -> pa.Table:
         return Detections.collect(
-            (token, sample, self._prepared.global_from_lidar(token)) for token, sample in found
+            (token, sample, self._prepared.global_from_lidar(token)) for token, sample in detections
         ).table
 
     def _check_finite(self, output: DetectorOutput, batch: Batch) -> None:
@@ -195,22 +147,3 @@ class Extraction:
                 f"{', '.join(batch.tokens)}), so nothing can be learned from it; train another one with: "
                 f"{command_text('crkd train-teacher --name NEW', self._artifact.root)}"
             )
-
-
-def join_detections(folder: Path, plan: ItemPlan) -> tuple[pa.Table, list[str]]:
-    """The teacher's detections in the scored view from the parts of all shards, and the names of those files.
-
-    Also written as one table into the folder.
-    """
-    parts = [
-        _detections_name(number)
-        for number, items in enumerate(plan.shards)
-        if any(view == SCORED_VIEW for _, view in items)
-    ]
-    table = pa.concat_tables(pq.read_table(folder / part) for part in parts)
-    write_table(folder / DETECTIONS_NAME, table)
-    return table, parts
-
-
-def _detections_name(shard: int) -> str:
-    return f"teacher_detections-{shard:05d}.parquet"

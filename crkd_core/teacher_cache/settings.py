@@ -13,6 +13,8 @@ from crkd_core.errors import StaleArtifactError
 STAGE = "extract-teacher"
 # How images vary while training may differ between teacher and student; what the network takes in may not.
 _AUGMENTATION_KEYS = {"train_resize", "test_resize", "rotation_deg", "flip"}
+# Which views are stored, and how precisely, is the targets' own affair: a student replays the recorded ones.
+_FREE_SETTINGS = {"losses", "views", "storage", "seed"}
 
 
 def target_settings(config: Config) -> dict[str, Any]:
@@ -42,21 +44,47 @@ def check_teacher(teacher: Artifact, config: Config, command: Command | None) ->
     teacher.verify(thorough=True)
     differing = input_difference(read_run_config(teacher), config)
     if differing is not None:
-        key, found, expected = differing
+        key, trained, expected = differing
         raise StaleArtifactError(
-            f"the teacher {teacher.label} was trained with {key} = {found}, and this run asks for {expected}; use its "
-            f"configuration (--config {quoted(teacher.file(CONFIG_NAME))}), or train another teacher with: "
+            f"the teacher {teacher.label} was trained with {key} = {trained}, and this run asks for {expected}; use "
+            f"its configuration (--config {quoted(teacher.file(CONFIG_NAME))}), or train another teacher with: "
             f"{command_like(command, 'crkd train-teacher --name NEW', teacher.root)}"
         )
 
 
-def input_difference(trained: Config, asked: Config) -> tuple[str, object, object] | None:
+def input_difference(trained: Config, config: Config) -> tuple[str, object, object] | None:
     """Why a detector that was trained with one configuration cannot run with another: the first key of its BEV grid or
     images that differs, and its values in both; None where nothing does.
     """
     for section in ("grid", "image"):
-        own, other = (getattr(config.data, section).model_dump(mode="json") for config in (trained, asked))
+        own, other = (getattr(side.data, section).model_dump(mode="json") for side in (trained, config))
         for key in own:
             if own[key] != other[key] and key not in _AUGMENTATION_KEYS:
                 return f"data.{section}.{key}", own[key], other[key]
     return None
+
+
+def settings_problem(config: Config, targets: Artifact) -> str | None:
+    """Why stored targets do not serve a student of this configuration; None where they do."""
+    expected, stored = target_settings(config), targets.manifest.settings
+    absent = [loss for loss in expected["losses"] if loss not in stored["losses"]]
+    if absent:
+        return (
+            f"{targets.label} holds nothing for the losses {', '.join(absent)} (it has {', '.join(stored['losses'])})"
+        )
+    for key, value in expected.items():
+        if key not in _FREE_SETTINGS and stored.get(key) != value:
+            return (
+                f"{targets.label} was made with other settings of {key}: expected "
+                f"{first_difference(value, stored.get(key))}"
+            )
+    return None
+
+
+def first_difference(expected: object, stored: object, path: str = "") -> str:
+    """The first value that differs in two (nested) settings: what is expected of it, and what is stored."""
+    if isinstance(expected, dict) and isinstance(stored, dict):
+        for key in sorted(expected.keys() | stored.keys(), key=str):
+            if expected.get(key) != stored.get(key):
+                return first_difference(expected.get(key), stored.get(key), f"{path}.{key}" if path else str(key))
+    return f"{path + ' = ' if path else ''}{expected}, found {stored}"

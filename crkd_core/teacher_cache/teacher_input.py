@@ -1,7 +1,9 @@
-"""The teacher's side of a distillation run: finding it and checking that it belongs to the run."""
+"""The teacher's side of a distillation run: finding it, and checking that it belongs to the run."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
@@ -18,64 +20,89 @@ from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import split_slug
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.teacher_cache.settings import STAGE as EXTRACT_STAGE
-from crkd_core.teacher_cache.settings import input_difference, target_settings
-from crkd_core.training.steps import FrozenTeacher, StoredTargets, TargetSource
+from crkd_core.teacher_cache.settings import first_difference, input_difference, settings_problem
+from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
+from crkd_core.training.steps import TargetSource
 from crkd_core.training.trained import load_trained
 
-# Which views are stored, and how precisely, is the targets' own affair: a student replays the recorded ones.
-_FREE_SETTINGS = {"losses", "views", "storage", "seed"}
 
-
-class TeacherInput:
-    """Where the teacher's side of the losses comes from: stored targets or the live teacher.
+@dataclass(frozen=True)
+class TeacherChoice:
+    """Which teacher a student asks for.
 
     Attributes:
-        online: the live teacher.
-        artifact: the targets, or the live teacher's run; `input_role` is what the student's manifest calls it.
-        shards, views: the stored targets and the number of their views, the mirrored ones included; None with the live
+        source: stored targets, or the live teacher in every step.
+        name: of the targets or the teacher's run; None for the latest that fits.
+        split: the samples of the run.
+        command: of the run, as it was given; None where there was none.
+    """
+
+    source: Literal["cache", "online"]
+    name: str | None = None
+    split: str = TRAIN
+    command: Command | None = None
+
+
+def find_teacher(choice: TeacherChoice, config: Config, workspace: Workspace) -> "TeacherInput":
+    """The chosen teacher.
+
+    Raises:
+        MissingArtifactError: there are no targets, or no teacher.
+        UsageError: a quirk of the configuration needs the live teacher.
+    """
+    needed_for = "crkd distill"
+    if choice.source == "online":
+        run = workspace.find("train-teacher", choice.name, needed_for=needed_for, make="crkd train-teacher")
+        return LiveTeacher(run, config, workspace, choice.command)
+    if "teacher_train_mode" in config.distill.released_quirks:
+        raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
+    name = choice.name or _latest_fitting(config, workspace, choice.split)
+    targets = workspace.find(EXTRACT_STAGE, name, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
+    return StoredTeacher(targets, config, workspace, choice.command)
+
+
+class TeacherInput(ABC):
+    """A finished artifact from which the teacher's side of the losses comes.
+
+    Attributes:
+        input_role: what the student's manifest calls it.
+        artifact: stored targets, or the live teacher's run.
+        shards, views: the stored targets and the number of their views, the mirrored ones included; None with a live
             teacher.
         flips: whether stored views are also shown mirrored.
     """
 
+    input_role: ClassVar[str]
+    shards: TensorShards | None = None
+    views: int | None = None
+    flips: bool = False
+
     def __init__(
-        self,
-        source: Literal["cache", "online"],
-        name: str | None,
-        config: Config,
-        workspace: Workspace,
-        split: str = TRAIN,
-        command: Command | None = None,
+        self, artifact: Artifact, config: Config, workspace: Workspace, command: Command | None = None
     ) -> None:
-        self.online = source == "online"
+        self.artifact = artifact
         self._config = config
         self._workspace = workspace
         self._command = command
-        self.shards: TensorShards | None = None
-        self.views: int | None = None
-        self.flips = False
-        needed_for = "crkd distill"
-        if self.online:
-            self.input_role = "teacher"
-            self.artifact = workspace.find("train-teacher", name, needed_for=needed_for, make="crkd train-teacher")
-            return
-        if "teacher_train_mode" in config.distill.released_quirks:
-            raise UsageError("the quirk teacher_train_mode needs the live teacher; add --teacher online.")
-        self.input_role = "targets"
-        name = name or _latest_fitting(config, workspace, split)
-        self.artifact = workspace.find(EXTRACT_STAGE, name, needed_for=needed_for, make=f"crkd {EXTRACT_STAGE}")
-        self.shards = TensorShards(self.artifact)
-        self.flips = config.distill.targets.flips
-        self.views = int(self.artifact.manifest.facts["views"]) * (MIRRORINGS if self.flips else 1)
 
     @property
+    @abstractmethod
     def detector_config(self) -> DetectorConfig:
         """The teacher's detector, also where only its targets are at hand."""
-        return read_detector_config(self.artifact) if self.online else self._config.teacher
 
+    @abstractmethod
     def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
-        """The student's modalities, and the live teacher's."""
-        return tuple(dict.fromkeys((*modalities, *(self.detector_config.modalities if self.online else ()))))
+        """The student's modalities, and those that the teacher needs of every sample."""
 
+    @abstractmethod
+    def pin(self, command: Command) -> Command:
+        """The command of the run, with this teacher named in it."""
+
+    @abstractmethod
+    def source(self, device: torch.device) -> TargetSource:
+        """What gives the training step its teacher targets."""
+
+    @abstractmethod
     def check_fits(self, prepared: PreparedData, tokens: Sequence[str], split: str) -> None:
         """Refuse what does not belong to this run.
 
@@ -87,25 +114,85 @@ class TeacherInput:
                 lack some of the samples.
             ConfigError: stored views cannot be mirrored on this grid.
         """
-        stored = self.artifact.manifest
+
+    def _check_made_from(self, prepared: PreparedData, same_tables: bool = False) -> None:
         # An imported teacher was made from no prepared data of this workspace.
-        made_from = stored.inputs.get("prepared")
-        if made_from is not None and made_from != prepared.artifact.reference() and not self._same_tables(prepared):
+        made_from = self.artifact.manifest.inputs.get("prepared")
+        if made_from is not None and made_from != prepared.artifact.reference() and not same_tables:
             raise StaleArtifactError(
                 f"{self.artifact.label} was made from {made_from.name}, and this run uses "
                 f"{prepared.artifact.label}; add --prepared {made_from.name}, or make it again with: "
                 f"{self.artifact.remake_command(prepared=prepared.artifact.name)}"
             )
-        if self.online:
-            wanted, found = self._config.data.grid.model_dump(mode="json"), stored.settings["data"]["grid"]
-            if wanted != found:
-                another = command_like(self._command, "crkd train-teacher --name NEW", self.artifact.root)
-                raise StaleArtifactError(
-                    f"the teacher {self.artifact.label} has another BEV grid: expected "
-                    f"{_first_difference(wanted, found)}; {self._use_configuration_of(self.artifact)}, or train "
-                    f"another one with: {another}"
-                )
-            return
+
+
+class LiveTeacher(TeacherInput):
+    """A teacher that sees what the student sees, in every step."""
+
+    input_role = "teacher"
+
+    @property
+    def detector_config(self) -> DetectorConfig:
+        return read_detector_config(self.artifact)
+
+    def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        return tuple(dict.fromkeys((*modalities, *self.detector_config.modalities)))
+
+    def pin(self, command: Command) -> Command:
+        return command.setting("--teacher", f"online:{self.artifact.name}")
+
+    def source(self, device: torch.device) -> TargetSource:
+        teacher = load_trained(self.artifact, device)
+        quirk = "teacher_train_mode" in self._config.distill.released_quirks
+        return FrozenTeacher(teacher.detector, self._config.data.grid.build(), self._config.distill, train_mode=quirk)
+
+    def check_fits(self, prepared: PreparedData, tokens: Sequence[str], split: str) -> None:
+        self._check_made_from(prepared)
+        expected, trained = (
+            self._config.data.grid.model_dump(mode="json"),
+            self.artifact.manifest.settings["data"]["grid"],
+        )
+        if expected != trained:
+            another = command_like(self._command, "crkd train-teacher --name NEW", self.artifact.root)
+            raise StaleArtifactError(
+                f"the teacher {self.artifact.label} has another BEV grid: expected "
+                f"{first_difference(expected, trained)}; {_use_configuration_of(self.artifact)}, or train "
+                f"another one with: {another}"
+            )
+
+
+class StoredTeacher(TeacherInput):
+    """What a teacher said of every sample, in several views."""
+
+    input_role = "targets"
+
+    def __init__(
+        self, artifact: Artifact, config: Config, workspace: Workspace, command: Command | None = None
+    ) -> None:
+        super().__init__(artifact, config, workspace, command)
+        self.shards: TensorShards = TensorShards(artifact)
+        self.flips = config.distill.targets.flips
+        self.views = self._stored_views * (MIRRORINGS if self.flips else 1)
+
+    @property
+    def _stored_views(self) -> int:
+        return int(self.artifact.manifest.facts["views"])
+
+    @property
+    def detector_config(self) -> DetectorConfig:
+        return self._config.teacher
+
+    def with_own(self, modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
+        return modalities
+
+    def pin(self, command: Command) -> Command:
+        return command.setting("--targets", self.artifact.name)
+
+    def source(self, device: torch.device) -> TargetSource:
+        return StoredTargets(device)
+
+    def check_fits(self, prepared: PreparedData, tokens: Sequence[str], split: str) -> None:
+        self._check_made_from(prepared, same_tables=self._is_of_tables(prepared))
         problem = settings_problem(self._config, self.artifact)
         if problem is not None:
             raise StaleArtifactError(f"{problem}; {self._remedy()}")
@@ -118,13 +205,11 @@ class TeacherInput:
                 f"{grid.y_range_m[1]} m; set it to false, or change data.grid"
             )
 
-    def _same_tables(self, prepared: PreparedData) -> bool:
-        """Whether stored targets are of the same nuScenes tables, of which other files are at hand here.
+    def _is_of_tables(self, prepared: PreparedData) -> bool:
+        """Whether they are of the same nuScenes tables, of which other files are at hand here.
 
         A live teacher needs no such thing: it sees what is prepared here.
         """
-        if self.online:
-            return False
         tables = prepared.artifact.manifest.settings["tables_sha256"]
         made_from = self.artifact.manifest.inputs["prepared"]
         recorded = self.artifact.manifest.facts.get("tables_sha256")
@@ -136,20 +221,20 @@ class TeacherInput:
         return tables in of_targets
 
     def _check_covers(self, tokens: Sequence[str], split: str) -> None:
-        views = int(self.artifact.manifest.facts["views"])
-        shards = self.shards
-        absent = [
-            token for token in tokens if any(shards is None or ItemKey(token, v) not in shards for v in range(views))
-        ]
+        keys = {token: [ItemKey(token, view) for view in range(self._stored_views)] for token in tokens}
+        absent = [token for token, views in keys.items() if any(key not in self.shards for key in views)]
         if absent:
             raise StaleArtifactError(
                 f"{self.artifact.label} lacks {len(absent)} of the {len(tokens)} samples of {split}, such as "
                 f"{absent[0]}; extract targets of them with: {self._extract(split)}"
             )
 
-    def _extract(self, split: str) -> str:
+    def _own_command(self) -> Command:
         own = Command.parse(self.artifact.manifest.command) or Command(EXTRACT_STAGE)
-        own = own.moved(self.artifact.root).setting("--split", split)
+        return own.moved(self.artifact.root)
+
+    def _extract(self, split: str) -> str:
+        own = self._own_command().setting("--split", split)
         return own.setting("--name", f"{self.artifact.name}-{split_slug(split)}").text(self.artifact.root)
 
     def _remedy(self) -> str:
@@ -157,9 +242,8 @@ class TeacherInput:
         made_of, root = self.artifact.manifest.inputs["teacher"], self.artifact.root
         teacher = Workspace(root).finished(made_of.stage, made_of.name)
         if teacher is not None and input_difference(read_run_config(teacher), self._config) is not None:
-            return f"{self._use_configuration_of(teacher)}, or another teacher"
-        own = Command.parse(self.artifact.manifest.command) or Command(EXTRACT_STAGE)
-        again = own.moved(root).without("--preset", "--config", "--set").setting("--force")
+            return f"{_use_configuration_of(teacher)}, or another teacher"
+        again = self._own_command().without("--preset", "--config", "--set").setting("--force")
         for option, value in self._command.options if self._command is not None else ():
             if option in CONFIG_OPTIONS and value is not None:
                 again = again.adding(option, value)
@@ -168,33 +252,9 @@ class TeacherInput:
         again = again.adding("--set", f"distill.losses=[{', '.join(losses)}]")
         return f"use those settings, or make it again with: {again.text(root)}"
 
-    def _use_configuration_of(self, teacher: Artifact) -> str:
-        return f"use the configuration of {teacher.label} (--config {quoted(teacher.file(CONFIG_NAME))})"
 
-    def source(self, device: torch.device) -> TargetSource:
-        """What gives the training step its teacher targets."""
-        if not self.online:
-            return StoredTargets(device)
-        teacher = load_trained(self.artifact, device)
-        quirk = "teacher_train_mode" in self._config.distill.released_quirks
-        return FrozenTeacher(teacher.detector, self._config.data.grid.build(), self._config.distill, train_mode=quirk)
-
-
-def settings_problem(config: Config, targets: Artifact) -> str | None:
-    """Why stored targets do not serve a student of this configuration; None where they do."""
-    wanted, stored = target_settings(config), targets.manifest.settings
-    absent = [loss for loss in wanted["losses"] if loss not in stored["losses"]]
-    if absent:
-        return (
-            f"{targets.label} holds nothing for the losses {', '.join(absent)} (it has {', '.join(stored['losses'])})"
-        )
-    for key, value in wanted.items():
-        if key not in _FREE_SETTINGS and stored.get(key) != value:
-            return (
-                f"{targets.label} was made with other settings of {key}: expected "
-                f"{_first_difference(value, stored.get(key))}"
-            )
-    return None
+def _use_configuration_of(teacher: Artifact) -> str:
+    return f"use the configuration of {teacher.label} (--config {quoted(teacher.file(CONFIG_NAME))})"
 
 
 def _latest_fitting(config: Config, workspace: Workspace, split: str) -> str | None:
@@ -204,17 +264,11 @@ def _latest_fitting(config: Config, workspace: Workspace, split: str) -> str | N
     """
     newest_last = list(workspace.newest_first(EXTRACT_STAGE))[::-1]
     fitting = [targets for targets in newest_last if settings_problem(config, targets) is None]
-    of_split = [found for found in fitting if _plain(found.manifest.settings.get("split", TRAIN)) == _plain(split)]
+    of_split = [
+        targets for targets in fitting if _plain(targets.manifest.settings.get("split", TRAIN)) == _plain(split)
+    ]
     return (of_split or fitting)[-1].name if fitting else None
 
 
 def _plain(split: str) -> str:
     return split.removeprefix("mini_")
-
-
-def _first_difference(expected: object, found: object, path: str = "") -> str:
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in sorted(expected.keys() | found.keys(), key=str):
-            if expected.get(key) != found.get(key):
-                return _first_difference(expected.get(key), found.get(key), f"{path}.{key}" if path else str(key))
-    return f"{path + ' = ' if path else ''}{expected}, found {found}"

@@ -1,7 +1,7 @@
-"""How each loss term pulls at the layers that all of them share: norms and pairwise cosines of its gradients.
+"""Gradient norms and cosines of loss terms at the layers that they share.
 
-Terms that pull in opposite directions have a negative cosine: they work against each other there. The parameters that
-are looked at lie where the terms meet:
+Terms whose gradients have a negative cosine work against each other there. The parameters that are looked at lie where
+the terms meet:
 
 - ``fuser``: all parameters of the fuser, reached by every term that sees the fused map (not by CSRD);
 - ``camera``: the view transform's, the last of the camera branch;
@@ -60,15 +60,15 @@ def gradient_metrics(terms: Mapping[str, Tensor], layers: SharedLayers, scale: f
         scale: factor against underflow in fp16, as the gradient scaler has it; it does not change the results. Where
             a gradient overflows with it, that value is left out.
     """
-    found = {name: _gradients(total * scale, layers) for name, total in _families(terms).items()}
+    of_families = {name: _gradients(total * scale, layers) for name, total in _families(terms).items()}
     values: dict[str, float] = {}
     for layer in layers:
-        norms = {family: float(gradients[layer].norm()) for family, gradients in found.items()}
+        norms = {family: float(gradients[layer].norm()) for family, gradients in of_families.items()}
         values |= {f"{NORM}{layer}/{family}": norm / scale for family, norm in norms.items()}
-        for first, second in combinations(found, 2):
+        for first, second in combinations(of_families, 2):
             product = norms[first] * norms[second]
             if product > 0:
-                cosine = float(found[first][layer] @ found[second][layer]) / product
+                cosine = float(of_families[first][layer] @ of_families[second][layer]) / product
                 values[f"{COSINE}{layer}/{first},{second}"] = cosine
     return {name: value for name, value in values.items() if abs(value) < float("inf")}
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crkd_core.artifacts.atomic import write_text
-from crkd_core.artifacts.run_config import CONFIG_NAME, read_detector_config, read_run_config
+from crkd_core.artifacts.run_config import CONFIG_NAME, RunConfiguration, read_run_configuration
 from crkd_core.artifacts.shards import read_tensors, write_tensors
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import dump_config
@@ -45,15 +45,20 @@ def write_trained(folder: Path, detector: nn.Module, config: Config) -> None:
     write_text(folder / CONFIG_NAME, dump_config(config))
 
 
-def load_trained(artifact: Artifact, device: torch.device | str = "cpu") -> TrainedModel:
+def load_trained(
+    artifact: Artifact, device: torch.device | str = "cpu", configuration: RunConfiguration | None = None
+) -> TrainedModel:
     """Rebuild a trained detector.
+
+    Args:
+        configuration: of its run, where it was read already.
 
     Raises:
         DamagedArtifactError: a file is damaged, or the weights do not belong to the configuration.
         StaleArtifactError: its configuration is of another version of crkd.
     """
-    config, detector_config = read_run_config(artifact), read_detector_config(artifact)
-    detector = build_detector(detector_config, config.data)
+    configuration = configuration or read_run_configuration(artifact)
+    detector = build_detector(configuration.detector, configuration.config.data)
     try:
         detector.load_state_dict(read_tensors(artifact, WEIGHTS_NAME))
     except RuntimeError as error:
@@ -64,7 +69,7 @@ def load_trained(artifact: Artifact, device: torch.device | str = "cpu") -> Trai
         name=artifact.name,
         role=artifact.manifest.settings["role"],
         detector=detector.to(device).eval(),
-        config=config,
-        detector_config=detector_config,
+        config=configuration.config,
+        detector_config=configuration.detector,
         artifact=artifact,
     )

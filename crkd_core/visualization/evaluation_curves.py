@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from crkd_core.artifacts.command import Command
-from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
-from crkd_core.evaluation.finished import load_evaluated
-from crkd_core.evaluation.nuscenes.accumulate import RECALLS, Curve, accumulate_curves
+from crkd_core.evaluation.finished import FinishedEvaluation
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, Curve
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MIN_PRECISION,
@@ -36,22 +35,23 @@ _ERROR_TITLES = {
 }
 
 
-def score_curves(evaluation: Artifact, workspace: Workspace) -> tuple[Path, Path]:
+def score_curves(evaluation: FinishedEvaluation) -> tuple[Path, Path]:
     """Pictures of a finished evaluation, drawn anew only if it changed: precision over recall, errors over recall.
 
     Raises:
         ArtifactError: the evaluation or its prepared data cannot be used.
         WriteError: a file cannot be written.
     """
-    made = Command.parse(evaluation.manifest.command)
-    command = made.moved(workspace.root).setting("--curves") if made is not None else evaluation.manifest.command
-    inputs = {"evaluation": evaluation.reference()}
-    output = ArtifactRequest(STAGE, evaluation.name, command, settings={}, inputs=inputs, replace=True)
+    artifact, workspace = evaluation.artifact, evaluation.workspace
+    made = Command.parse(artifact.manifest.command)
+    command = made.moved(workspace.root).setting("--curves") if made is not None else artifact.manifest.command
+    inputs = {"evaluation": artifact.reference()}
+    output = ArtifactRequest(STAGE, artifact.name, command, settings={}, inputs=inputs, replace=True)
     with workspace.write(output) as writer:
         if writer.finished is None:
-            draw_score_curves(writer.path, evaluation.name, load_evaluated(evaluation, workspace)[0])
+            draw_score_curves(writer.path, artifact.name, evaluation.scored.scoring)
             writer.finish()
-    folder = workspace.folder(STAGE, evaluation.name)
+    folder = workspace.folder(STAGE, artifact.name)
     return folder / PRECISION_NAME, folder / ERRORS_NAME
 
 
@@ -61,8 +61,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
     Raises:
         WriteError: a file cannot be written.
     """
-    curves = accumulate_curves(scoring.detections, scoring.gt, scoring.matching)
-    metrics, counts = scoring.metrics, scoring.counts()
+    curves, metrics, counts = scoring.curves, scoring.metrics, scoring.counts()
     precisions = [
         PrecisionPanel(
             name=label,

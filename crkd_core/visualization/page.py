@@ -1,9 +1,10 @@
 """A page that shows the pictures of a split, with the scores of the models in them."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.visualization.palette import BACKGROUND, FAINT_TEXT, PANEL, RULES, TEXT
@@ -39,6 +40,11 @@ class ScoreEntry:
     sensors: str
     mean_ap: float | None
     nds: float | None
+
+    @staticmethod
+    def of(model: str, modalities: Sequence[str], facts: Mapping[str, Any]) -> "ScoreEntry":
+        """The row of an evaluation with such facts."""
+        return ScoreEntry(model, " + ".join(modalities), facts.get("mean_ap"), facts.get("nds"))
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,13 @@ def import_swin(state: Mapping[str, Tensor], config: SwinConfig, naming: Naming 
     for key, tensor in state.items():
         if key.endswith((_MASKS, _POSITIONS)):
             continue
-        ours = _our_swin_name(key, naming, first)
-        if ours is None:
+        name = _our_swin_name(key, naming, first)
+        if name is None:
             left_out.add(key)
             continue
-        names[ours] = key
-        in_order = naming == "mmdet" or not ours.startswith("mergings.") or tensor.shape != shapes.get(ours)
-        converted[ours] = tensor if in_order else _in_unfold_order(tensor)
+        names[name] = key
+        in_order = naming == "mmdet" or not name.startswith("mergings.") or tensor.shape != shapes.get(name)
+        converted[name] = tensor if in_order else _in_unfold_order(tensor)
     _check_size(_swin_size(converted), config)
     for key, tensor in state.items():
         if key.endswith(_POSITIONS):
@@ -134,8 +134,8 @@ def _our_swin_name(key: str, naming: Naming, first_merging: int) -> str | None:
             key = f"mergings.{int(stage) - first_merging}.{rest.removeprefix('downsample.')}"
         else:
             key = f"stages.{stage}.{rest}"
-    for official, ours in _OFFICIAL_SWIN:
-        key = key.replace(official, ours)
+    for official, name in _OFFICIAL_SWIN:
+        key = key.replace(official, name)
     return key
 
 
@@ -155,17 +155,18 @@ def _from_torchvision(key: str) -> str:
 
 def _in_unfold_order(merging: Tensor) -> Tensor:
     """Input channels of a patch merging: official (column, row, channel) to ours (channel, row, column)."""
-    return merging.unflatten(-1, (2, 2, -1)).transpose(-1, -3).flatten(-3).contiguous()
+    quarters: Tensor = merging.unflatten(-1, (2, 2, -1))  # ... column row channel
+    return quarters.transpose(-1, -3).flatten(-3).contiguous()
 
 
-def _check_positions(key: str, found: Tensor, window: int) -> None:
+def _check_positions(key: str, positions: Tensor, window: int) -> None:
     expected = relative_position_index(window)
     # torchvision keeps them in one row.
-    square = found.reshape(expected.shape) if found.shape == (expected.numel(),) else found
+    square = positions.reshape(expected.shape) if positions.shape == (expected.numel(),) else positions
     if not agrees(square, expected):
         raise ConfigError(
             f"the file's {key} is of another window or numbering: expected {tuple(expected.shape)} for a window of "
-            f"{window}, found {tuple(found.shape)}; set camera.backbone.window"
+            f"{window}, found {tuple(positions.shape)}; set camera.backbone.window"
         )
 
 

@@ -17,12 +17,12 @@ _SHOWN = 3
 
 
 def match_tensors(
-    found: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
     expected: Mapping[str, torch.Size],
     shown_as: Mapping[str, str] | None = None,
     also_missing: Iterable[str] = (),
 ) -> StateDict:
-    """The tensors of `found` in the order of `expected`, in float32; absent batch counters are 0.
+    """The tensors of `state` in the order of `expected`, in float32; absent batch counters are 0.
 
     Args:
         shown_as: how messages call a tensor, where not by its key.
@@ -33,35 +33,35 @@ def match_tensors(
         UsageError: weights are not finite floating-point numbers.
     """
     names = shown_as or {}
-    missing = [*also_missing, *(key for key in expected if key not in found and not key.endswith(COUNTERS))]
-    unexpected = [key for key in found if key not in expected]
-    reshaped = [key for key, shape in expected.items() if key in found and found[key].shape != shape]
+    missing = [*also_missing, *(key for key in expected if key not in state and not key.endswith(COUNTERS))]
+    unexpected = [key for key in state if key not in expected]
+    reshaped = [key for key, shape in expected.items() if key in state and state[key].shape != shape]
     problems = [
         listed("missing", [names.get(key, key) for key in missing]),
         listed("unexpected", [names.get(key, key) for key in unexpected]),
         listed(
             "of another shape",
-            [f"{names.get(key, key)} {tuple(found[key].shape)} instead of {tuple(expected[key])}" for key in reshaped],
+            [f"{names.get(key, key)} {tuple(state[key].shape)} instead of {tuple(expected[key])}" for key in reshaped],
         ),
     ]
     if any(problems):
-        fitting = sum(key in found for key in expected) - len(reshaped)
+        fitting = sum(key in state for key in expected) - len(reshaped)
         raise ConfigError(
             f"the file does not fit the configuration: {fitting} of {len(expected)} tensors do, "
             f"{'; '.join(problem for problem in problems if problem)}"
         )
-    matched = {key: _as_ours(key, found[key]) if key in found else _no_batches() for key in expected}
-    _check_values(found, matched, names)
+    matched = {key: _converted(key, state[key]) if key in state else _no_batches() for key in expected}
+    _check_values(state, matched, names)
     return matched
 
 
-def agrees(found: Tensor, expected: Tensor) -> bool:
+def agrees(tensor: Tensor, expected: Tensor) -> bool:
     """Whether a file's constant is the expected one, as far as its number type can say."""
-    if found.shape != expected.shape or found.is_complex():
+    if tensor.shape != expected.shape or tensor.is_complex():
         return False
     # A copy in half precision has rounded its constants too.
-    rtol = max(1e-4, torch.finfo(found.dtype).eps) if found.is_floating_point() else 1e-4
-    return torch.allclose(found.double(), expected.double(), rtol=rtol, atol=1e-3)
+    rtol = max(1e-4, torch.finfo(tensor.dtype).eps) if tensor.is_floating_point() else 1e-4
+    return torch.allclose(tensor.double(), expected.double(), rtol=rtol, atol=1e-3)
 
 
 def listed(what: str, names: list[str]) -> str:
@@ -76,7 +76,7 @@ def _no_batches() -> Tensor:
     return torch.zeros((), dtype=torch.long)
 
 
-def _as_ours(key: str, tensor: Tensor) -> Tensor:
+def _converted(key: str, tensor: Tensor) -> Tensor:
     if not key.endswith(COUNTERS):
         return tensor.float() if tensor.dtype in _FLOATS else tensor
     # A counter beyond what half precision reaches has become infinite in a copy.
@@ -84,19 +84,23 @@ def _as_ours(key: str, tensor: Tensor) -> Tensor:
     return tensor.long() if readable else _no_batches()
 
 
-def _check_values(found: Mapping[str, Tensor], matched: StateDict, names: Mapping[str, str]) -> None:
+def _check_values(state: Mapping[str, Tensor], matched: StateDict, names: Mapping[str, str]) -> None:
     weights = {key: tensor for key, tensor in matched.items() if not key.endswith(COUNTERS)}
 
-    def those(applies: Callable[[str, Tensor], bool]) -> list[str]:
+    def keys_where(applies: Callable[[str, Tensor], bool]) -> list[str]:
         return [names.get(key, key) for key, tensor in weights.items() if applies(key, tensor)]
 
-    types = {str(found[key].dtype).removeprefix("torch.") for key in weights if found[key].dtype not in _FLOATS}
+    types = {str(state[key].dtype).removeprefix("torch.") for key in weights if state[key].dtype not in _FLOATS}
     if types:
-        others = listed(f"of type {', '.join(sorted(types))}", those(lambda key, _: found[key].dtype not in _FLOATS))
+        others = listed(
+            f"of type {', '.join(sorted(types))}", keys_where(lambda key, _: state[key].dtype not in _FLOATS)
+        )
         raise UsageError(f"the file's weights are no floating-point numbers: {others}; give a copy in float32")
     problems = [
-        listed("with NaN or infinity", those(lambda _, tensor: not bool(tensor.isfinite().all()))),
-        listed("with negative variances", those(lambda key, t: key.endswith(".running_var") and bool((t < 0).any()))),
+        listed("with NaN or infinity", keys_where(lambda _, tensor: not bool(tensor.isfinite().all()))),
+        listed(
+            "with negative variances", keys_where(lambda key, t: key.endswith(".running_var") and bool((t < 0).any()))
+        ),
     ]
     if any(problems):
         raise UsageError(

@@ -1,7 +1,7 @@
-"""How the tensors of a published detector are called there and here.
+"""Names of a published detector's tensors, in the released code and in this package.
 
-A rule is a pair of patterns, published and ours; ``*`` stands for one component of a dotted name, a last ``**`` for
-the rest of it. The first rule that matches renames, in either direction.
+A rule is a pair of patterns, the published and that of this package; ``*`` stands for one component of a dotted name,
+a last ``**`` for the rest of it. The first rule that matches renames, in either direction.
 """
 
 import re
@@ -33,14 +33,14 @@ _SWIN = [
     *((f"norm{stage}.**", f"norms.{stage - 1}.**") for stage in (1, 2, 3)),
 ]
 _RULES: list[tuple[str, str]] = [
-    *((f"{_CAMERA}.backbone.{theirs}", f"camera.backbone.{ours}") for theirs, ours in _SWIN),
+    *((f"{_CAMERA}.backbone.{published}", f"camera.backbone.{name}") for published, name in _SWIN),
     # ResNets have torchvision's names in both.
     (f"{_CAMERA}.backbone.**", "camera.backbone.**"),
     (f"{_CAMERA}.neck.deblocks.**", "camera.neck.branches.**"),
     *(
-        (f"{_CAMERA}.neck.{layer}.{theirs}.**", f"camera.neck.{our_layer}.{ours}.**")
+        (f"{_CAMERA}.neck.{layer}.{published}.**", f"camera.neck.{our_layer}.{name}.**")
         for layer, our_layer in _LSS_FPN.items()
-        for theirs, ours in _CONV_NORM.items()
+        for published, name in _CONV_NORM.items()
     ),
     (f"{_CAMERA}.vtransform.dtransform.**", "camera.view_transform.depth_encoder.**"),
     (f"{_CAMERA}.vtransform.depthnet.**", "camera.view_transform.depth_net.**"),
@@ -54,14 +54,14 @@ _RULES: list[tuple[str, str]] = [
     ),
     (f"{_RADAR}.distill_activation_head.**", "radar.activation.**"),
     *(
-        (f"{_LIDAR}.{theirs}.{part}.**", f"lidar.encoder.{ours}.{name}.**")
-        for theirs, ours in {"conv_input": "stem", "conv_out": "out"}.items()
+        (f"{_LIDAR}.{published}.{part}.**", f"lidar.encoder.{module}.{name}.**")
+        for published, module in {"conv_input": "stem", "conv_out": "out"}.items()
         for part, name in enumerate(("conv", "norm"))
     ),
     *(
-        (f"{_LIDAR}.encoder_layers.encoder_layer{stage + 1}.*.{theirs}", f"lidar.encoder.stages.{stage}.*.{ours}")
+        (f"{_LIDAR}.encoder_layers.encoder_layer{stage + 1}.*.{published}", f"lidar.encoder.stages.{stage}.*.{name}")
         for stage in range(4)
-        for theirs, ours in (
+        for published, name in (
             ("0.**", "conv.**"),
             ("1.**", "norm.**"),
             ("bn1.**", "norm1.**"),
@@ -83,10 +83,10 @@ _RULES: list[tuple[str, str]] = [
     # The published sequence begins with the upsampling, which has no weights.
     ("decoder.neck.upsample.1.**", "decoder.refine.0.**"),
     ("decoder.neck.upsample.2.**", "decoder.refine.1.**"),
-    *((f"heads.object.shared_conv.{theirs}.**", f"head.shared.{ours}.**") for theirs, ours in _CONV_NORM.items()),
+    *((f"heads.object.shared_conv.{published}.**", f"head.shared.{name}.**") for published, name in _CONV_NORM.items()),
     *(
-        (f"heads.object.task_heads.*.{theirs}.{layer}.**", f"head.tasks.*.maps.{ours}.{our_layer}.**")
-        for theirs, ours in _HEAD_MAPS.items()
+        (f"heads.object.task_heads.*.{published}.{layer}.**", f"head.tasks.*.maps.{name}.{our_layer}.**")
+        for published, name in _HEAD_MAPS.items()
         for layer, our_layer in (("0.conv", "0"), ("0.bn", "1"), ("1", "3"))
     ),
 ]
@@ -98,9 +98,9 @@ def our_name(published: str) -> str | None:
     return _rename(published, _compiled(tuple(_RULES)))
 
 
-def published_name(ours: str) -> str | None:
+def published_name(name: str) -> str | None:
     """The published key of one of our detector's; None where no rule matches."""
-    return _rename(ours, _compiled(_swapped(_RULES)))
+    return _rename(name, _compiled(_swapped(_RULES)))
 
 
 def our_adapter_name(published: str) -> str | None:
@@ -108,13 +108,13 @@ def our_adapter_name(published: str) -> str | None:
     return _rename(published, _compiled(tuple(_ADAPTERS)))
 
 
-def published_adapter_name(ours: str) -> str | None:
+def published_adapter_name(name: str) -> str | None:
     """The inverse of :func:`our_adapter_name`."""
-    return _rename(ours, _compiled(_swapped(_ADAPTERS)))
+    return _rename(name, _compiled(_swapped(_ADAPTERS)))
 
 
 def _swapped(rules: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple((ours, theirs) for theirs, ours in rules)
+    return tuple((name, published) for published, name in rules)
 
 
 @cache

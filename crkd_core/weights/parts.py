@@ -12,15 +12,15 @@ _VIEW_CONSTANTS = ("dx", "bx", "nx", "frustum")
 _POSITIONS = "relative_position_index"
 
 
-def import_part(state: Mapping[str, Tensor], module: nn.Module, published_at: str, ours_at: str) -> StateDict:
-    """Our state dict of a module from the published state dict of the same module, both without their place.
+def import_part(state: Mapping[str, Tensor], module: nn.Module, published_path: str, path: str) -> StateDict:
+    """Our state dict of a module from the published state dict of the same module, both without the path to it.
 
     Constants (grid, frustum, Swin's relative positions) are left out: our modules compute them.
 
     Args:
         state: tensors of the published module, names relative to it.
-        module: ours, for the names and shapes it expects.
-        published_at, ours_at: where the module sits in a whole detector, as ``encoders.camera.neck`` and
+        module: the same of this package, for the names and shapes it expects.
+        published_path, path: where the module sits in a whole detector, as ``encoders.camera.neck`` and
             ``camera.neck``.
 
     Raises:
@@ -28,13 +28,13 @@ def import_part(state: Mapping[str, Tensor], module: nn.Module, published_at: st
     """
     renamed = {}
     for key, tensor in state.items():
-        if key.endswith(_POSITIONS) or (published_at.endswith("vtransform") and key in _VIEW_CONSTANTS):
+        if key.endswith(_POSITIONS) or (published_path.endswith("vtransform") and key in _VIEW_CONSTANTS):
             continue
-        ours = our_name(f"{published_at}.{key}")
-        if ours is None or not ours.startswith(f"{ours_at}."):
+        name = our_name(f"{published_path}.{key}")
+        if name is None or not name.startswith(f"{path}."):
             raise ConfigError(
-                f"no tensor of {ours_at} corresponds to the published {published_at}.{key}; expected the weights of "
-                f"{published_at} alone, named relative to it"
+                f"no tensor of {path} corresponds to the published {published_path}.{key}; expected the weights of "
+                f"{published_path} alone, named relative to it"
             )
-        renamed[ours.removeprefix(f"{ours_at}.")] = tensor
+        renamed[name.removeprefix(f"{path}.")] = tensor
     return match_tensors(renamed, {key: tensor.shape for key, tensor in module.state_dict().items()})

@@ -94,13 +94,13 @@ def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data:
     expected = detector_shapes(detector, data)
     _check_classes(state, expected)
     constants = published_constants(detector, data)
-    found = {key: tensor for key, tensor in state.items() if key not in constants}
-    names = {key: our_name(key) or key for key in found}
-    published = {ours: published_name(ours) or ours for ours in expected}
+    published = {key: tensor for key, tensor in state.items() if key not in constants}
+    names = {key: our_name(key) or key for key in published}
+    expected_names = {name: published_name(name) or name for name in expected}
     weights = match_tensors(
-        {names[key]: _with_our_layout(tensor, expected.get(names[key])) for key, tensor in found.items()},
+        {names[key]: _with_our_layout(tensor, expected.get(names[key])) for key, tensor in published.items()},
         expected,
-        shown_as=published | {ours: key for key, ours in names.items()},
+        shown_as=expected_names | {name: key for key, name in names.items()},
         also_missing=[key for key in constants if key not in state],
     )
     _check_constants(state, constants)
@@ -211,12 +211,12 @@ def _check_classes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Siz
 
 def _check_constants(state: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> None:
     for key, expected in constants.items():
-        found = state[key]
-        if not agrees(found, expected):
+        constant = state[key]
+        if not agrees(constant, expected):
             raise ConfigError(
-                f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, found "
-                f"{_summary(found, expected.shape)}; set data.grid, data.image and camera.view_transform to those of "
-                "its training (z_range_m: twice the height in dx, as the published code pools)"
+                f"the file's {key} is not what the configuration makes it: expected {_summary(expected)}, "
+                f"found {_summary(constant, expected.shape)}; set data.grid, data.image and camera.view_transform to "
+                "those of its training (z_range_m: twice the height in dx, as the published code pools)"
             )
 
 

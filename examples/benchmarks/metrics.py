@@ -20,11 +20,13 @@ from measuring import median_seconds, peak_mb, report, run_case, show
 from crkd_core.artifacts.tables import write_table
 from crkd_core.datasets.prepared.preparing import ANNOTATIONS
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
-from crkd_core.evaluation.nuscenes.accumulate import accumulate
+from crkd_core.evaluation.nuscenes.accumulate import accumulate, summarise
+from crkd_core.evaluation.nuscenes.columns import detection_columns
+from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.official import CONFIG_NAME, convert_summary, require_equal
-from crkd_core.evaluation.nuscenes.scoring import evaluated_boxes
+from crkd_core.evaluation.nuscenes.scoring import read_ground_truth
 
 _PREPARED = "prepared"
 
@@ -34,13 +36,15 @@ def measure_ours(folder: Path, repeats: int) -> dict[str, float]:
 
     def boxes():
         prepared = open_world(folder / _PREPARED)
-        return evaluated_boxes(prepared, prepared.tokens(SPLIT), pq.read_table(folder / TABLE_NAME))
+        ground_truth = read_ground_truth(prepared, prepared.tokens(SPLIT))
+        detected = detection_columns(pq.read_table(folder / TABLE_NAME), ground_truth.samples)
+        return detected[is_evaluated(detected, ground_truth.samples)], ground_truth.boxes
 
     def metrics():
-        return accumulate(detections, gt, match(detections, gt))
+        return summarise(accumulate(detections, gt, match(detections, gt)))
 
     boxes_s = median_seconds(boxes, repeats)
-    _, detections, gt = boxes()
+    detections, gt = boxes()
     metrics_s = median_seconds(metrics, repeats)
     (folder / "crkd.json").write_text(json.dumps(metrics().to_json()))
     return {"boxes": boxes_s, "metrics": metrics_s, "memory": peak_mb()}

@@ -8,9 +8,9 @@ import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import StaleArtifactError
-from crkd_core.evaluation import report as breakdown
 from crkd_core.evaluation.diagnose import Diagnosis
 from crkd_core.evaluation.nuscenes.metrics import ClassMetrics, Metrics, TPErrors
+from crkd_core.evaluation.report import Analysis
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
 from crkd_core.evaluation.statistics.slices import Slice
@@ -54,14 +54,14 @@ def asked(make, monkeypatch):
             raise StaleArtifactError("distill/gone is stale")
         metrics = None if request.split == "test" else some_metrics()
         name, difference = (request.model or "plain").split("/")[-1], 2e-16 if request.official else None
-        return stage.EvaluateResult(evaluations[name], name, request.split, metrics, False, difference)
+        resamples = 20 if request.analysis.resamples is None else request.analysis.resamples
+        analysis = Analysis(some_breakdown(resamples), diagnoses) if metrics is not None else None
+        return stage.EvaluateResult(
+            evaluations[name], name, request.split, metrics, False, difference, analysis=analysis
+        )
 
-    findings = (Diagnosis("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
+    diagnoses = (Diagnosis("no radar points", "none of the 7 samples has one", "unpack the radar files"),)
     monkeypatch.setattr(stage, "evaluate", evaluate)
-    monkeypatch.setattr(
-        breakdown, "breakdown_of", lambda _, __, resamples, ___: some_breakdown(20 if resamples is None else resamples)
-    )
-    monkeypatch.setattr(breakdown, "read_diagnoses", lambda _: findings)
     return requests
 
 

@@ -22,7 +22,8 @@ from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
-from crkd_core.training.steps import DistillationStep, FrozenTeacher, StoredTargets
+from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
+from crkd_core.training.steps import DistillationStep
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
 from tests.support.kills import KillingProgress

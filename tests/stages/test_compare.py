@@ -9,16 +9,17 @@ import torch
 
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import MissingArtifactError, UsageError
+from crkd_core.evaluation.finished import FinishedEvaluation
 from crkd_core.evaluation.io.detections import Detections, write_submission
 from crkd_core.evaluation.report import breakdown_of
 from crkd_core.evaluation.statistics import bootstrap
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
-from crkd_core.stages import visualize as visualize_stage
 from crkd_core.stages.compare import CompareRequest, compare
-from crkd_core.stages.evaluate_results import ResultsRequest, evaluate_results
+from crkd_core.stages.evaluate import ResultsRequest, evaluate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
+from crkd_core.visualization import pictures
 from crkd_core.visualization.evaluation_curves import score_curves
 
 PROGRESS = SilentProgress()
@@ -41,7 +42,7 @@ def workspace(chain, tmp_path_factory):
             samples.append((token, found, prepared.global_from_lidar(token)))
         path = tmp_path_factory.mktemp(name) / f"{name}.json"
         write_submission(path, Detections.collect(samples), tokens, ("camera", "radar"))
-        evaluate_results(ResultsRequest(path, "train"), copy.workspace, PROGRESS)
+        evaluate(ResultsRequest(path, "train"), copy.workspace, PROGRESS)
     return copy.workspace
 
 
@@ -103,46 +104,51 @@ def test_what_cannot_be_compared(workspace, compared):
         compare(replace(REQUEST, first="crkd-val", second="sharp-train"), workspace, PROGRESS)
 
 
+def finished(workspace, name):
+    (artifact,) = (artifact for artifact in workspace.artifacts("evaluate") if artifact.name == name)
+    return FinishedEvaluation(artifact, workspace)
+
+
 def test_other_resamples_are_computed_from_the_detections(workspace, monkeypatch):
-    (evaluation,) = (artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "sharp-train")
+    evaluation = finished(workspace, "sharp-train")
     monkeypatch.setattr(bootstrap, "FEWEST_SCENES", 1)
-    stored = breakdown_of(evaluation, workspace, None, PROGRESS)
-    assert breakdown_of(evaluation, workspace, 200, PROGRESS).equals(stored)
-    fewer = breakdown_of(evaluation, workspace, 0, PROGRESS)
+    stored = breakdown_of(evaluation, None, PROGRESS)
+    assert breakdown_of(evaluation, 200, PROGRESS).equals(stored)
+    fewer = breakdown_of(evaluation, 0, PROGRESS)
     assert fewer["ap"].equals(stored["ap"])
     assert fewer["ap_low"].null_count == len(fewer)
     # Of two scenes, the evaluation itself gives no intervals.
     assert stored["ap_low"].null_count == len(stored)
-    assert breakdown_of(evaluation, workspace, 20, PROGRESS)["ap_low"].null_count == 0
+    assert breakdown_of(evaluation, 20, PROGRESS)["ap_low"].null_count == 0
 
 
 def test_curves_are_drawn_once(workspace):
-    (evaluation,) = (artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "blind-train")
-    paths = score_curves(evaluation, workspace)
+    evaluation = finished(workspace, "blind-train")
+    paths = score_curves(evaluation)
     assert [path.name for path in paths] == ["precision-recall.png", "tp-errors.png"]
     before = [path.stat().st_mtime_ns for path in paths]
-    assert [path.stat().st_mtime_ns for path in score_curves(evaluation, workspace)] == before
+    assert [path.stat().st_mtime_ns for path in score_curves(evaluation)] == before
 
 
 def test_missed_objects_are_marked_in_pictures(workspace, compared, monkeypatch):
     drawn = []
 
-    def write_picture(path, scene):
-        drawn.append(scene)
+    def write_picture(path, sample):
+        drawn.append(sample)
         path.write_bytes(b"picture")
 
-    monkeypatch.setattr(visualize_stage, "write_picture", write_picture)
+    monkeypatch.setattr(pictures, "write_picture", write_picture)
     result = visualize(VisualizeRequest(samples=2, missed="sharp-blind-train"), workspace, PROGRESS)
     counts = Counter(compared.missed["sample_token"].to_pylist())
     assert [counts[token] for token in result.tokens] == sorted(counts.values(), reverse=True)[:2]
     assert [model.name for model in drawn[0].models] == ["sharp", "blind"]
     assert drawn[0].marked_title == "found by sharp, missed by blind"
-    scene = drawn[0]
-    assert len(scene.marked) == counts[scene.token]
-    centres = scene.truth.boxes.centre[:, :2].numpy()
-    nearest = np.linalg.norm(scene.marked[:, None] - centres, axis=-1)
+    sample = drawn[0]
+    assert len(sample.marked) == counts[sample.token]
+    centres = sample.gt.boxes.centre[:, :2].numpy()
+    nearest = np.linalg.norm(sample.marked[:, None] - centres, axis=-1)
     assert (nearest.min(axis=1) < 1e-5).all()
-    assert (scene.truth.labels[nearest.argmin(axis=1)] != 0).all()
+    assert (sample.gt.labels[nearest.argmin(axis=1)] != 0).all()
     with pytest.raises(MissingArtifactError, match="crkd compare"):
         visualize(VisualizeRequest(missed="nothing"), workspace, PROGRESS)
     compare(replace(REQUEST, first="blind", second="sharp"), workspace, PROGRESS)

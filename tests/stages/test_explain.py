@@ -9,11 +9,11 @@ import torch
 
 from crkd_core.config.schema import Config
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.evaluation.diagnose import Evidence, SensorInput, explain
+from crkd_core.evaluation.diagnose import Evidence, diagnose
+from crkd_core.evaluation.evaluated_split import EvaluatedSplit
 from crkd_core.evaluation.io.detections import Detections
-from crkd_core.evaluation.nuscenes.columns import detection_columns
-from crkd_core.evaluation.nuscenes.scoring import score_detections
-from crkd_core.evaluation.report import rotations_to_lidar, sensor_inputs
+from crkd_core.evaluation.nuscenes.scoring import score
+from crkd_core.evaluation.sensor_inputs import SensorInput, sensor_inputs
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections
 
@@ -27,14 +27,12 @@ def prepared(chain):
 
 
 def evidence_of(prepared: PreparedData, samples: list) -> Evidence:
-    tokens = prepared.tokens(SPLIT)
-    table = Detections.collect(samples).table
-    scoring = score_detections(prepared, tokens, table)
-    return Evidence(scoring, detection_columns(table, scoring.samples), rotations_to_lidar(prepared, tokens))
+    split = EvaluatedSplit(prepared, SPLIT, prepared.tokens(SPLIT))
+    return Evidence(score(Detections.collect(samples).table, split.ground_truth), split.lidar_from_global())
 
 
 def spoilt(prepared: PreparedData, spoil: Spoil) -> Evidence:
-    """The annotated objects as a good detector would see them, with something wrong, and some false alarms."""
+    """The annotated objects as a good detector would see them, with something wrong, and some false positives."""
     random = torch.Generator().manual_seed(0)
     samples = []
     for token in prepared.tokens(SPLIT):
@@ -106,19 +104,19 @@ def moved(x: float, y: float) -> Spoil:
     ],
 )
 def test_what_is_wrong_is_named_and_nothing_else(prepared, spoil, cause, words):
-    (finding,) = explain(spoilt(prepared, spoil))
-    assert finding.cause == cause
-    assert words in finding.evidence
-    assert any(letter.isdigit() for letter in finding.evidence)
-    assert finding.advice
+    (diagnosis,) = diagnose(spoilt(prepared, spoil))
+    assert diagnosis.cause == cause
+    assert words in diagnosis.evidence
+    assert any(letter.isdigit() for letter in diagnosis.evidence)
+    assert diagnosis.advice
 
 
 def test_good_detections_are_not_suspected(prepared):
     evidence = replace(
         spoilt(prepared, same), inputs=(SensorInput("radar", 6, 4, 1, 2), SensorInput("lidar", 9, 4, None, 1))
     )
-    assert len(evidence.pairs()[0]) > 30
-    assert explain(evidence) == ()
+    assert len(evidence.tp_pairs[0]) > 30
+    assert diagnose(evidence) == ()
 
 
 def test_boxes_in_the_frame_of_the_car(prepared):
@@ -127,8 +125,8 @@ def test_boxes_in_the_frame_of_the_car(prepared):
         (token, SampleDetections(truth.boxes, torch.full((len(truth),), 0.9), truth.labels), np.eye(4))
         for token, truth in gt
     ]
-    (finding,) = explain(evidence_of(prepared, samples))
-    assert finding.cause == "boxes in the car's frame"
+    (diagnosis,) = diagnose(evidence_of(prepared, samples))
+    assert diagnosis.cause == "boxes in the car's frame"
 
 
 def test_samples_of_another_place_on_the_same_map(prepared):
@@ -147,9 +145,9 @@ def test_samples_of_another_place_on_the_same_map(prepared):
             torch.zeros(len(lonely), dtype=torch.long),
         )
         samples.append((token, found, prepared.global_from_lidar(token)))
-    (finding,) = explain(evidence_of(prepared, samples))
-    assert finding.cause == "wrong split or version"
-    assert "within 20 m" in finding.evidence
+    (diagnosis,) = diagnose(evidence_of(prepared, samples))
+    assert diagnosis.cause == "wrong split or version"
+    assert "within 20 m" in diagnosis.evidence
 
 
 def test_a_head_that_was_not_trained(prepared):
@@ -161,11 +159,11 @@ def test_a_head_that_was_not_trained(prepared):
         scores = 0.1 + 0.01 * torch.randn(100, generator=random)
         labels = torch.randint(0, 10, (100,), generator=random)
         samples.append((token, SampleDetections(Boxes3D(boxes), scores, labels), prepared.global_from_lidar(token)))
-    (finding,) = explain(evidence_of(prepared, samples))
-    assert finding.cause == "an untrained head"
+    (diagnosis,) = diagnose(evidence_of(prepared, samples))
+    assert diagnosis.cause == "an untrained head"
     nothing = [(token, _nothing(), pose) for token, _, pose in samples]
-    (finding,) = explain(evidence_of(prepared, nothing))
-    assert finding.cause == "nothing is detected"
+    (diagnosis,) = diagnose(evidence_of(prepared, nothing))
+    assert diagnosis.cause == "nothing is detected"
 
 
 def _nothing() -> SampleDetections:
@@ -174,13 +172,13 @@ def _nothing() -> SampleDetections:
 
 def test_missing_points_and_sweeps(prepared):
     good = spoilt(prepared, same)
-    (finding,) = explain(replace(good, inputs=(SensorInput("radar", 6, 4, 4, 4),)))
-    assert finding.cause == "no radar points"
-    (finding,) = explain(replace(good, inputs=(SensorInput("radar", 6, 4, 0, 4),)))
-    assert finding.cause == "no radar sweeps"
-    (finding,) = explain(replace(good, inputs=(SensorInput("lidar", 9, 4, None, 4),)))
-    assert finding.cause == "no lidar sweeps"
-    assert explain(replace(good, inputs=(SensorInput("radar", 1, 4, 0, 4),))) == ()
+    (diagnosis,) = diagnose(replace(good, inputs=(SensorInput("radar", 6, 4, 4, 4),)))
+    assert diagnosis.cause == "no radar points"
+    (diagnosis,) = diagnose(replace(good, inputs=(SensorInput("radar", 6, 4, 0, 4),)))
+    assert diagnosis.cause == "no radar sweeps"
+    (diagnosis,) = diagnose(replace(good, inputs=(SensorInput("lidar", 9, 4, None, 4),)))
+    assert diagnosis.cause == "no lidar sweeps"
+    assert diagnose(replace(good, inputs=(SensorInput("radar", 1, 4, 0, 4),))) == ()
 
 
 def test_inputs_are_counted_from_the_prepared_data(chain, prepared):

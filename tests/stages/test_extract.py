@@ -26,9 +26,10 @@ from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
-from crkd_core.teacher_cache.extraction import DETECTIONS_NAME, Extraction
-from crkd_core.teacher_cache.teacher_input import TeacherInput
-from crkd_core.training.steps import FrozenTeacher
+from crkd_core.teacher_cache.extraction import Extraction
+from crkd_core.teacher_cache.scoring import DETECTIONS_NAME
+from crkd_core.teacher_cache.sources import FrozenTeacher
+from crkd_core.teacher_cache.teacher_input import StoredTeacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
 from tests.support.kills import KillingProgress
@@ -252,8 +253,7 @@ def test_views_of_a_grid_that_is_not_symmetric_cannot_be_mirrored(chain):
     artifact = targets_of(chain.workspace)
     settings = {**artifact.manifest.settings, "grid": config.data.grid.model_dump(mode="json")}
     manifest = artifact.manifest.model_copy(update={"settings": settings})
-    teacher = TeacherInput("cache", "targets", config, chain.workspace)
-    teacher.artifact = Artifact(artifact.path, manifest)
+    teacher = StoredTeacher(Artifact(artifact.path, manifest), config, chain.workspace)
     with pytest.raises(ConfigError, match=r"must be symmetric, found x from -24\.0 to 48\.0 m"):
         teacher.check_fits(prepared_of(chain), prepared_of(chain).tokens("train"), "train")
 

@@ -1,7 +1,7 @@
 """Random detections and annotations with what is odd about real ones, and the devkit's own numbers for them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy as np
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
 from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
-from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
+from crkd_core.evaluation.nuscenes.accumulate import summarise
+from crkd_core.evaluation.nuscenes.columns import BoxColumns, GtColumns, SplitSamples
 from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
 from crkd_core.evaluation.nuscenes.official import convert_summary
@@ -41,7 +42,7 @@ class Case:
     lowest_score: float = 0.0
     flat: float = 0.0
 
-    def build(self) -> tuple[BoxColumns, BoxColumns]:
+    def build(self) -> tuple[BoxColumns, GtColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
         rng = np.random.default_rng(self.seed)
         gt = self._boxes(rng, self.gt)
@@ -63,7 +64,8 @@ class Case:
         found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
             found.score[:] = np.round(found.score / self.score_step) * self.score_step
-        return (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
+        found, gt = (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
+        return found, as_gt(gt)
 
     def _snap(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step_m) * self.step_m if self.step_m else values
@@ -90,6 +92,14 @@ class Case:
             points=np.full(count, 5, dtype=np.int32),
             visibility=np.zeros(count, dtype=np.int8),
         )
+
+
+def as_gt(boxes: BoxColumns) -> GtColumns:
+    """Boxes as annotations: the n-th is called an, and has n LiDAR and n + 1 radar points inside."""
+    number = np.arange(len(boxes), dtype=np.int32)
+    names = np.array([f"a{index}" for index in number], dtype=object)
+    columns = {column.name: getattr(boxes, column.name) for column in fields(boxes)}
+    return GtColumns(**columns, token=names, instance=names, lidar_points=number, radar_points=number + 1)
 
 
 def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
@@ -140,7 +150,7 @@ def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metr
     return convert_summary(summary)
 
 
-def scoring_of(detections: BoxColumns, gt: BoxColumns) -> Scoring:
+def scoring_of(detections: BoxColumns, gt: GtColumns) -> Scoring:
     """The boxes matched and scored, of a split of as many samples as they name."""
     matching = match(detections, gt)
     samples = 1 + int(max(detections.sample.max(initial=0), gt.sample.max(initial=0)))
@@ -153,7 +163,8 @@ def scoring_of(detections: BoxColumns, gt: BoxColumns) -> Scoring:
         nothing,
         np.zeros((0, 4)),
     )
-    return Scoring(split, detections, gt, matching, accumulate_columns(detections, gt, matching))
+    curves = accumulate_columns(detections, gt, matching)
+    return Scoring(split, detections, detections, gt, matching, curves, summarise(curves))
 
 
 def scenes_of(scoring: Scoring) -> SplitScenes:

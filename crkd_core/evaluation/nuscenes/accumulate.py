@@ -77,29 +77,14 @@ def accumulate(
     matching: Matching,
     detections_kept: Bool[np.ndarray, " p"] | None = None,
     gt_kept: Bool[np.ndarray, " t"] | None = None,
-) -> Metrics:
-    """The metrics of what was matched, or of a part of it.
+) -> dict[str, dict[float, Curve]]:
+    """The curves of what was matched, or of a part of it, by class and match distance (m); errors at 2 m only, else 1.
 
     Args:
         detections, gt: what `matching` was made from.
         detections_kept: those that count; the others are as if they had not been made, but what they took stays taken.
         gt_kept: those that count; a detection matched with another one is neither right nor wrong.
     """
-    curves = accumulate_curves(detections, gt, matching, detections_kept, gt_kept)
-    classes = {name: _class_metrics(name, found) for name, found in curves.items()}
-    errors = TPErrors(*(_mean([getattr(entry.errors, name) for entry in classes.values()]) for name in DEVKIT_ERRORS))
-    mean_ap = float(np.mean([entry.ap for entry in classes.values()]))
-    return Metrics(mean_ap=mean_ap, nds=detection_score(mean_ap, errors), errors=errors, classes=classes)
-
-
-def accumulate_curves(
-    detections: BoxColumns,
-    gt: BoxColumns,
-    matching: Matching,
-    detections_kept: Bool[np.ndarray, " p"] | None = None,
-    gt_kept: Bool[np.ndarray, " t"] | None = None,
-) -> dict[str, dict[float, Curve]]:
-    """The curves behind :func:`accumulate`, by class and match distance (m); errors at 2 m only, else 1."""
     counting = np.ones(len(gt), dtype=bool) if gt_kept is None else gt_kept
     positives = np.bincount(gt.label[counting], minlength=len(DETECTION_CLASSES))
     rows = matching.order if detections_kept is None else matching.order[detections_kept[matching.order]]
@@ -119,6 +104,14 @@ def accumulate_curves(
             errors = matching.errors[used[is_tp]] if distance_m == TP_DISTANCE_M else None
             curves[name][distance_m] = class_curve(is_tp, detections.score[used], int(positives[label]), errors)
     return curves
+
+
+def summarise(curves: dict[str, dict[float, Curve]]) -> Metrics:
+    """The metrics of curves by class and match distance (m)."""
+    classes = {name: _class_metrics(name, by_distance) for name, by_distance in curves.items()}
+    errors = TPErrors(*(_mean([getattr(entry.errors, name) for entry in classes.values()]) for name in DEVKIT_ERRORS))
+    mean_ap = float(np.mean([entry.ap for entry in classes.values()]))
+    return Metrics(mean_ap=mean_ap, nds=detection_score(mean_ap, errors), errors=errors, classes=classes)
 
 
 def class_curve(

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from crkd_core.errors import DatasetError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_CONFIG
 
 _GT_COLUMNS = (
+    "token",
+    "instance",
     "sample",
     "label",
     "box",
@@ -41,6 +44,7 @@ _DETECTION_COLUMNS = (
     "global_velocity",
     "attribute",
 )
+_Boxes = TypeVar("_Boxes", bound="BoxColumns")
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,30 @@ class BoxColumns:
     def __len__(self) -> int:
         return len(self.row)
 
-    def __getitem__(self, chosen: Any) -> "BoxColumns":
+    def __getitem__(self: _Boxes, chosen: Any) -> _Boxes:
         """Some of the boxes, by mask, slice or indices."""
-        return BoxColumns(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+        return type(self)(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    @cached_property
+    def speed_mps(self) -> Float64[np.ndarray, " n"]:
+        """Horizontal speed; NaN where the velocity is unknown."""
+        return np.hypot(self.velocity[:, 0], self.velocity[:, 1])
+
+
+@dataclass(frozen=True)
+class GtColumns(BoxColumns):
+    """Annotated boxes (gt), and what is known of their objects.
+
+    Attributes:
+        token: nuScenes annotation token.
+        instance: token of the object, the same in all of its annotations.
+        lidar_points, radar_points: points of each sensor inside; -1 where nobody knows.
+    """
+
+    token: NDArray[np.object_]
+    instance: NDArray[np.object_]
+    lidar_points: Int32[np.ndarray, " n"]
+    radar_points: Int32[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -117,14 +142,13 @@ def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
         tokens=tuple(tokens),
         ego_xy=prepared.ego_positions(tokens)[:, :2],
         rack_sample=sample,
-        **{f"rack_{ours}": numbers_of(racks[name])[kept] for ours, name in _RACK_COLUMNS.items()},
+        rack_translation=numbers_of(racks["translation"])[kept],
+        rack_size_wlh=numbers_of(racks["size"])[kept],
+        rack_rotation=numbers_of(racks["rotation"])[kept],
     )
 
 
-_RACK_COLUMNS = {"translation": "translation", "size_wlh": "size", "rotation": "rotation"}
-
-
-def read_gt(prepared: PreparedData, samples: SplitSamples) -> BoxColumns:
+def read_gt(prepared: PreparedData, samples: SplitSamples) -> GtColumns:
     """Every annotated box of the ten classes in the samples, in the order of the data set's table within a sample.
 
     Raises:
@@ -138,7 +162,8 @@ def read_gt(prepared: PreparedData, samples: SplitSamples) -> BoxColumns:
     if unknown is not None:
         raise DatasetError(f"an annotation of {prepared.version} has the attribute {unknown!r}, which nuScenes lacks.")
     translation = numbers_of(table["translation"])
-    return BoxColumns(
+    lidar_points, radar_points = numbers_of(table["lidar_points"]), numbers_of(table["radar_points"])
+    return GtColumns(
         row=kept,
         sample=sample,
         label=numbers_of(table["label"]),
@@ -149,13 +174,17 @@ def read_gt(prepared: PreparedData, samples: SplitSamples) -> BoxColumns:
         attribute=attribute,
         ego_distance=_ego_distance(translation, samples.ego_xy[sample]),
         score=np.full(len(kept), -1.0),
-        points=total_points(numbers_of(table["lidar_points"]), numbers_of(table["radar_points"])),
+        points=total_points(lidar_points, radar_points),
         visibility=numbers_of(table["visibility"]),
+        token=table["token"].to_numpy(),
+        instance=table["instance"].to_numpy(),
+        lidar_points=lidar_points,
+        radar_points=radar_points,
     )
 
 
 def detection_columns(table: pa.Table, samples: SplitSamples) -> BoxColumns:
-    """Detections (rows of ``evaluation.detections.SCHEMA``), in the order of the table within a sample.
+    """Detections (rows of ``evaluation.io.detections.SCHEMA``), in the order of the table within a sample.
 
     Raises:
         UsageError: a sample is not in the split or has more than 500 boxes, or a number is NaN that must not be: what
@@ -199,12 +228,12 @@ def detection_columns(table: pa.Table, samples: SplitSamples) -> BoxColumns:
 
 
 def _samples_of(
-    prepared_rows: NDArray[np.int32], wanted: NDArray[np.int64]
+    prepared_rows: NDArray[np.int32], evaluated_rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Of records that refer to prepared samples, those of the wanted ones, grouped: new sample index, record."""
-    place = np.full(max(prepared_rows.max(initial=-1), wanted.max(initial=-1)) + 1, -1, dtype=np.int32)
-    place[wanted] = np.arange(len(wanted), dtype=np.int32)
-    sample = place[prepared_rows]
+    """Of records that refer to prepared samples, those of the evaluated ones, grouped: new sample index, record."""
+    new_index = np.full(max(prepared_rows.max(initial=-1), evaluated_rows.max(initial=-1)) + 1, -1, dtype=np.int32)
+    new_index[evaluated_rows] = np.arange(len(evaluated_rows), dtype=np.int32)
+    sample = new_index[prepared_rows]
     kept = np.flatnonzero(sample >= 0)
     kept = kept[np.argsort(sample[kept], kind="stable")]
     return sample[kept], kept

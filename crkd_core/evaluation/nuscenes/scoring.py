@@ -9,11 +9,31 @@ import pyarrow as pa
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError
-from crkd_core.evaluation.nuscenes.accumulate import accumulate
-from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples, detection_columns, read_gt, read_samples
+from crkd_core.evaluation.nuscenes.accumulate import Curve, accumulate, summarise
+from crkd_core.evaluation.nuscenes.columns import (
+    BoxColumns,
+    GtColumns,
+    SplitSamples,
+    detection_columns,
+    read_gt,
+    read_samples,
+)
 from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.match import Matching, match
 from crkd_core.evaluation.nuscenes.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """What detections are scored against: read once, for any number of detection tables.
+
+    Attributes:
+        samples: the evaluated samples.
+        boxes: their annotated boxes that take part in the evaluation.
+    """
+
+    samples: SplitSamples
+    boxes: GtColumns
 
 
 @dataclass(frozen=True)
@@ -21,47 +41,40 @@ class Scoring:
     """Metrics with everything they were made from.
 
     Attributes:
+        detected: all detections, also those that the benchmark leaves out.
         detections, gt: what takes part in the evaluation.
-        matching: between the two.
+        matching: between these two.
+        curves: precision and errors over recall, by class and match distance (m).
     """
 
     samples: SplitSamples
+    detected: BoxColumns
     detections: BoxColumns
-    gt: BoxColumns
+    gt: GtColumns
     matching: Matching
+    curves: dict[str, dict[float, Curve]]
     metrics: Metrics
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Detections and annotations of every class that take part in the evaluation."""
         sides = {"detections": self.detections, "annotations": self.gt}
-        found = {side: np.bincount(boxes.label, minlength=len(DETECTION_CLASSES)) for side, boxes in sides.items()}
+        counts = {side: np.bincount(boxes.label, minlength=len(DETECTION_CLASSES)) for side, boxes in sides.items()}
         return {
-            name: {side: int(counts[label]) for side, counts in found.items()}
+            name: {side: int(by_label[label]) for side, by_label in counts.items()}
             for label, name in enumerate(DETECTION_CLASSES)
         }
 
 
-def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Table) -> Scoring:
-    """Score detections on the samples `tokens`, as the nuScenes devkit does with ``detection_cvpr_2019``.
+def read_ground_truth(prepared: PreparedData, tokens: Sequence[str]) -> GroundTruth:
+    """The ground truth of the samples `tokens`.
 
     Args:
         tokens: all samples of the split; where scores are equal, their order counts.
-        table: rows of ``evaluation.detections.SCHEMA``.
 
     Raises:
-        UsageError: the detections are not what the benchmark accepts.
         DatasetError: nothing is annotated in the samples.
         StaleArtifactError, DamagedArtifactError: the prepared data cannot be used.
     """
-    samples, detections, gt = evaluated_boxes(prepared, tokens, table)
-    matching = match(detections, gt)
-    return Scoring(samples, detections, gt, matching, accumulate(detections, gt, matching))
-
-
-def evaluated_boxes(
-    prepared: PreparedData, tokens: Sequence[str], table: pa.Table
-) -> tuple[SplitSamples, BoxColumns, BoxColumns]:
-    """The samples, and the detections and annotations that take part; see :func:`score_detections`."""
     samples = read_samples(prepared, tokens)
     gt = read_gt(prepared, samples)
     if not len(gt):
@@ -69,5 +82,29 @@ def evaluated_boxes(
             f"the {len(tokens)} samples of {prepared.version} have no annotated object of the ten detection classes, "
             "so nothing can be scored on them."
         )
-    detections = detection_columns(table, samples)
-    return samples, detections[is_evaluated(detections, samples)], gt[is_evaluated(gt, samples)]
+    return GroundTruth(samples, gt[is_evaluated(gt, samples)])
+
+
+def score(table: pa.Table, ground_truth: GroundTruth) -> Scoring:
+    """Score detections as the nuScenes devkit does with ``detection_cvpr_2019``.
+
+    Args:
+        table: rows of ``evaluation.io.detections.SCHEMA``.
+
+    Raises:
+        UsageError: the detections are not what the benchmark accepts.
+    """
+    samples, gt = ground_truth.samples, ground_truth.boxes
+    detected = detection_columns(table, samples)
+    detections = detected[is_evaluated(detected, samples)]
+    matching = match(detections, gt)
+    curves = accumulate(detections, gt, matching)
+    return Scoring(samples, detected, detections, gt, matching, curves, summarise(curves))
+
+
+def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Table) -> Scoring:
+    """Read the ground truth of the samples `tokens` and score one table of detections on it; errors are those of both.
+
+    See :func:`read_ground_truth` and :func:`score`.
+    """
+    return score(table, read_ground_truth(prepared, tokens))

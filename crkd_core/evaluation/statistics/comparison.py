@@ -9,7 +9,7 @@ from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores, is_beyond_noise
 from crkd_core.evaluation.statistics.breakdown import intervals, label_columns, numbers
-from crkd_core.evaluation.statistics.slices import ObjectFacts, SplitScenes
+from crkd_core.evaluation.statistics.slices import SplitScenes
 
 COMPARISON_NAME = "comparison.parquet"
 MISSED_NAME = "missed.parquet"
@@ -45,7 +45,7 @@ def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Tabl
     return pa.table(columns)
 
 
-def missed_table(first: Scoring, second: Scoring, facts: ObjectFacts, scenes: SplitScenes, score: float) -> pa.Table:
+def missed_table(first: Scoring, second: Scoring, scenes: SplitScenes, score: float) -> pa.Table:
     """Objects that the first detects with at least `score` (within 2 m), and the second does not.
 
     Columns: ``sample_token``, ``scene``, ``annotation_token``, ``instance_token``, ``class``, ``distance_m`` (from the
@@ -57,19 +57,18 @@ def missed_table(first: Scoring, second: Scoring, facts: ObjectFacts, scenes: Sp
     rows = np.flatnonzero((first_scores >= score) & ~(second_scores >= score))
     rows = rows[np.argsort(-first_scores[rows], kind="stable")]
     sample = gt.sample[rows]
-    speed = np.hypot(gt.velocity[rows, 0], gt.velocity[rows, 1])
     return pa.table(
         {
             "sample_token": pa.array([first.samples.tokens[index] for index in sample], pa.string()),
             "scene": pa.array([scenes.names[scenes.of_sample[index]] for index in sample], pa.string()),
-            "annotation_token": pa.array(facts.token[rows], pa.string()),
-            "instance_token": pa.array(facts.instance[rows], pa.string()),
+            "annotation_token": pa.array(gt.token[rows], pa.string()),
+            "instance_token": pa.array(gt.instance[rows], pa.string()),
             "class": pa.array([DETECTION_CLASSES[label] for label in gt.label[rows]], pa.string()),
             "distance_m": gt.ego_distance[rows],
-            "speed_mps": pa.array(speed, pa.float64(), from_pandas=True),
+            "speed_mps": pa.array(gt.speed_mps[rows], pa.float64(), from_pandas=True),
             "visibility": gt.visibility[rows],
-            "lidar_points": facts.lidar_points[rows],
-            "radar_points": facts.radar_points[rows],
+            "lidar_points": gt.lidar_points[rows],
+            "radar_points": gt.radar_points[rows],
             "first_score": first_scores[rows],
             "second_score": pa.array(second_scores[rows], pa.float64(), from_pandas=True),
         }

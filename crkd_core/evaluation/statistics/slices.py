@@ -19,10 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.tables import numbers_of, read_table
-from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 
 ALL = "all"
@@ -85,16 +82,6 @@ class SplitScenes:
         return SplitScenes((ALL,), np.zeros(samples, dtype=np.int32), nowhere, nowhere)
 
 
-@dataclass(frozen=True)
-class ObjectFacts:
-    """What is known of annotated objects beyond their boxes: tokens, and points on them by sensor (-1: unknown)."""
-
-    token: NDArray[np.object_]
-    instance: NDArray[np.object_]
-    lidar_points: Int32[np.ndarray, " t"]
-    radar_points: Int32[np.ndarray, " t"]
-
-
 def read_scenes(prepared: PreparedData, tokens: Sequence[str]) -> SplitScenes:
     """The scenes of the samples `tokens`, in the order in which they come."""
     scenes = [prepared.scene_of(token) for token in tokens]
@@ -108,23 +95,7 @@ def read_scenes(prepared: PreparedData, tokens: Sequence[str]) -> SplitScenes:
     )
 
 
-def read_object_facts(prepared: PreparedData, gt: BoxColumns) -> ObjectFacts:
-    """Facts of annotated boxes, row by row.
-
-    Raises:
-        DamagedArtifactError: the table cannot be read.
-    """
-    columns = ("token", "instance", "lidar_points", "radar_points")
-    table = read_table(prepared.artifact, preparing.ANNOTATIONS, columns).take(gt.row)
-    return ObjectFacts(
-        token=table["token"].to_numpy(),
-        instance=table["instance"].to_numpy(),
-        lidar_points=numbers_of(table["lidar_points"]),
-        radar_points=numbers_of(table["radar_points"]),
-    )
-
-
-def find_slices(scoring: Scoring, facts: ObjectFacts, scenes: SplitScenes) -> list[Slice]:
+def find_slices(scoring: Scoring, scenes: SplitScenes) -> list[Slice]:
     """All slices of all kinds, empty ones too, in the order of :data:`KINDS`; the first is everything.
 
     Objects whose speed, visibility or number of points is unknown are in no slice of that kind.
@@ -135,11 +106,10 @@ def find_slices(scoring: Scoring, facts: ObjectFacts, scenes: SplitScenes) -> li
     for name, low, high in _intervals(RANGES_M):
         inside = [_between(boxes.ego_distance, low, high) for boxes in (gt, detections)]
         slices.append(Slice("range", name, *inside))
-    speed = np.hypot(gt.velocity[:, 0], gt.velocity[:, 1])
     for kind, values, bounds in (
-        ("speed", speed, SPEEDS_MPS),
-        ("radar-points", facts.radar_points, RADAR_POINTS),
-        ("lidar-points", facts.lidar_points, LIDAR_POINTS),
+        ("speed", gt.speed_mps, SPEEDS_MPS),
+        ("radar-points", gt.radar_points, RADAR_POINTS),
+        ("lidar-points", gt.lidar_points, LIDAR_POINTS),
     ):
         for name, low, high in _intervals(bounds, whole=kind != "speed"):
             slices.append(Slice(kind, name, _between(values, low, high), everywhere))

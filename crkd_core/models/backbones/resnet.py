@@ -39,7 +39,8 @@ class BasicBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.bn1(self.conv1(x)).relu()
-        return (self.bn2(self.conv2(x)) + shortcut).relu()
+        out: Tensor = self.bn2(self.conv2(x)) + shortcut
+        return out.relu()
 
 
 class Bottleneck(nn.Module):
@@ -62,7 +63,8 @@ class Bottleneck(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.bn1(self.conv1(x)).relu()
         x = self.bn2(self.conv2(x)).relu()
-        return (self.bn3(self.conv3(x)) + shortcut).relu()
+        out: Tensor = self.bn3(self.conv3(x)) + shortcut
+        return out.relu()
 
 
 def residual_stage(

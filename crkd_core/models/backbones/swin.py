@@ -23,14 +23,14 @@ _INIT_STD = 0.02
 
 def split_windows(maps: Shaped[Tensor, "n h w c"], window: int) -> Shaped[Tensor, "n windows tokens c"]:
     """[N, H, W, C] of whole windows to [N, windows, tokens, C], windows and their tokens in row-major order."""
-    split = maps.unflatten(2, (-1, window)).unflatten(1, (-1, window))
+    split: Tensor = maps.unflatten(2, (-1, window)).unflatten(1, (-1, window))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
 
 
 def merge_windows(windows: Float[Tensor, "n windows tokens c"], height: int, width: int) -> Float[Tensor, "n h w c"]:
     """The inverse of :func:`split_windows`."""
     side = round(windows.shape[2] ** 0.5)
-    split = windows.unflatten(2, (side, side)).unflatten(1, (height // side, width // side))
+    split: Tensor = windows.unflatten(2, (side, side)).unflatten(1, (height // side, width // side))
     return split.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
 
 
@@ -103,7 +103,8 @@ class WindowAttention(nn.Module):
         if foreign is not None:
             logits = logits.masked_fill(foreign[:, None], float("-inf"))
         mixed = logits.softmax(dim=-1).to(value.dtype) @ value
-        return self.proj(mixed.transpose(2, 3).flatten(3))
+        projected: Tensor = self.proj(mixed.transpose(2, 3).flatten(3))
+        return projected
 
 
 class SwinBlock(nn.Module):
@@ -123,7 +124,8 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n h w c"]) -> Float[Tensor, "n h w c"]:
         x = x + self.drop_path(self._attend(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
 
     def _attend(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
@@ -149,7 +151,8 @@ class PatchEmbedding(nn.Module):
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h4 w4 c"]:
         height, width = images.shape[2:]
         images = F.pad(images, (0, -width % _PATCH, 0, -height % _PATCH))
-        return self.norm(self.projection(images).permute(0, 2, 3, 1))
+        tokens: Tensor = self.norm(self.projection(images).permute(0, 2, 3, 1))
+        return tokens
 
 
 class PatchMerging(nn.Module):
@@ -163,7 +166,8 @@ class PatchMerging(nn.Module):
     def forward(self, x: Float[Tensor, "n h w c"]) -> Float[Tensor, "n h2 w2 c2"]:
         x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
         merged = F.pixel_unshuffle(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-        return self.reduction(self.norm(merged))
+        reduced: Tensor = self.reduction(self.norm(merged))
+        return reduced
 
 
 class SwinTransformer(Backbone):

@@ -1,4 +1,4 @@
-"""What holds for every loss in every reading, computed as in training: a teacher's targets, the objective's terms.
+"""What holds for every loss in every variant, computed as in training: a teacher's targets, the objective's terms.
 
 Zero on equal input, no gradient to the teacher, inputs unchanged, no boxes at all, boxes partly or wholly outside the
 grid, unknown velocities, a batch of one, half precision.
@@ -25,7 +25,7 @@ def _alone(loss: str, **section) -> DistillConfig:
 
 
 CASES = {
-    "csrd released": _alone("csrd"),
+    **{f"{name} as configured": _alone(name) for name in LOSS_NAMES},
     "csrd paper": _alone("csrd", csrd=CSRDConfig(reading="paper")),
     "csrd by objects": _alone("csrd", csrd=CSRDConfig(object_weight=1.0)),
     "csrd from lidar": _alone("csrd", csrd=CSRDConfig(target="lidar_feature")),
@@ -39,7 +39,6 @@ CASES = {
         for reading in ("released", "paper")
         for affinity in ("dot", "cosine")
     },
-    "respd released": _alone("respd"),
     "respd by parts": _alone("respd", respd=RespDConfig(box_weights=(1.0, 1.0, 0.5, 0.1))),
     "respd paper": _alone("respd", respd=RespDConfig(reading="paper")),
     "all released": _alone("csrd", losses=LOSS_NAMES),

@@ -1,13 +1,22 @@
-"""Published detectors to ours and back."""
+"""Published detectors in and out."""
 
 import pytest
+import safetensors.torch
 import torch
 
 from crkd_core.config import load_config
+from crkd_core.config.models import (
+    BackboneConfig,
+    CameraBranchConfig,
+    CameraNeckConfig,
+    DetectorConfig,
+    SwinConfig,
+    TimmConfig,
+)
 from crkd_core.errors import ConfigError
 from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name
-from crkd_core.weights.published import export_detector, import_detector, published_constants
+from crkd_core.weights.published import check_exportable, export_detector, import_detector, published_constants
 from crkd_core.weights.recognise import recognise
 from tests.support.published_models import MODELS, TINY, load_model, random_state, tiny_published, tiny_weights
 
@@ -31,14 +40,14 @@ def test_a_full_size_student_comes_back_bit_for_bit():
 
 @pytest.mark.parametrize("layout", ["spconv1", "spconv2"])
 def test_both_layouts_of_sparse_convolutions_come_back_bit_for_bit(layout):
-    ours = tiny_weights("teacher")
-    published = export_detector(ours, TINY.teacher, TINY.data, layout)
+    weights = tiny_weights("teacher")
+    published = export_detector(weights, TINY.teacher, TINY.data, layout)
     shape = published["encoders.lidar.backbone.conv_input.0.weight"].shape
     channels = TINY.teacher.lidar.stem_channels
     assert shape == {"spconv1": (3, 3, 3, 5, channels), "spconv2": (channels, 3, 3, 3, 5)}[layout]
     back = import_detector(published, TINY.teacher, TINY.data)
-    assert list(back) == list(ours)
-    assert all(torch.equal(back[key], ours[key]) for key in ours)
+    assert list(back) == list(weights)
+    assert all(torch.equal(back[key], weights[key]) for key in weights)
 
 
 def test_sparse_layouts_mean_the_same_numbers():
@@ -102,3 +111,42 @@ def test_constants_have_the_published_values():
     assert constants[f"{view}frustum"][-1, -1, -1].tolist() == [703.0, 255.0, 59.5]
     lidar_only = config.teacher.model_copy(update={"modalities": ("lidar",)})
     assert published_constants(lidar_only, config.data) == {}
+
+
+def with_backbone(backbone: BackboneConfig) -> DetectorConfig:
+    camera = CameraBranchConfig(
+        backbone=backbone,
+        neck=CameraNeckConfig(kind="lss_fpn", channels=8),
+        view_transform=TINY.student.camera.view_transform,
+    )
+    return TINY.student.model_copy(update={"camera": camera})
+
+
+@pytest.mark.parametrize(
+    ("detector", "words"),
+    [
+        (
+            TINY.student.model_copy(update={"modalities": ("radar",)}),
+            "camera with LiDAR or radar, and this one has radar",
+        ),
+        (with_backbone(TimmConfig(name="resnet18")), "resnet or swin image backbone, and this one has timm"),
+    ],
+)
+def test_detectors_of_other_parts_than_the_published_are_not_exportable(detector, words):
+    with pytest.raises(ConfigError, match=words):
+        check_exportable(detector)
+
+
+def test_tensors_without_a_published_name_are_not_exported():
+    weights = tiny_weights("student") | {"head.quality.weight": torch.zeros(1)}
+    with pytest.raises(ConfigError, match=r"no part for 1 of its tensors \(head\.quality\.weight\)"):
+        export_detector(weights, TINY.student, TINY.data)
+
+
+def test_a_swin_detector_can_be_written_as_safetensors():
+    detector = with_backbone(SwinConfig(embed_dims=4, heads=(1, 1, 2, 2)))
+    weights = build_detector(detector, TINY.data).state_dict()
+    file = safetensors.torch.save(export_detector(weights, detector, TINY.data))
+    back = import_detector(safetensors.torch.load(file), detector, TINY.data)
+    assert list(back) == list(weights)
+    assert all(torch.equal(back[key], weights[key]) for key in weights)

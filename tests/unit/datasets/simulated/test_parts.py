@@ -3,24 +3,25 @@
 import numpy as np
 import pytest
 
-from crkd_core.datasets.simulated.frames import invert, matrix_from_quaternion, move, pose, quaternion_from_matrix
+from crkd_core.datasets.nuscenes.radar import RADAR_RECORD, encode_radar
+from crkd_core.datasets.nuscenes.sensors import CHANNELS
+from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.assembly import Placement, assemble
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints
 from crkd_core.datasets.simulated.sensors.lidar import build_beams, scan
 from crkd_core.datasets.simulated.sensors.radar import (
-    FIELDS,
     MOST_POINTS,
-    POINT_TYPE,
     SensorMotion,
     build_reflectors,
     detect,
-    pcd_bytes,
 )
+from crkd_core.datasets.simulated.sensors.rig import build_rig
 from crkd_core.datasets.simulated.shapes.solids import ShapeBuilder
 from crkd_core.datasets.simulated.world.catalog import KINDS
 from crkd_core.datasets.simulated.world.ground import build_ground
 from crkd_core.datasets.simulated.world.motion import Motion, Path, SpeedProfile, braking_profile, standing
 from crkd_core.datasets.simulated.world.script import Conditions, RoadPlan, Thing, rectangles_meet, states
+from crkd_core.geometry.transforms import rigid_transforms
 
 
 def test_motion_follows_an_arc_and_stops_where_it_should():
@@ -37,17 +38,6 @@ def test_motion_follows_an_arc_and_stops_where_it_should():
     state, ahead = motion.at(times), motion.at(times + 1e-5)
     np.testing.assert_allclose((ahead.x - state.x) / 1e-5, state.vx, atol=1e-3)
     np.testing.assert_allclose((ahead.yaw - state.yaw) / 1e-5, state.yaw_rate, atol=1e-3)
-
-
-def test_quaternions_round_trip():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        q = rng.normal(size=4)
-        q = q / np.linalg.norm(q) * np.sign(q[0])
-        np.testing.assert_allclose(quaternion_from_matrix(matrix_from_quaternion(q.tolist())), q, atol=1e-12)
-    transform = pose(matrix_from_quaternion(q.tolist()), np.array([1.0, 2.0, 3.0]))
-    points = rng.normal(size=(5, 3))
-    np.testing.assert_allclose(move(invert(transform), move(transform, points)), points, atol=1e-12)
 
 
 def test_person_before_a_long_bus_is_drawn_last_although_the_bus_is_nearer():
@@ -78,7 +68,7 @@ def test_lidar_measures_the_distance_of_a_wall_and_of_the_ground():
     things = (_block(21.0),)
     ground = build_ground(RoadPlan(100.0, (-30.0, 30.0), (-30.0, 30.0)), 0.5)
     placement = Placement(*(v[:, 0] for v in states(things, np.zeros(1))))
-    world_from_sensor = pose(np.eye(3), np.array([0.0, 0.0, 1.84]))
+    world_from_sensor = rigid_transforms(np.eye(3), np.array([0.0, 0.0, 1.84]))
     clear = Conditions(night=False, rain=False, overcast=False)
     points = scan(build_beams(360), assemble(things), placement, world_from_sensor, ground, clear, _rng())
     assert points.dtype == np.float32
@@ -115,16 +105,16 @@ def test_radar_sees_the_closing_speed_and_takes_its_own_motion_out():
 
 
 def test_pcd_has_the_size_of_the_real_files_and_says_so_when_it_is_empty():
-    points = np.zeros(3, dtype=POINT_TYPE)
+    points = np.zeros(3, dtype=RADAR_RECORD)
     points["x"] = (1.0, 2.0, 3.0)
-    data = pcd_bytes(points)
+    data = encode_radar(points)
     assert len(data) == 4096 + 43 * 3
     body = data[data.index(b"DATA binary\n") + 12 :]
-    assert np.frombuffer(body, POINT_TYPE, 3)["x"].tolist() == [1.0, 2.0, 3.0]
-    assert b"FIELDS " + " ".join(name for name, _, _ in FIELDS).encode() in data
-    empty = pcd_bytes(np.zeros(0, dtype=POINT_TYPE))
+    assert np.frombuffer(body, RADAR_RECORD, 3)["x"].tolist() == [1.0, 2.0, 3.0]
+    assert b"FIELDS " + " ".join(RADAR_RECORD.names).encode() in data
+    empty = encode_radar(np.zeros(0, dtype=RADAR_RECORD))
     assert b"WIDTH 1\n" in empty
-    assert np.isnan(np.frombuffer(empty[empty.index(b"DATA binary\n") + 12 :], POINT_TYPE, 1)["x"][0])
+    assert np.isnan(np.frombuffer(empty[empty.index(b"DATA binary\n") + 12 :], RADAR_RECORD, 1)["x"][0])
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -144,3 +134,7 @@ def test_every_shape_fills_its_box_and_is_closed(name):
 
 def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def test_every_channel_of_nuscenes_is_mounted():
+    assert set(build_rig(SimulationConfig())) == set(CHANNELS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.nuscenes.accumulate import RECALLS, accumulate, accumulate_curves
+from crkd_core.evaluation.nuscenes.accumulate import RECALLS, accumulate, summarise
 from crkd_core.evaluation.nuscenes.joining import equal_pairs
 from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.official import require_equal
@@ -20,9 +20,9 @@ CAR = DETECTION_CLASSES.index("car")
 
 def compare(case: Case):
     detections, gt = case.build()
-    ours = accumulate(detections, gt, match(detections, gt))
-    require_equal(ours, devkit_metrics(detections, gt, case.samples))
-    return ours
+    metrics = summarise(accumulate(detections, gt, match(detections, gt)))
+    require_equal(metrics, devkit_metrics(detections, gt, case.samples))
+    return metrics
 
 
 CASES = st.builds(
@@ -58,9 +58,9 @@ def test_what_the_devkit_refuses_is_refused(case, lowest_score, flat):
         expected = devkit_metrics(detections, gt, case.samples)
     except AssertionError:
         with pytest.raises(UsageError, match=r"size|scores must lie between 0 and 1, found -"):
-            accumulate(detections, gt, match(detections, gt))
+            summarise(accumulate(detections, gt, match(detections, gt)))
     else:
-        require_equal(accumulate(detections, gt, match(detections, gt)), expected)
+        require_equal(summarise(accumulate(detections, gt, match(detections, gt))), expected)
 
 
 @pytest.mark.devkit
@@ -116,13 +116,13 @@ def test_a_part_counts_what_is_kept_only():
     detections, gt = Case(seed=5, samples=6, gt=60, detections=150, labels=(CAR,), spread_m=30.0).build()
     matching = match(detections, gt)
     far = gt.translation[:, 0] > 700
-    part = accumulate_curves(detections, gt, matching, gt_kept=far)["car"][2.0]
+    part = accumulate(detections, gt, matching, gt_kept=far)["car"][2.0]
     found = np.unique(matching.tp_gt_row[matching.tp_gt_row >= 0])
     assert part.max_recall == pytest.approx(RECALLS[int(100 * far[found].sum() / far.sum())])
     sample = detections.sample == 2
-    alone = accumulate(detections, gt, matching, sample, gt.sample == 2)
+    alone = summarise(accumulate(detections, gt, matching, sample, gt.sample == 2))
     boxes = detections[sample], gt[gt.sample == 2]
-    require_equal(alone, accumulate(*boxes, match(*boxes)))
+    require_equal(alone, summarise(accumulate(*boxes, match(*boxes))))
 
 
 @pytest.mark.parametrize("limit", [1, 3, 1000])

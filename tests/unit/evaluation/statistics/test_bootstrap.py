@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.nuscenes.accumulate import accumulate
-from crkd_core.evaluation.nuscenes.columns import BoxColumns
+from crkd_core.evaluation.nuscenes.accumulate import accumulate, summarise
 from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics import bootstrap
@@ -42,21 +41,21 @@ def test_a_slice_scores_as_the_metrics_of_a_part():
     rng = np.random.default_rng(0)
     gt = rng.random(len(scoring.gt)) < 0.5
     fp = rng.random(len(scoring.detections)) < 0.5
-    found = score_slices(scoring, [Slice("a", "b", gt, fp)], scenes_of(scoring), draw_scenes(SCENES, 0))
+    scores = score_slices(scoring, [Slice("a", "b", gt, fp)], scenes_of(scoring), draw_scenes(SCENES, 0))
     ap = np.zeros(len(LABELS))
     for column, distance_m in enumerate(MATCH_DISTANCES_M):
-        # Of a detection that is matched here, it does not matter whether it would be a false positives.
+        # Of a detection that is matched here, it does not matter whether it would be a false positive.
         kept = fp | (scoring.matching.gt_row[:, column] >= 0)
-        part = accumulate(scoring.detections, scoring.gt, scoring.matching, kept, gt)
+        part = summarise(accumulate(scoring.detections, scoring.gt, scoring.matching, kept, gt))
         entries = [part.classes[DETECTION_CLASSES[label]] for label in LABELS]
         ap += np.array([entry.ap_by_distance[distance_m] for entry in entries]) / len(MATCH_DISTANCES_M)
         if distance_m == TP_DISTANCE_M:
             errors = np.array([list(entry.errors) for entry in entries])
-    assert found.ap[0, 0, list(LABELS)] == pytest.approx(ap, abs=1e-12)
-    assert found.errors[0, 0, list(LABELS)] == pytest.approx(errors, abs=1e-12, nan_ok=True)
+    assert scores.ap[0, 0, list(LABELS)] == pytest.approx(ap, abs=1e-12)
+    assert scores.errors[0, 0, list(LABELS)] == pytest.approx(errors, abs=1e-12, nan_ok=True)
     both = [Slice("a", "b", gt, fp), Slice("a", "c", ~gt, ~fp)]
     assert score_slices(scoring, both, scenes_of(scoring), draw_scenes(SCENES, 0)).ap[:, :1] == pytest.approx(
-        found.ap, nan_ok=True
+        scores.ap, nan_ok=True
     )
 
 
@@ -68,7 +67,7 @@ def test_scenes_that_are_not_drawn_are_as_if_they_were_not_there(seed):
     scores = score_slices(scoring, [part], scenes, draws)
     for row, draw in enumerate(draws, start=1):
         kept = [draw[scenes.of_sample[boxes.sample]] > 0 for boxes in (scoring.detections, scoring.gt)]
-        left = accumulate(scoring.detections, scoring.gt, scoring.matching, *kept)
+        left = summarise(accumulate(scoring.detections, scoring.gt, scoring.matching, *kept))
         for label in LABELS:
             if (scoring.gt.label[kept[1]] == label).any():
                 assert scores.ap[row, 0, label] == pytest.approx(left.classes[DETECTION_CLASSES[label]].ap, abs=1e-12)
@@ -83,7 +82,7 @@ def test_a_scene_drawn_twice_counts_as_two_scenes():
         again = side[side.sample < 2]
         shifted = replace(again, sample=again.sample + 2 * SCENES, score=again.score - 1e-9)
         parts = (side, shifted)
-        both = BoxColumns(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(side)})
+        both = type(side)(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(side)})
         boxes.append(both)
     repeated = scoring_of(*boxes).metrics
     scores = score_slices(scoring, [everything(scoring)], scenes_of(scoring), np.array([[2.0, 1.0, 1.0]]))

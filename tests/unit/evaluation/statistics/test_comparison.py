@@ -7,7 +7,6 @@ import pytest
 
 from crkd_core.evaluation.statistics.bootstrap import draw_scenes, score_slices
 from crkd_core.evaluation.statistics.comparison import comparison_table, missed_table
-from crkd_core.evaluation.statistics.slices import ObjectFacts
 from tests.support.evaluation_cases import Case, everything, scenes_of, scoring_of
 
 SCENES = 8
@@ -67,13 +66,11 @@ def test_the_noise_of_pairs_is_less_than_that_of_each():
 def test_missed_objects_are_those_only_the_first_finds(pair):
     first, second = pair
     count = len(first.gt)
-    names = np.array([f"box{i}" for i in range(count)], dtype=object)
-    points = np.arange(count, dtype=np.int32)
-    table = missed_table(first, second, ObjectFacts(names, names, points, points + 1), scenes_of(first), score=0.3)
+    table = missed_table(first, second, scenes_of(first), score=0.3)
     rows = table.to_pylist()
     labels = first.gt.label
     lowered = (labels == 1) & (np.linspace(0.5, 0.9, count) - 0.4 < 0.3)
-    assert {row["annotation_token"] for row in rows} == set(names[(labels == 0) | lowered])
+    assert {row["annotation_token"] for row in rows} == set(first.gt.token[(labels == 0) | lowered])
     assert [row["first_score"] for row in rows] == sorted((row["first_score"] for row in rows), reverse=True)
     for row in rows:
         index = row["lidar_points"]
@@ -82,4 +79,4 @@ def test_missed_objects_are_those_only_the_first_finds(pair):
         assert row["scene"] == str(first.gt.sample[index] // 2)
         assert row["speed_mps"] == pytest.approx(np.hypot(*first.gt.velocity[index]))
         assert (row["second_score"] is None) == (row["class"] == "car")
-    assert missed_table(second, first, ObjectFacts(names, names, points, points), scenes_of(first), 0.3).num_rows == 0
+    assert missed_table(second, first, scenes_of(first), 0.3).num_rows == 0

@@ -8,10 +8,8 @@ import pytest
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.evaluation.statistics.slices import (
     KINDS,
-    ObjectFacts,
     SplitScenes,
     find_slices,
-    read_object_facts,
     read_scenes,
 )
 from tests.support.evaluation_cases import Case, scoring_of
@@ -20,7 +18,7 @@ from tests.support.tiny_world import SPLIT
 
 
 @pytest.fixture(scope="module")
-def found():
+def slices_by_name():
     detections, gt = Case(0, samples=2, gt=5, detections=4).build()
     gt = replace(
         gt,
@@ -28,22 +26,18 @@ def found():
         ego_distance=np.array([0.0, 19.99, 20.0, 30.0, 49.9]),
         velocity=np.array([[0.0, 0.0], [0.3, 0.4], [3.0, 4.0], [np.nan, 0.0], [20.0, 0.0]]),
         visibility=np.array([1, 2, 3, 4, 0], dtype=np.int8),
+        lidar_points=np.array([0, 1, 5, 6, 400], dtype=np.int32),
+        radar_points=np.array([0, 1, 4, 5, 0], dtype=np.int32),
     )
     detections = replace(
         detections, sample=np.array([0, 0, 1, 1], dtype=np.int32), ego_distance=np.array([5.0, 25.0, 30.0, 44.0])
     )
     scenes = SplitScenes(("a", "b"), np.array([0, 1], dtype=np.int32), np.array([False, True]), np.array([True, True]))
-    facts = ObjectFacts(
-        np.array(list("abcde"), dtype=object),
-        np.array(list("vwxyz"), dtype=object),
-        np.array([0, 1, 5, 6, 400], dtype=np.int32),
-        np.array([0, 1, 4, 5, 0], dtype=np.int32),
-    )
-    return {(part.kind, part.name): part for part in find_slices(scoring_of(detections, gt), facts, scenes)}
+    return {(part.kind, part.name): part for part in find_slices(scoring_of(detections, gt), scenes)}
 
 
-def test_every_kind_is_there_in_order(found):
-    assert list(dict.fromkeys(kind for kind, _ in found)) == list(KINDS)
+def test_every_kind_is_there_in_order(slices_by_name):
+    assert list(dict.fromkeys(kind for kind, _ in slices_by_name)) == list(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -58,26 +52,25 @@ def test_every_kind_is_there_in_order(found):
         ("condition", {"day": [0, 1, 2], "night": [3, 4], "dry": [], "rain": [0, 1, 2, 3, 4]}),
     ],
 )
-def test_objects_of_a_kind(found, kind, members):
-    slices = {name: np.flatnonzero(part.gt).tolist() for (own, name), part in found.items() if own == kind}
+def test_objects_of_a_kind(slices_by_name, kind, members):
+    slices = {name: np.flatnonzero(part.gt).tolist() for (own, name), part in slices_by_name.items() if own == kind}
     assert slices == members
 
 
-def test_false_alarms_count_where_they_are_and_else_everywhere(found):
-    where = {key: np.flatnonzero(part.fp).tolist() for key, part in found.items()}
+def test_false_alarms_count_where_they_are_and_else_everywhere(slices_by_name):
+    where = {key: np.flatnonzero(part.fp).tolist() for key, part in slices_by_name.items()}
     assert [where["range", name] for name in ("0-20", "20-30", "30-50")] == [[0], [1], [2, 3]]
     assert (where["condition", "day"], where["condition", "night"]) == ([0, 1], [2, 3])
     assert all(where[key] == [0, 1, 2, 3] for key in where if key[0] not in ("range", "condition"))
 
 
-def test_facts_and_scenes_come_from_the_prepared_data(tmp_path):
+def test_tokens_points_and_scenes_come_from_the_prepared_data(tmp_path):
     table = write_random_world(tmp_path, WorldCase(seed=1))
     prepared = prepare_world(tmp_path, tmp_path / "prepared")
     scoring = score_detections(prepared, prepared.tokens(SPLIT), table)
-    facts = read_object_facts(prepared, scoring.gt)
-    assert np.array_equal(facts.lidar_points + facts.radar_points, scoring.gt.points)
+    assert np.array_equal(scoring.gt.lidar_points + scoring.gt.radar_points, scoring.gt.points)
     frames = [f"-{sample}" for sample in scoring.gt.sample]
-    assert all(token.endswith(frame) for token, frame in zip(facts.token, frames, strict=True))
+    assert all(token.endswith(frame) for token, frame in zip(scoring.gt.token, frames, strict=True))
     scenes = read_scenes(prepared, scoring.samples.tokens)
     assert (scenes.names, scenes.of_sample.tolist()) == (("scene-0103",), [0, 0, 0])
     assert not scenes.night.any()

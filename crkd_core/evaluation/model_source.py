@@ -1,0 +1,169 @@
+"""A trained model as the source of an evaluation's detections."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.manifest import InputRef
+from crkd_core.artifacts.run_config import RunConfiguration
+from crkd_core.artifacts.tables import write_table
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.artifacts.writer import ArtifactWriter
+from crkd_core.config.models import NMSConfig
+from crkd_core.datasets.prepared.source import pin_machine, split_slug
+from crkd_core.errors import UsageError
+from crkd_core.evaluation.evaluated_split import EvaluatedSplit
+from crkd_core.evaluation.identity import STAGE, Subject, choose_name
+from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
+from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.evaluation.report import AnalysisRequest
+from crkd_core.evaluation.sensor_inputs import SensorInput, sensor_inputs
+from crkd_core.progress import Progress
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """A trained model to evaluate.
+
+    Attributes:
+        model: name of a training run; None for the latest student, or the teacher where there is no student.
+        split: train, val or test, or an official split name such as ``mini_val``.
+        nuscenes: where the data set is now, if it moved since it was prepared.
+        batch_size, workers: how samples are loaded; they change the results by rounding at most.
+        prepared: name of the prepared data; None for those the model was trained on, or the latest.
+        nms: how boxes are selected from the head's peaks; None for the model's own configuration.
+        official: run the nuScenes devkit too, on the submission and the data set's own tables, and compare.
+        analysis: what is wanted beyond the scores; None for nothing.
+        command: as it was given, for the manifest; None where there was none.
+    """
+
+    model: str | None = None
+    split: str = "val"
+    nuscenes: Path | None = None
+    device: str = "auto"
+    batch_size: int = 4
+    workers: int = 2
+    force: bool = False
+    prepared: str | None = None
+    nms: NMSConfig | None = None
+    official: bool = False
+    analysis: AnalysisRequest | None = None
+    command: Command | None = None
+
+    def check(self) -> None:
+        """Refuse options that make no sense.
+
+        Raises:
+            UsageError: naming them.
+        """
+        if self.batch_size < 1 or self.workers < 0:
+            raise UsageError(
+                f"evaluation needs a batch size of at least 1 and no fewer than 0 workers, found {self.batch_size} and "
+                f"{self.workers}."
+            )
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A trained model, and the samples it is run on.
+
+    Attributes:
+        configuration: what it was trained with, read once.
+        detect: runs the model on all samples.
+    """
+
+    request: EvaluateRequest
+    model: Artifact
+    configuration: RunConfiguration
+    samples: EvaluatedSplit
+    detect: Callable[["ModelSource", Progress], Detections]
+
+    @property
+    def subject(self) -> Subject:
+        """What is scored."""
+        return Subject(self.model.name, self.model.stage)
+
+    @property
+    def nms(self) -> NMSConfig:
+        """How boxes are selected from the head's peaks."""
+        return self.request.nms or self.configuration.detector.head.nms
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What determines the detections beside the inputs."""
+        return {"split": self.samples.split, "precision": "fp32", "nms": self.nms.model_dump(mode="json")}
+
+    @property
+    def inputs(self) -> dict[str, InputRef]:
+        """Artifacts that the evaluation is made from, by role."""
+        return {"model": self.model.reference(), "prepared": self.samples.prepared.artifact.reference()}
+
+    def name(self, workspace: Workspace) -> str:
+        """What the evaluation is called."""
+        slug, data = split_slug(self.request.split), self.samples.prepared.artifact.name
+        return choose_name(workspace, self.subject, slug, self.samples.split, data)
+
+    def command(self) -> Command:
+        """The command that makes this evaluation again, whatever models and data come later."""
+        command = (self.request.command or Command(STAGE)).without("--preset", "--config", "--set")
+        command = command.setting("--model", self.model.label).setting("--split", self.request.split)
+        command = command.setting("--prepared", self.samples.prepared.artifact.name)
+        role, own = self.model.manifest.settings["role"], self.configuration.detector.head.nms.model_dump(mode="json")
+        for field, value in self.nms.model_dump(mode="json").items():
+            if value != own[field]:
+                command = command.adding("--set", f"{role}.head.nms.{field}={json.dumps(value)}")
+        return pin_machine(command, self.request.nuscenes, self.request.device)
+
+    def write(self, writer: ArtifactWriter, progress: Progress) -> tuple[EvaluatedSplit, pa.Table]:
+        """Write submission and table, unless a stopped run did; returns the samples and the table."""
+        table = _detections_of_stopped_run(writer)
+        if table is None:
+            detections = self.detect(self, progress)
+            modalities = self.configuration.detector.modalities
+            write_submission(writer.path / SUBMISSION_NAME, detections, self.samples.tokens, modalities)
+            write_table(writer.path / TABLE_NAME, detections.table)
+            table = detections.table
+        return self.samples, table
+
+    def samples_of(self, finished: Artifact) -> EvaluatedSplit:
+        """The samples of a finished evaluation of this source."""
+        return self.samples
+
+    def submission(self, folder: Path) -> Path:
+        """The nuScenes result file of the evaluation in a folder."""
+        return folder / SUBMISSION_NAME
+
+    def sensor_inputs(self) -> tuple[SensorInput, ...]:
+        """What the model was given."""
+        data, modalities = self.configuration.config.data, self.configuration.detector.modalities
+        return sensor_inputs(self.samples.prepared, self.samples.tokens, data, modalities)
+
+    def facts(self, samples: EvaluatedSplit, metrics: Metrics | None) -> dict[str, Any]:
+        """What is worth knowing of the finished evaluation without opening its files."""
+        grid = self.configuration.config.data.grid
+        facts: dict[str, Any] = {
+            "model": self.model.name,
+            "role": self.model.manifest.settings.get("role"),
+            "modalities": self.model.manifest.settings["detector"]["modalities"],
+            "split": samples.split,
+            "samples": len(samples.tokens),
+            **samples.facts(),
+            "extent_m": max(abs(edge) for edge in (*grid.x_range_m, *grid.y_range_m)),
+        }
+        return facts if metrics is None else facts | {"mean_ap": metrics.mean_ap, "nds": metrics.nds}
+
+
+def _detections_of_stopped_run(writer: ArtifactWriter) -> pa.Table | None:
+    """The table is written last, whole: with it, the detections of a killed evaluation are complete."""
+    if not (writer.resumed and all((writer.path / name).exists() for name in (SUBMISSION_NAME, TABLE_NAME))):
+        return None
+    try:
+        return pq.read_table(writer.path / TABLE_NAME)
+    except (pa.ArrowException, OSError):
+        return None
