@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd_cli import console
+from crkd_core.progress import format_count
 
 if TYPE_CHECKING:
     from crkd_core.datasets.prepared.data_report import DataReport, Range
@@ -52,12 +53,17 @@ def _report_facts(report: "DataReport") -> list[tuple[str, str]]:
         points, velocity = (_share(part, boxes.total) for part in (boxes.without_points, boxes.without_velocity))
         facts.append(("", f"of {len(boxes.per_class)} classes, {points} without points, {velocity} without velocity"))
     if boxes.ignored:
-        facts.append(("not detected", f"{boxes.ignored} boxes of other categories{_named(boxes.ignored_categories)}"))
+        facts.append(
+            (
+                "not detected",
+                f"{format_count(boxes.ignored, 'box', 'boxes')} of other categories{_named(boxes.ignored_categories)}",
+            )
+        )
     facts.append(("images", f"{', '.join(sensors.image_sizes) or 'none'} px"))
     facts.append(("LiDAR", "none" if sensors.without_lidar else f"{_range(sensors.lidar_sweeps)} sweeps a sample"))
     facts.append(("radar", f"{_range(sensors.radar_points)} points a sample"))
     apart = f"{_range(motion.spacing_s, 2)} s apart, " if motion.spacing_s.high else ""
-    facts.append(("key frames", f"{apart}in {report.samples.scenes} scene{'' if report.samples.scenes == 1 else 's'}"))
+    facts.append(("key frames", f"{apart}in {format_count(report.samples.scenes, 'scene')}"))
     speeds = [f"the car up to {motion.ego_mps.high:.1f} m/s"] if motion.spacing_s.high else []
     if motion.fastest_class:
         speeds.append(f"boxes up to {motion.box_mps.high:.1f} m/s ({motion.fastest_class})")

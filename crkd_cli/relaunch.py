@@ -12,6 +12,7 @@ from crkd_cli import console
 from crkd_cli.session import INTERRUPTED, RELAUNCHED_VARIABLE, Session, Terminated
 from crkd_core.errors import UsageError
 from crkd_core.processes import LaunchedRank, how_to_unset, launched_rank
+from crkd_core.progress import format_count
 
 
 def spread(session: Session, device: str, gpus: int | None, processes: int | None) -> str:
@@ -71,7 +72,7 @@ def _agreed_device(device: str, gpus: int | None, processes: int | None) -> str:
         raise UsageError(f"--gpus {gpus} does not go with --device {device}; leave one of them out.")
     available = torch.cuda.device_count()
     if gpus > available:
-        seen = "1 GPU" if available == 1 else f"{available} GPUs"
+        seen = format_count(available, "GPU")
         advice = f"use --gpus {available}" if available else "leave --gpus out, or use --processes N for CPU processes"
         raise UsageError(f"--gpus {gpus} was asked for, but torch sees {seen} on this machine; {advice}.")
     return "cuda" if device == "auto" else device

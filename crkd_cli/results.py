@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from crkd_cli import console
 from crkd_cli.progress import sum_families
-from crkd_core.progress import format_seconds, format_size
+from crkd_core.progress import format_count, format_seconds, format_size
 
 if TYPE_CHECKING:
     from crkd_core.stages.extract import ExtractResult
@@ -19,7 +19,8 @@ def print_training(result: "TrainResult | None") -> None:
         {name.removeprefix("loss/"): value for name, value in result.losses.items() if name.startswith("loss/")}
     )
     facts: list[tuple[str, object]] = [("trained", result.artifact.path)]
-    facts.append(("length", f"{result.epochs} epochs, {result.steps} steps" + _took(result.seconds, result.reused)))
+    length = f"{format_count(result.epochs, 'epoch')}, {format_count(result.steps, 'step')}"
+    facts.append(("length", f"{length}{_took(result.seconds, result.reused)}"))
     if losses:
         facts.append(("last epoch", "  ".join(f"{name} {value:.3f}" for name, value in losses.items())))
     console.print_facts(facts)
@@ -30,7 +31,7 @@ def print_extraction(result: "ExtractResult | None") -> None:
     if result is None:
         return
     size = f"{format_size(result.bytes_total)} ({format_size(result.bytes_per_item)} each)"
-    items = f"{result.items} (samples x {result.views} views)"
+    items = f"{result.items} (samples x {format_count(result.views, 'view')})"
     if result.artifact is None:
         needs = f"{format_seconds(result.seconds)} on one process"
         console.print_facts([("would extract", items), ("size", size), ("time", needs)])
@@ -41,9 +42,9 @@ def print_extraction(result: "ExtractResult | None") -> None:
     if result.teacher_mean_ap is not None:
         facts.append(("teacher", f"mAP {result.teacher_mean_ap:.3f} on its training samples"))
     if result.verification is not None:
-        found = result.verification
-        deviation = f"largest relative deviation {found.largest_deviation:.1e}"
-        facts.append(("verified", f"{found.items} items against the live teacher, {deviation}"))
+        verification = result.verification
+        deviation = f"largest relative deviation {verification.largest_deviation:.1e}"
+        facts.append(("verified", f"{format_count(verification.items, 'item')} against the live teacher, {deviation}"))
     console.print_facts(facts)
 
 

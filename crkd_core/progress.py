@@ -42,6 +42,11 @@ def format_size(size: int | float) -> str:
     return f"{size:.1f} TB"
 
 
+def format_count(number: int, one: str, several: str = "") -> str:
+    """``1 epoch``, ``2 epochs``; `several` is the plural where that is not just an s (``boxes have``)."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
 def format_seconds(seconds: int | float) -> str:
     """``1:02:03`` or ``2:03``."""
     minutes, second = divmod(int(seconds + 0.5), 60)

@@ -8,6 +8,7 @@ import typer
 from crkd_cli import console, options
 from crkd_cli.analysis import KINDS, check_kinds, complete_kind, number
 from crkd_cli.session import session_of
+from crkd_core.progress import format_count
 
 if TYPE_CHECKING:
     from crkd_core.stages.compare import CompareResult
@@ -122,12 +123,12 @@ def _signed(value: float | None) -> str:
 
 def _print_missed(result: "CompareResult", score: float, show: str) -> None:
     counts = sorted(_missed_by_class(result).items(), key=lambda item: -item[1])
-    found = f"A finds {result.missed.num_rows} objects that B misses (from score {score:g} on)"
+    title = f"A finds {format_count(result.missed.num_rows, 'object')} that B misses (from score {score:g} on)"
     if not counts:
-        console.print_lines(f"{found}.")
+        console.print_lines(f"{title}.")
         return
     by_class = ", ".join(f"{name} {count}" for name, count in counts[:_MOST_CLASSES])
-    console.print_lines(f"{found}:", f"{by_class}{', ...' if len(counts) > _MOST_CLASSES else ''}.")
+    console.print_lines(f"{title}:", f"{by_class}{', ...' if len(counts) > _MOST_CLASSES else ''}.")
     console.print_lines(f"They are shown by: {show}")
 
 

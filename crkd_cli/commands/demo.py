@@ -12,6 +12,7 @@ import typer
 from crkd_cli import console, options
 from crkd_cli.session import Session, session_of
 from crkd_core.artifacts.location import absolute, quoted
+from crkd_core.progress import format_count
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.workspace import Workspace
@@ -72,7 +73,7 @@ class _Step:
 
 
 class _Demo:
-    """The steps of the demo, and what they found."""
+    """The steps of the demo, and their results."""
 
     def __init__(
         self, session: Session, workspace: "Workspace", config: "Config", device: str, processes: int, force: bool
@@ -164,11 +165,11 @@ class _Demo:
         from crkd_cli.scores import print_scores
 
         print_scores(self._scores, list(MODELS.values()))
-        epochs = self._config.train.distill.epochs
+        epochs = format_count(self._config.train.distill.epochs, "epoch")
         console.print_lines(
             "",
             "teacher: camera + LiDAR. The others: camera + radar.",
-            f"control: the plain student trained on without a teacher, as long as the distilled one ({epochs} epochs).",
+            f"control: the plain student trained on without a teacher, as long as the distilled one ({epochs}).",
             "",
             *(str(path) for path in self._pictures),
         )

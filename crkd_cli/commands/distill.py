@@ -65,55 +65,63 @@ def parse_teacher(text: str) -> "tuple[Literal['cache', 'online'], str | None]":
     raise UsageError(f"--teacher expects cache, online or online:RUN, found {text!r}.")
 
 
+LossesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--losses",
+        metavar="none|NAME,...",
+        help=f"Losses to distil with ({LOSSES}), or none; those of the configuration.",
+        autocompletion=complete_losses,
+    ),
+]
+TeacherOption = Annotated[
+    str,
+    typer.Option(
+        "--teacher",
+        metavar="cache|online|online:RUN",
+        help="Use extracted targets, or run the (latest) teacher in every step.",
+        autocompletion=complete_source,
+    ),
+]
+TargetsOption = Annotated[
+    str | None,
+    typer.Option("--targets", help="Name of the targets; the latest.", autocompletion=options.complete_targets),
+]
+InitOption = Annotated[
+    str,
+    typer.Option(
+        "--init",
+        metavar="auto|none|RUN",
+        help="Student run to start from; auto: the plain student if there is one.",
+        autocompletion=options.complete_student,
+    ),
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name of the run; after its losses.", show_default=False)
+]
+LogGradientsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--log-gradients",
+        metavar="EVERY",
+        min=1,
+        max=options.MOST_ITEMS,
+        help="Record every so many steps how the losses pull at the layers they share.",
+        show_default=False,
+    ),
+]
+
+
 @grouped
 def distill(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
-    losses: Annotated[
-        str | None,
-        typer.Option(
-            "--losses",
-            metavar="none|NAME,...",
-            help=f"Losses to distil with ({LOSSES}), or none; those of the configuration.",
-            autocompletion=complete_losses,
-        ),
-    ] = None,
-    teacher: Annotated[
-        str,
-        typer.Option(
-            "--teacher",
-            metavar="cache|online|online:RUN",
-            help="Use extracted targets, or run the (latest) teacher in every step.",
-            autocompletion=complete_source,
-        ),
-    ] = "cache",
-    targets: Annotated[
-        str | None,
-        typer.Option("--targets", help="Name of the targets; the latest.", autocompletion=options.complete_targets),
-    ] = None,
-    init: Annotated[
-        str,
-        typer.Option(
-            "--init",
-            metavar="auto|none|RUN",
-            help="Student run to start from; auto: the plain student if there is one.",
-            autocompletion=options.complete_student,
-        ),
-    ] = "auto",
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the run; after its losses.", show_default=False)
-    ] = None,
-    log_gradients: Annotated[
-        int | None,
-        typer.Option(
-            "--log-gradients",
-            metavar="EVERY",
-            min=1,
-            max=options.MOST_ITEMS,
-            help="Record every so many steps how the losses pull at the layers they share.",
-            show_default=False,
-        ),
-    ] = None,
+    losses: LossesOption = None,
+    teacher: TeacherOption = "cache",
+    targets: TargetsOption = None,
+    init: InitOption = "auto",
+    name: NameOption = None,
+    log_gradients: LogGradientsOption = None,
     *,
     training: options.TrainingOptions,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
+from crkd_core.progress import format_count
 
 
 def export_weights(
@@ -34,7 +35,7 @@ def export_weights(
         [
             ("exported", result.file),
             ("model", f"{result.model}, {result.artifact.label}"),
-            ("size", f"{result.tensors} tensors, {result.parameters / 1e6:.2f} M parameters"),
+            ("size", f"{format_count(result.tensors, 'tensor')}, {result.parameters / 1e6:.2f} M parameters"),
             ("import", result.import_command.text(None)),
         ]
     )

@@ -7,6 +7,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
+from crkd_core.progress import format_count
 
 
 def import_weights(
@@ -57,6 +58,6 @@ def import_weights(
         [
             ("imported", result.artifact.path),
             ("model", result.model),
-            ("size", f"{result.tensors} tensors, {result.parameters / 1e6:.2f} M parameters"),
+            ("size", f"{format_count(result.tensors, 'tensor')}, {result.parameters / 1e6:.2f} M parameters"),
         ]
     )

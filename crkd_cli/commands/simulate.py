@@ -7,6 +7,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
+from crkd_core.progress import format_count
 
 
 def simulate(
@@ -59,11 +60,16 @@ def simulate(
     from crkd_core.stages.simulate import SimulateRequest, simulate
 
     result = simulate(SimulateRequest(out, world, processes, force), session_of(context).progress())
+    contents = (
+        format_count(result.scenes, "scene"),
+        format_count(result.samples, "sample"),
+        format_count(result.annotations, "annotation"),
+    )
     console.print_facts(
         [
             ("data set", result.root),
             ("version", result.version),
-            ("contents", f"{result.scenes} scenes, {result.samples} samples, {result.annotations} annotations"),
+            ("contents", ", ".join(contents)),
             ("next", f"crkd prepare --nuscenes {quoted(result.root)}"),
         ]
     )

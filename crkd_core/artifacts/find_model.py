@@ -41,8 +41,8 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
                 f"{workspace.command(_MAKE)}"
             )
         return workspace.find(stage, needed_for=needed_for, make=f"crkd {stage}")
-    wanted_stage, _, run = name.rpartition("/")
-    holders = [stage for stage in MODEL_STAGES if wanted_stage in ("", stage) and run in workspace.names(stage)]
+    named_stage, _, run = name.rpartition("/")
+    holders = [stage for stage in MODEL_STAGES if named_stage in ("", stage) and run in workspace.names(stage)]
     if len(holders) == 1:
         return workspace.find(holders[0], run, needed_for=needed_for, make=f"crkd {holders[0]} --name {run}")
     if holders:
@@ -50,7 +50,7 @@ def find_model(workspace: Workspace, name: str | None, needed_for: str) -> Artif
         raise MissingArtifactError(f"{needed_for}: {run!r} may mean {both}; name one of them in full.")
     known = [artifact.label for stage in MODEL_STAGES for artifact in workspace.artifacts(stage)]
     unfinished = [
-        stage for stage in MODEL_STAGES if wanted_stage in ("", stage) and run in workspace.partial_names(stage)
+        stage for stage in MODEL_STAGES if named_stage in ("", stage) and run in workspace.partial_names(stage)
     ]
     if unfinished:
         return workspace.find(unfinished[0], run, needed_for=needed_for, make=f"crkd {unfinished[0]}")

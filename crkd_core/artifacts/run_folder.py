@@ -69,7 +69,7 @@ class RunFolder:
 
     @property
     def replaced(self) -> Path:
-        """Where an older one is while the new one takes its place."""
+        """Where an older one is while the new one replaces it."""
         return self.final.with_name(self.name + REPLACED)
 
     def locate(self) -> Path | None:
@@ -119,7 +119,7 @@ class RunFolder:
         return None
 
     def put_in_place(self) -> None:
-        """Move the finished folder to its place, replacing an older run.
+        """Rename the finished folder to its final name, replacing an older run.
 
         Raises:
             UsageError: what is there is not the run's.

@@ -1,4 +1,4 @@
-"""What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
+"""Status of a workspace: its artifacts, what of them can no longer be trusted and why, and the next command."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -40,7 +40,7 @@ class WorkspaceStatus:
 
 
 def workspace_status(workspace: Workspace, thorough: bool = False) -> WorkspaceStatus:
-    """Look at every artifact of a workspace without changing anything.
+    """The status of every artifact of a workspace; nothing is changed.
 
     Args:
         thorough: read every file and compare its checksum, instead of existence and size only.
@@ -54,8 +54,8 @@ def workspace_status(workspace: Workspace, thorough: bool = False) -> WorkspaceS
 
 def _stages(root: Path) -> list[str]:
     # Stages outside the chain (an ablation, imported weights) come last, if they keep artifacts at all.
-    found = [*root.glob(f"*/*/{MANIFEST_NAME}"), *root.glob(f"*/*{PARTIAL}/{REQUEST_NAME}")]
-    return [*CHAIN, *sorted({path.parent.parent.name for path in found} - CHAIN.keys())]
+    runs = [*root.glob(f"*/*/{MANIFEST_NAME}"), *root.glob(f"*/*{PARTIAL}/{REQUEST_NAME}")]
+    return [*CHAIN, *sorted({path.parent.parent.name for path in runs} - CHAIN.keys())]
 
 
 def _stage_status(workspace: Workspace, stage: str, thorough: bool) -> list[ArtifactStatus]:

@@ -114,7 +114,7 @@ class ArtifactWriter:
             progress.warning(f"the manifest of {self.run.final} was damaged; what was there is now at {self.set_aside}")
 
     def finish(self, facts: dict[str, Any] | None = None, scratch: Collection[str] = ()) -> Artifact:
-        """Record every file, write the manifest and move the folder to its place, replacing an older one at once.
+        """Record every file, write the manifest and give the folder its final name, replacing an older one at once.
 
         Args:
             scratch: names of files that only an unfinished run needs; they are removed last, so that a run that fails

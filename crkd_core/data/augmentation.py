@@ -18,7 +18,7 @@ from torch import Tensor
 
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig, ImageConfig
 from crkd_core.errors import DamagedArtifactError
-from crkd_core.geometry.transforms import rotation_about_z
+from crkd_core.geometry.transforms import rotations_about_z
 
 TEST_VIEW = -1
 MIRRORINGS = 4
@@ -159,7 +159,7 @@ def bev_matrix(
 ) -> NDArray[np.float64]:
     """4x4 BEV augmentation: rotate counter-clockwise, translate, scale (the translation too), then mirror x and y."""
     matrix = np.eye(4)
-    matrix[:3, :3] = rotation_about_z(yaw_rad)
+    matrix[:3, :3] = rotations_about_z(yaw_rad)
     matrix[:3, 3] = np.asarray(translation_m)
     mirror = np.diag([-scale if flip_x else scale, -scale if flip_y else scale, scale, 1.0])
     return mirror @ matrix

@@ -9,7 +9,7 @@ from crkd_core.errors import UsageError
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit, is_annotated
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_devkit, require_equal
-from crkd_core.progress import Progress
+from crkd_core.progress import Progress, format_count
 
 
 def require_comparable(prepared: PreparedData, split: str) -> None:
@@ -22,7 +22,7 @@ def require_comparable(prepared: PreparedData, split: str) -> None:
         raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
     differences = prepared.artifact.manifest.facts.get(preparing.DEVKIT_DIFFERENCES, {}).get(split, {})
     if differences:
-        boxes = " and ".join(f"{count} boxes {kind}" for kind, count in differences.items())
+        boxes = " and ".join(f"{format_count(count, 'box', 'boxes')} {kind}" for kind, count in differences.items())
         raise UsageError(
             f"--official cannot agree on {split} of {prepared.version}: the nuScenes devkit treats {boxes} otherwise "
             "(see the report of crkd prepare); leave out --official, or mend the tables."

@@ -1,91 +1,119 @@
-"""Rigid 4x4 transforms in float64, named target-first: ``lidar_from_camera`` maps camera points to the lidar frame."""
+"""Rotations, quaternions and rigid transforms of any number of frames at once, in float64.
 
-from collections.abc import Sequence
+Transforms are named target-first: ``lidar_from_camera`` maps camera points to the lidar frame. Every function takes and
+gives arrays with any leading dimensions. Products are elementwise: BLAS rounds otherwise with another number of threads
+or another build, and what is computed here decides the bytes of files.
+"""
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.typing import ArrayLike, NDArray
 
 
-def rotation_from_quaternion(wxyz: ArrayLike) -> NDArray[np.float64]:
-    """3x3 rotation of a quaternion (w, x, y, z), which is normalised first.
+def rotations_from_quaternions(wxyz: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
+    """Rotation matrices of (..., 4) quaternions (w, x, y, z) of any length but zero, which gives NaN."""
+    quaternions = np.asarray(wxyz, dtype=np.float64)
+    return rotations_from_unit_quaternions(quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True))
 
-    Raises:
-        ValueError: the quaternion has zero length.
+
+def rotations_from_unit_quaternions(wxyz: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
+    """Rotation matrices of (..., 4) quaternions (w, x, y, z) of length 1, taken as they are."""
+    w, x, y, z = np.moveaxis(np.asarray(wxyz, dtype=np.float64), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def quaternions_from_rotations(rotations: ArrayLike) -> Float64[np.ndarray, "*n 4"]:
+    """Unit quaternions (w, x, y, z), w >= 0, of (..., 3, 3) rotation matrices.
+
+    Each comes from the largest of its four components, which is stable for every rotation, half turns included.
     """
-    quaternion = np.asarray(wxyz, dtype=np.float64)
-    norm = np.linalg.norm(quaternion)
-    if norm < 1e-12:
-        raise ValueError(f"a rotation quaternion must not be zero, got {quaternion.tolist()}")
-    w, x, y, z = quaternion / norm
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    m = np.moveaxis(np.asarray(rotations, dtype=np.float64), (-2, -1), (0, 1))
+    squares = [
+        1 + m[0, 0] + m[1, 1] + m[2, 2],
+        1 + m[0, 0] - m[1, 1] - m[2, 2],
+        1 - m[0, 0] + m[1, 1] - m[2, 2],
+        1 - m[0, 0] - m[1, 1] + m[2, 2],
+    ]
+    # Four times the quaternion's outer product with itself: each row is a multiple of the quaternion.
+    outer = [
+        [squares[0], m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]],
+        [m[2, 1] - m[1, 2], squares[1], m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]],
+        [m[0, 2] - m[2, 0], m[0, 1] + m[1, 0], squares[2], m[1, 2] + m[2, 1]],
+        [m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], squares[3]],
+    ]
+    largest = np.argmax(np.stack(squares, axis=-1), axis=-1)
+    rows = np.stack([np.stack(row, axis=-1) for row in outer], axis=-2)
+    quaternions = np.take_along_axis(rows, largest[..., None, None], axis=-2)[..., 0, :]
+    quaternions = quaternions / np.sqrt((quaternions * quaternions).sum(axis=-1, keepdims=True))
+    return np.where(quaternions[..., :1] >= 0, quaternions, -quaternions)
 
 
-def quaternion_from_yaw(yaw_rad: float) -> list[float]:
-    """Quaternion (w, x, y, z) of a rotation by `yaw_rad` counter-clockwise about z."""
-    return [float(np.cos(yaw_rad / 2)), 0.0, 0.0, float(np.sin(yaw_rad / 2))]
+def quaternions_from_yaws(yaw_rad: ArrayLike) -> Float64[np.ndarray, "*n 4"]:
+    """Quaternions (w, x, y, z) of rotations counter-clockwise about z."""
+    half = np.asarray(yaw_rad, dtype=np.float64) / 2
+    zero = np.zeros_like(half)
+    return np.stack([np.cos(half), zero, zero, np.sin(half)], axis=-1)
 
 
-def rotation_about_z(yaw_rad: float) -> NDArray[np.float64]:
-    """3x3 rotation counter-clockwise about z."""
-    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+def multiply_quaternions(first: ArrayLike, second: ArrayLike) -> Float64[np.ndarray, "*n 4"]:
+    """Quaternions (w, x, y, z) that rotate by `second` and then by `first`."""
+    w1, x1, y1, z1 = np.moveaxis(np.asarray(first, dtype=np.float64), -1, 0)
+    w2, x2, y2, z2 = np.moveaxis(np.asarray(second, dtype=np.float64), -1, 0)
+    product = [
+        w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
+        w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
+        w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
+        w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
+    ]
+    return np.stack(product, axis=-1)
 
 
-def rigid_transform(
-    rotation_wxyz: ArrayLike | None = None,
-    translation: ArrayLike = (0.0, 0.0, 0.0),
-    rotation: ArrayLike | None = None,
-) -> NDArray[np.float64]:
-    """4x4 transform of a quaternion (w, x, y, z) or a 3x3 rotation, and a translation in metres."""
-    matrix = np.eye(4)
-    if rotation is not None:
-        matrix[:3, :3] = rotation
-    elif rotation_wxyz is not None:
-        matrix[:3, :3] = rotation_from_quaternion(rotation_wxyz)
-    matrix[:3, 3] = translation
-    return matrix
+def rotations_about_z(yaw_rad: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
+    """Rotation matrices counter-clockwise about z."""
+    yaw = np.asarray(yaw_rad, dtype=np.float64)
+    rotations = np.zeros((*yaw.shape, 3, 3))
+    rotations[..., 0, 0] = rotations[..., 1, 1] = np.cos(yaw)
+    rotations[..., 1, 0] = np.sin(yaw)
+    rotations[..., 0, 1] = -rotations[..., 1, 0]
+    rotations[..., 2, 2] = 1.0
+    return rotations
 
 
-def inverse_rigid(transform: ArrayLike) -> NDArray[np.float64]:
-    """Inverse of a rigid 4x4 transform (exact: transposes the rotation)."""
-    matrix = np.asarray(transform, dtype=np.float64)
-    inverse = np.eye(4)
-    inverse[:3, :3] = matrix[:3, :3].T
-    inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
-    return inverse
+def rigid_transforms(rotations: ArrayLike, translations: ArrayLike) -> Float64[np.ndarray, "*n 4 4"]:
+    """4x4 transforms of (..., 3, 3) rotation matrices and (..., 3) translations (m)."""
+    rotation = np.asarray(rotations, dtype=np.float64)
+    transforms = np.zeros((*rotation.shape[:-2], 4, 4))
+    transforms[..., :3, :3] = rotation
+    transforms[..., :3, 3] = translations
+    transforms[..., 3, 3] = 1.0
+    return transforms
 
 
-def compose(*transforms: ArrayLike) -> NDArray[np.float64]:
-    """Product of 4x4 transforms, read left to right: ``compose(a_from_b, b_from_c)`` is ``a_from_c``."""
-    result = np.eye(4)
-    for transform in transforms:
-        result = result @ np.asarray(transform, dtype=np.float64)
-    return result
+def inverse_rigid(transforms: Float64[np.ndarray, "*n 4 4"]) -> Float64[np.ndarray, "*n 4 4"]:
+    """Inverses of rigid transforms; their rotations are transposed, and so exact."""
+    rotation = np.swapaxes(transforms[..., :3, :3], -2, -1)
+    return rigid_transforms(rotation, -rotate_vectors(rotation, transforms[..., :3, 3]))
 
 
-def transform_points(transform: ArrayLike, points: NDArray) -> NDArray:
-    """Apply a 4x4 transform to (N, 3) points; computed in float64, returned in the points' own precision."""
-    matrix = np.asarray(transform, dtype=np.float64)
-    return (points.astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]).astype(points.dtype)
+def compose(*transforms: Float64[np.ndarray, "*_ k k"]) -> Float64[np.ndarray, "*n k k"]:
+    """Products of transforms or rotations, read left to right: ``compose(a_from_b, b_from_c)`` is ``a_from_c``."""
+    product = transforms[0]
+    for transform in transforms[1:]:
+        product = (product[..., :, :, None] * transform[..., None, :, :]).sum(axis=-2)
+    return product
 
 
-def yaw_of(transform: ArrayLike) -> float:
-    """Heading (rad) that a transform gives to its source frame's x axis, about the target frame's z axis."""
-    matrix = np.asarray(transform, dtype=np.float64)
-    return float(np.arctan2(matrix[1, 0], matrix[0, 0]))
+def transform_points(transforms: Float64[np.ndarray, "*n 4 4"], points: NDArray) -> NDArray:
+    """Apply transforms to (..., 3) points, in the points' own precision."""
+    return rotate_vectors(transforms[..., :3, :3], points) + transforms[..., :3, 3].astype(points.dtype)
 
 
-def wrap_angle(angle_rad: NDArray | float) -> NDArray | float:
-    """The same angle in [-pi, pi)."""
-    return (np.asarray(angle_rad) + np.pi) % (2 * np.pi) - np.pi
-
-
-def as_matrix(values: Sequence[float] | NDArray, size: int = 4) -> NDArray[np.float64]:
-    """A (size, size) matrix from its row-major list, as Parquet tables store it."""
-    return np.asarray(values, dtype=np.float64).reshape(size, size)
+def rotate_vectors(rotations: Float64[np.ndarray, "*n 3 3"], vectors: NDArray) -> NDArray:
+    """Apply rotation matrices to (..., 3) vectors, in the vectors' own precision."""
+    columns = np.moveaxis(rotations.astype(vectors.dtype), -1, 0)
+    return vectors[..., :1] * columns[0] + vectors[..., 1:2] * columns[1] + vectors[..., 2:] * columns[2]

@@ -15,7 +15,7 @@ from crkd_core.datasets.prepared.source import pin_machine, pin_split, split_set
 from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.models.detector import Detector
-from crkd_core.progress import Progress
+from crkd_core.progress import Progress, format_count
 from crkd_core.teacher_cache.scoring import warn_of_poor_teacher
 from crkd_core.teacher_cache.teacher_input import TeacherChoice, TeacherInput, find_teacher
 from crkd_core.training.plan import TrainingPlan
@@ -100,7 +100,7 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
     )
     progress.message(
         f"{student.name}: {' + '.join(losses) or 'no distillation'}, from {start.label if start else 'new weights'}, "
-        f"{plan.schedule.epochs} epochs, {len(dataset)} samples"
+        f"{format_count(plan.schedule.epochs, 'epoch')}, {format_count(len(dataset), 'sample')}"
     )
 
     def build_step(model: Detector, device: torch.device) -> nn.Module:

@@ -11,7 +11,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
 from crkd_core.datasets.prepared.source import pin_machine, pin_split, split_settings
 from crkd_core.models.detector import Detector
-from crkd_core.progress import Progress
+from crkd_core.progress import Progress, format_count
 from crkd_core.training.initial_weights import InitialWeights, find_backbone, find_start
 from crkd_core.training.plan import TrainingPlan, TrainingRequest
 from crkd_core.training.run import TrainResult, run_training
@@ -80,7 +80,8 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         weights.load(model)
         if pasting is not None:
             # Here, so that the loader processes share what is read once.
-            progress.message(f"{len(pasting.objects)} objects of {min(paste.samples, len(tokens))} samples to paste")
+            objects = format_count(len(pasting.objects), "object")
+            progress.message(f"{objects} of {format_count(min(paste.samples, len(tokens)), 'sample')} to paste")
         return DetectionStep(model, detector.head, config.data.grid.build())
 
     return run_training(plan, dataset, build_step, workspace, progress)

@@ -12,7 +12,7 @@ from crkd_core.config.schema import Config
 from crkd_core.cores import note_loaders
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import WriteError
-from crkd_core.progress import Progress, format_seconds, format_size
+from crkd_core.progress import Progress, format_count, format_seconds, format_size
 from crkd_core.teacher_cache.extraction import Estimate, Extraction
 from crkd_core.teacher_cache.plan import ItemPlan
 from crkd_core.teacher_cache.scoring import detections_parts, score_teacher, warn_of_poor_teacher
@@ -76,11 +76,13 @@ class CacheBuild:
             )
         seconds = items * estimate.seconds_per_item / processes
         already = len(self.plan) - items
+        samples, views = format_count(len(self.plan.tokens), "sample"), format_count(self.plan.views, "view")
+        kept = f", {already} already there" if already else ""
         progress.message(
-            f"writing {items} items ({len(self.plan.tokens)} samples x {self.plan.views} views"
-            f"{f', {already} already there' if already else ''}) in {len(missing)} shards to {folder}: about "
-            f"{format_size(needed)} ({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} "
-            f"on {processes} process{'es' if processes > 1 else ''}"
+            f"writing {format_count(items, 'item')} ({samples} x {views}{kept}) in "
+            f"{format_count(len(missing), 'shard')} to {folder}: about {format_size(needed)} "
+            f"({format_size(estimate.bytes_per_item)} each), in about {format_seconds(seconds)} on "
+            f"{format_count(processes, 'process', 'processes')}"
         )
 
     def finish(self, writer: ArtifactWriter, progress: Progress) -> Artifact:

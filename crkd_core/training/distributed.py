@@ -20,6 +20,7 @@ from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
 from crkd_core.errors import TrainingError, UsageError, quoted
 from crkd_core.processes import LaunchedRank, how_to_unset, launched_rank
+from crkd_core.progress import format_count
 
 _TIMEOUT = timedelta(minutes=60)
 _DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?")
@@ -76,7 +77,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         seen = torch.cuda.device_count()
         usable = "cpu" if not seen else "cuda" if seen == 1 else f"cuda:0 to cuda:{seen - 1}"
-        raise UsageError(f"--device {name} was asked for, but torch sees {seen} GPUs here; use --device {usable}.")
+        raise UsageError(
+            f"--device {name} was asked for, but torch sees {format_count(seen, 'GPU')} here; use --device {usable}."
+        )
     return device
 
 
@@ -146,8 +149,8 @@ def _own_gpu(launched: LaunchedRank) -> torch.device:
     index = launched.rank % count if launched.local_rank is None else launched.local_rank
     if index >= count:
         raise UsageError(
-            f"LOCAL_RANK={index} asks for one GPU more than the {count} that torch sees on this machine; start {count} "
-            f"processes on it."
+            f"LOCAL_RANK={index} asks for one GPU more than the {count} that torch sees on this machine; start "
+            f"{format_count(count, 'process', 'processes')} on it."
         )
     return torch.device("cuda", index)
 

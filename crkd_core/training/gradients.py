@@ -1,7 +1,7 @@
-"""How each loss term pulls at the layers that all of them share: norms and pairwise cosines of its gradients.
+"""Gradient norms and cosines of loss terms at the layers that they share.
 
-Terms that pull in opposite directions have a negative cosine: they work against each other there. The parameters that
-are looked at lie where the terms meet:
+Terms whose gradients have a negative cosine work against each other there. The parameters that are looked at lie where
+the terms meet:
 
 - ``fuser``: all parameters of the fuser, reached by every term that sees the fused map (not by CSRD);
 - ``camera``: the view transform's, the last of the camera branch;

@@ -10,7 +10,7 @@ from crkd_core.config.models import BackboneConfig, DetectorConfig, ResNetConfig
 from crkd_core.config.train import RunConfig
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.models.detector import Detector
-from crkd_core.progress import Progress
+from crkd_core.progress import Progress, format_count
 from crkd_core.training.trained import WEIGHTS_NAME
 
 STAGE = "import-weights"
@@ -150,7 +150,7 @@ def load_start(model: Detector, start: Artifact, may_be_new: tuple[str, ...] = (
     reshaped = [name for name in weights if name in own and weights[name].shape != own[name].shape]
     if missing or unexpected or reshaped:
         kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
-        counts = ", ".join(f"{len(names)} tensors {kind}" for kind, names in kinds.items() if names)
+        counts = ", ".join(f"{format_count(len(names), 'tensor')} {kind}" for kind, names in kinds.items() if names)
         raise StaleArtifactError(
             f"{start.label} cannot start this {start.manifest.settings['role']}: it was another detector ({counts}, "
             f"such as {(missing + unexpected + reshaped)[0]}); train it again with this configuration, or choose "

@@ -46,7 +46,7 @@ def read_curves(run: Artifact) -> TrainingCurves | None:
 
 def _rows(names: NDArray) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """Every name with its rows, in the order of their first appearance."""
-    found, first, numbers = np.unique(names.astype(str), return_index=True, return_inverse=True)
+    unique, first, numbers = np.unique(names.astype(str), return_index=True, return_inverse=True)
     by_name = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
     for index in np.argsort(first).tolist():
-        yield str(found[index]), by_name[index]
+        yield str(unique[index]), by_name[index]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.progress import format_count
 from crkd_core.visualization.palette import (
     EGO,
     FAINT_TEXT,
@@ -46,7 +47,7 @@ def draw_gt_panel(axes: Axes, sample: SampleView) -> None:
     _draw_radar(axes, sample.radar)
     _draw_boxes(axes, sample.gt, TRUE_POSITIVE)
     _draw_marks(axes, sample.marked)
-    _draw_title(axes, "ground truth", f"{len(sample.gt)} objects")
+    _draw_title(axes, "ground truth", format_count(len(sample.gt), "object"))
 
 
 def draw_model_panel(axes: Axes, sample: SampleView, model: ModelView) -> None:

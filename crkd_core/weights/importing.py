@@ -9,7 +9,7 @@ from crkd_core.config.loading import load_config
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
-from crkd_core.progress import Progress
+from crkd_core.progress import Progress, format_count
 from crkd_core.weights.backbones import import_backbone
 from crkd_core.weights.matching import StateDict
 from crkd_core.weights.published import import_detector, split_distiller
@@ -123,7 +123,7 @@ def open_checkpoint(path: Path, role: Role, averaged: bool, progress: Progress) 
     """
     file = read_checkpoint_file(path, averaged)
     recognised = _recognise(path, role, file)
-    progress.message(f"{path.name} is recognised as {recognised.model}, {len(file.state)} tensors")
+    progress.message(f"{path.name} is recognised as {recognised.model}, {format_count(len(file.state), 'tensor')}")
     state, left_out = recognised.take(file.state)
     for note in (*file.notes, left_out):
         if note:

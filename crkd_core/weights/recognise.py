@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from crkd_core.errors import UsageError
+from crkd_core.progress import format_count
 from crkd_core.weights.matching import StateDict
 
 Role = Literal["teacher", "student", "distilled", "backbone"]
@@ -60,7 +61,8 @@ class Recognised:
         """The model's tensors under names without the prefix, and a note of those left out ("" for none)."""
         inside = {key.removeprefix(self.prefix): t for key, t in state.items() if key.startswith(self.prefix)}
         others = Counter(_module(key) for key in state if not key.startswith(self.prefix))
-        note = f"taken: {self.prefix}* ({len(inside)} tensors); left out: {_counted(others)} ({others.total()})"
+        taken = f"{self.prefix}* ({format_count(len(inside), 'tensor')})"
+        note = f"taken: {taken}; left out: {_counted(others)} ({others.total()})"
         return inside, note if others else ""
 
 
@@ -135,8 +137,8 @@ def _kind_within(names: set[str], prefix: str) -> BackboneKind:
 def _unknown(names: set[str]) -> UsageError:
     return UsageError(
         "the file is of no known model: expected a CRKD teacher, student or distiller with a ResNet or Swin backbone, "
-        f"or an image backbone as torchvision, timm, mmdetection or Swin name it, found {len(names)} tensors of "
-        f"{_counted(Counter(_module(name) for name in names))}"
+        f"or an image backbone as torchvision, timm, mmdetection or Swin name it, found "
+        f"{format_count(len(names), 'tensor')} of {_counted(Counter(_module(name) for name in names))}"
     )
 
 

@@ -155,7 +155,7 @@ def _another_size(folder: TinyFolder) -> None:
         (_rename_scene, "4 of 8 samples are in no split and will not be used (scenes scene-9999)"),
         (_rename_scene, "no sample in mini_val"),
         (_double_time(0.1), "key frames are 0.05 s apart; those of nuScenes 0.5 s"),
-        (_far_apart, "1 key frames follow the one before at once or after more than 1.5 s (up to 5.5 s)"),
+        (_far_apart, "1 key frame follows the one before at once or after more than 1.5 s (up to 5.5 s)"),
         (_jump, "a car moves at 100"),
         (_ego_jump, "the car itself moves at"),
         (_no_points, "94% of the boxes hold no point; training and metrics leave them out"),
@@ -205,9 +205,9 @@ def test_what_reading_the_tables_left_out_is_told():
     assert found == [
         "3 boxes dropped: a size of zero",
         "7 boxes of 'vehicle.Car' are not detected; nuScenes' name is vehicle.car",
-        "attributes that nuScenes does not have are ignored: 'vehicle.flying' of 2 boxes, 'vehicle.Moving' of 1 boxes "
+        "attributes that nuScenes does not have are ignored: 'vehicle.flying' of 2 boxes, 'vehicle.Moving' of 1 box "
         "(is vehicle.moving meant?)",
-        "60 boxes do not say how many points are inside; they count as having some",
+        "60 boxes do not say how many points are inside; such a box counts as having some",
         "something is odd",
     ]
     assert DataReport.from_json({"samples": {}}) is None

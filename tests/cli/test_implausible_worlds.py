@@ -173,7 +173,7 @@ WRONG = [
         _one_file, "8 key-frame records of sample_data share 1 file names, such as samples/CAM_", id="one file"
     ),
     pytest.param(_twice, "8 annotations are of an instance that has another one in the same sample", id="twice"),
-    pytest.param(_walking_car, "8 boxes have an attribute of another kind than their class, such as ped", id="walking"),
+    pytest.param(_walking_car, "8 boxes have an attribute of another kind than the class, such as ped", id="walking"),
     pytest.param(_other_camera_pose, "CAM_FRONT is up to 3", id="another pose"),
     pytest.param(_lidar(_centimetres), "m away (median): are x, y and z in metres", id="LiDAR units"),
     pytest.param(_lidar(_dim), "no LiDAR intensity is above 0.02", id="LiDAR intensity"),

@@ -1,10 +1,12 @@
 """Parity with the published implementation: every recorded case, run through the public modules of ``crkd_core``.
 
-``python -m tests.parity [DIR]`` prints one row a case and fails on any mismatch, on a case of no known kind, and on any
-recorded output that nobody compared. Everything is computed from a case's settings and arrays, so that further cases
-of the same kinds run too.
+``python -m tests.parity [DIR]`` prints one row per case and fails on any mismatch, on a case of no known kind, and on
+any recorded output that nobody compared. Everything is computed from a case's settings and arrays, so that further
+cases of the same kinds run too.
 
-- ``cases``: reading cases; ``comparison``: what agrees, and the record of what was compared; ``rules``: where we
+- ``cases``: where cases lie; ``golden``: what one is; ``packing``, ``subset``: the committed ones, and how they were
+  made;
+  ``comparison``: what agrees, and the record of what was compared; ``rules``: where we
   differ on purpose; ``released``: the published conventions and settings in ours; ``kinds``: which runner takes which
   case; the other modules are runners, one family each.
 """

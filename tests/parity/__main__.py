@@ -1,4 +1,4 @@
-"""``python -m tests.parity [DIR]``: compare every recorded case of a folder, print a table, fail on any mismatch."""
+"""``python -m tests.parity [DIR]``: compare recorded cases (of one folder), print a table, fail on any mismatch."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from tests.parity.cases import CASES, find_cases
+from tests.parity.cases import case_name, case_paths, find_cases
 from tests.parity.results import Result, run_path
 from tests.parity.rules import RULES
 
@@ -19,16 +19,17 @@ _COLUMNS = ("case", "out abs", "out rel", "grad abs", "grad rel", "arrays", "", 
 def main(arguments: list[str] | None = None) -> int:
     """0: everything agrees; 1: something does not; 2: there is nothing to compare."""
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
-    parser.add_argument("folder", nargs="?", type=Path, default=CASES, help="folder of .npz and .json files")
+    parser.add_argument("folder", nargs="?", type=Path, help="folder of cases instead of all that are there")
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains this")
     parser.add_argument("--arrays", action="store_true", help="also print the difference of every array")
     options = parser.parse_args(arguments)
-    paths = [path for path in find_cases(options.folder) if options.only in path.stem]
+    there = case_paths().values() if options.folder is None else find_cases(options.folder)
+    paths = [path for path in there if options.only in path.name]
     if not paths:
-        print(f"no recorded cases in {options.folder}", file=sys.stderr)
+        print(f"no recorded cases in {options.folder or 'tests/parity/data'}", file=sys.stderr)
         return 2
     started = time.monotonic()
-    width = max(len(path.stem) for path in paths)
+    width = max(len(case_name(path)) for path in paths)
     print(_line(width, *_COLUMNS))
     results = []
     for path in paths:

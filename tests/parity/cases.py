@@ -1,69 +1,59 @@
-"""Recorded cases of the published implementation, and where they lie."""
+"""Where recorded cases of the published implementation lie, and reading them.
+
+Committed ones are in ``tests/parity/data``. ``CRKD_GOLDENS=DIR`` names a folder with more of them (``cases/*.npz`` with
+their ``.json``, ``keys/*.json``); without it, ``../shared/goldens`` beside the checkout is taken where it is there.
+"""
 
 import json
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
-GOLDENS = Path(__file__).resolve().parents[3] / "shared" / "goldens"
-CASES = GOLDENS / "cases"
+from tests.parity.golden import GoldenCase
+from tests.parity.packing import read_packed
+from tests.support.checkout import ROOT
+
+__all__ = ["DATA", "KEY_LISTS", "GoldenCase", "case_paths", "find_cases", "load_case", "more_cases", "read_case"]
+
+DATA = Path(__file__).parent / "data"
+KEY_LISTS = "keys.json.xz"
 
 
-@dataclass(frozen=True)
-class GoldenCase:
-    """One recorded case: its settings and its arrays by name."""
+def more_cases() -> Path | None:
+    """The folder with more cases than the committed ones, where there is one."""
+    if named := os.environ.get("CRKD_GOLDENS"):
+        folder = Path(named)
+        return folder / "cases" if (folder / "cases").is_dir() else folder
+    beside = ROOT.parent / "shared" / "goldens" / "cases"
+    return beside if beside.is_dir() else None
 
-    name: str
-    config: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    description: str = ""
-    recorded_as: str = ""
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.arrays
+def case_paths() -> dict[str, Path]:
+    """Every case by its name: the committed ones, and what another folder has beside them."""
+    folders = [folder for folder in (more_cases(), DATA) if folder is not None]
+    paths = {case_name(path): path for folder in folders for path in find_cases(folder)}
+    return dict(sorted(paths.items()))
 
-    def __getitem__(self, key: str) -> Tensor:
-        """An array as a tensor; half precision is only how it was stored."""
-        array = self.arrays[key]
-        return torch.from_numpy(np.array(array, np.float32 if array.dtype == np.float16 else array.dtype))
 
-    def under(self, prefix: str) -> dict[str, Tensor]:
-        """All arrays whose name starts with `prefix`, without it."""
-        return {key.removeprefix(prefix): self[key] for key in self.arrays if key.startswith(prefix)}
+def case_name(path: Path) -> str:
+    """The name of a case file."""
+    return path.name.removesuffix(".xz").removesuffix(".npz")
 
-    def series(self, prefix: str) -> list[Tensor]:
-        """`prefix`0, `prefix`1, ... as long as there are any."""
-        found = []
-        while f"{prefix}{len(found)}" in self.arrays:
-            found.append(self[f"{prefix}{len(found)}"])
-        return found
 
-    def series_of(self, prefix: str, suffix: str) -> list[np.ndarray]:
-        """`prefix`0`suffix`, `prefix`1`suffix`, ... as long as there are any, as they were recorded."""
-        found: list[np.ndarray] = []
-        while f"{prefix}{len(found)}{suffix}" in self.arrays:
-            found.append(self.arrays[f"{prefix}{len(found)}{suffix}"])
-        return found
-
-    def keys(self, prefix: str) -> list[str]:
-        """Names that start with `prefix`, in recorded order."""
-        return [key for key in self.arrays if key.startswith(prefix)]
-
-    @cached_property
-    def outputs(self) -> list[str]:
-        """Everything that was computed, in recorded order: not inputs, parameters or marks of ambiguous cells."""
-        return [key for key in self.arrays if not key.startswith(("in/", "param")) and "ambiguous" not in key]
+def find_cases(folder: Path) -> Iterator[Path]:
+    """The case files of a folder by name; those of which only a ``.json`` is there, too."""
+    yield from sorted(path for path in folder.glob("*.xz") if path.name != KEY_LISTS)
+    stems = {path.stem for path in (*folder.glob("*.npz"), *folder.glob("*.json"))}
+    yield from (folder / f"{stem}.npz" for stem in sorted(stems))
 
 
 def read_case(path: Path) -> GoldenCase:
-    """The case of an ``.npz`` file with its ``.json``."""
+    """The case of a file, packed or an ``.npz`` with its ``.json``."""
+    if path.suffix == ".xz":
+        return read_packed(path)
     with np.load(path) as arrays:
         recorded = json.loads(path.with_suffix(".json").read_text())
         return GoldenCase(
@@ -71,11 +61,9 @@ def read_case(path: Path) -> GoldenCase:
         )
 
 
-def find_cases(folder: Path) -> Iterator[Path]:
-    """The ``.npz`` files of a folder by name; those that are announced by a ``.json`` only, too."""
-    stems = {path.stem for path in folder.glob("*.npz")} | {path.stem for path in folder.glob("*.json")}
-    yield from (folder / f"{stem}.npz" for stem in sorted(stems))
-
-
-PATHS = list(find_cases(CASES)) if CASES.is_dir() else []
-WITHOUT = pytest.mark.skipif(not PATHS, reason="the recorded cases are not beside the repository")
+def load_case(name: str) -> GoldenCase:
+    """A whole recorded case; skips the test where only the committed ones are there, and this is none of them."""
+    path = case_paths().get(name)
+    if path is None:
+        pytest.skip(f"the recorded case {name} is not committed; CRKD_GOLDENS=DIR names a folder that has it")
+    return read_case(path)

@@ -13,6 +13,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.weights.naming import our_adapter_name
 from tests.parity.comparison import Comparison
+from tests.parity.parts import check_outputs
 from tests.parity.released import CORNER_ORDER, boxes_from_released, boxes_to_released, grid_from_train_cfg
 
 _ADAPTERS = "fused_feat_affinity_loss."
@@ -25,7 +26,7 @@ def run_csrd(comparison: Comparison) -> None:
     case = comparison.case
     activation = case["in/radar_activation"].requires_grad_()
     target = objectness(_only_heatmaps(case.series("in/teacher_heatmap")))
-    comparison.check("out/target", target[:, None])
+    check_outputs(comparison, {"target": target[:, None]})
     loss = case.config["lr_kd_loss"]["loss_weight"] * csrd_loss(activation, target)
     comparison.check("out/loss", loss)
     loss.backward()
@@ -54,7 +55,8 @@ def run_reld(comparison: Comparison) -> None:
     comparison.check("out/loss", settings["loss_weight"] * loss)
     comparison.check("out/scaled_as_distiller", settings["loss_weight"] * config.weight * loss)
     loss.backward()
-    comparison.check("grad/student", student.grad)
+    if "grad/student" in case:
+        comparison.check("grad/student", student.grad)
     for key in case.keys("grad/param/"):
         name = _adapter_name(key.removeprefix("grad/param/"))
         comparison.check(key, adapters.get_parameter(name).grad)

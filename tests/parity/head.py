@@ -40,7 +40,7 @@ def run_head_forward(comparison: Comparison) -> None:
     module = CenterHead(
         settings["in_channels"], settings["share_conv_channel"], settings["separate_head"]["head_conv"], 0.0
     )
-    part = Part(module, "heads.object", "head").load(case.under("param/"))
+    part = Part(module, "heads.object", "head").load(case.under("param/"), case.config.get("left_out", ()))
     check_outputs(comparison, head_arrays(module.eval()(case["in/x"])))
     if case.keys("out_train/") or case.keys("grad/"):
         module.train()

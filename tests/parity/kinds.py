@@ -31,7 +31,6 @@ KINDS: dict[str, Runner] = {
     "convfuser": networks.run_fuser,
     "decoder": networks.run_decoder,
     "neck": networks.run_neck,
-    "resnet": networks.run_backbone,
     "resnet50": networks.run_backbone,
     "swin": networks.run_backbone,
     "lss_transform": views.run_view_transform,
@@ -66,14 +65,39 @@ KINDS: dict[str, Runner] = {
 }
 
 
-def find_runner(case: GoldenCase) -> Runner | None:
-    """The runner of a case; None for an unknown kind."""
+# Kinds that are put together from the others; and those of which gradients are recorded, too.
+WHOLE_DETECTORS = frozenset({"e2e", "e2e_distill"})
+WITH_GRADIENTS = frozenset(
+    {
+        "gatedfuser",
+        "decoder",
+        "neck",
+        "lss_transform",
+        "radar_feature_net",
+        "sparse_encoder",
+        "head_loss",
+        "head_loss_soft",
+        "kd_lr",
+        "kd_affinity",
+        "kd_mask_feat_loss",
+    }
+)
+
+
+def find_kind(case: GoldenCase) -> str | None:
+    """The kind of a case; None for an unknown one."""
     for name in (case.name, case.recorded_as):
-        found = [
-            (match.start(), -len(kind), runner)
-            for kind, runner in KINDS.items()
+        kinds = [
+            (match.start(), -len(kind), kind)
+            for kind in KINDS
             for match in re.finditer(rf"(?<![a-zA-Z0-9]){kind}(?![a-zA-Z0-9])", name)
         ]
-        if found:
-            return min(found, key=lambda place: place[:2])[2]
+        if kinds:
+            return min(kinds)[2]
     return None
+
+
+def find_runner(case: GoldenCase) -> Runner | None:
+    """The runner of a case; None for one of an unknown kind."""
+    kind = find_kind(case)
+    return None if kind is None else KINDS[kind]

@@ -13,10 +13,11 @@ from crkd_core.data.points import load_lidar, training_boxes
 from crkd_core.datasets.nuscenes.radar import compact_features, expand_features, parse_radar
 from crkd_core.datasets.prepared.prepared_data import Annotations, LidarSweeps
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import compose, inverse_rigid, rigid_transform
+from crkd_core.geometry.transforms import compose, inverse_rigid, rigid_transforms
 from tests.parity.cases import GoldenCase
 from tests.parity.comparison import Comparison
 from tests.parity.released import UNBOUNDED, boxes_from_released, boxes_to_released
+from tests.support.poses import pose
 
 _AGE = 6
 # The devkit's own filter, which the published loader offers and no setting uses.
@@ -60,9 +61,7 @@ def _age(case: GoldenCase, key: str) -> float:
 def _pose(case: GoldenCase, prefix: str) -> NDArray[np.float64]:
     if f"{prefix}rotation__f64" not in case:
         return np.eye(4)
-    return rigid_transform(
-        rotation=case.arrays[f"{prefix}rotation__f64"], translation=case.arrays[f"{prefix}translation__f64"]
-    )
+    return rigid_transforms(case.arrays[f"{prefix}rotation__f64"], case.arrays[f"{prefix}translation__f64"])
 
 
 def run_radar_loading(comparison: Comparison) -> None:
@@ -92,13 +91,13 @@ def _radar_features(case: GoldenCase, compensate: bool, preselect: bool) -> NDAr
             records = parse_radar(case.arrays[f"{name}/pcd_bytes"].tobytes(), name)
             if preselect:
                 records = records[np.all([np.isin(records[f], kept) for f, kept in _FILTER.items()], axis=0)]
-            pose = rigid_transform(
-                rotation=case.arrays[f"{name}/sensor2lidar_rotation__f64"],
-                translation=case.arrays[f"{name}/sensor2lidar_translation__f64"],
+            lidar_from_sensor = rigid_transforms(
+                case.arrays[f"{name}/sensor2lidar_rotation__f64"],
+                case.arrays[f"{name}/sensor2lidar_translation__f64"],
             )
             newest = int(case.arrays[f"in/{radar}/0/timestamp"])
             age = (newest - int(case.arrays[f"{name}/timestamp"])) * 1e-6
-            values, codes = compact_features(records, pose, age if compensate else 0.0)
+            values, codes = compact_features(records, lidar_from_sensor, age if compensate else 0.0)
             values[:, _AGE] = age
             parts.append(expand_features(values, codes))
     return np.concatenate(parts)
@@ -111,7 +110,7 @@ def run_dataset_info(comparison: Comparison) -> None:
         comparison.check(f"out/{name}", _from_quaternion(case, f"in/{name}"))
     cameras = range(len(case.series_of("in/cam", "/cam_intrinsic__f64")))
     lidar_from_camera = [_from_matrix(case, f"in/cam{index}/sensor2lidar") for index in cameras]
-    intrinsics = [rigid_transform(rotation=case.arrays[f"in/cam{index}/cam_intrinsic__f64"]) for index in cameras]
+    intrinsics = [rigid_transforms(case.arrays[f"in/cam{index}/cam_intrinsic__f64"], np.zeros(3)) for index in cameras]
     found = {
         "camera2lidar": lidar_from_camera,
         "lidar2camera": [inverse_rigid(matrix) for matrix in lidar_from_camera],
@@ -161,10 +160,8 @@ def annotations_of(boxes: Boxes3D, labels: torch.Tensor, has_points: NDArray[np.
 
 
 def _from_quaternion(case: GoldenCase, prefix: str) -> NDArray[np.float64]:
-    return rigid_transform(case.arrays[f"{prefix}_rotation__f64"], case.arrays[f"{prefix}_translation__f64"])
+    return pose(case.arrays[f"{prefix}_rotation__f64"], case.arrays[f"{prefix}_translation__f64"])
 
 
 def _from_matrix(case: GoldenCase, prefix: str) -> NDArray[np.float64]:
-    return rigid_transform(
-        rotation=case.arrays[f"{prefix}_rotation__f64"], translation=case.arrays[f"{prefix}_translation__f64"]
-    )
+    return rigid_transforms(case.arrays[f"{prefix}_rotation__f64"], case.arrays[f"{prefix}_translation__f64"])

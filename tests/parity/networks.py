@@ -86,7 +86,7 @@ def run_backbone(comparison: Comparison) -> None:
     module = build_backbone(config).eval()
     state = case.under("param/")
     if not isinstance(module, SwinTransformer):
-        Part(module, "encoders.camera.backbone", "camera.backbone").load(state)
+        Part(module, "encoders.camera.backbone", "camera.backbone").load(state, case.config.get("left_out", ()))
         maps = list(enumerate(module(case["in/x"])))
     else:
         maps = _swin_maps(comparison, module, state)
@@ -105,7 +105,7 @@ def _swin_maps(comparison: Comparison, module: SwinTransformer, state: dict[str,
     for stage, norm in enumerate(module.norms, start=1):
         for name, tensor in norm.state_dict().items():
             state.setdefault(f"norm{stage}.{name}", tensor)
-    Part(module, "encoders.camera.backbone", "camera.backbone").load(state)
+    Part(module, "encoders.camera.backbone", "camera.backbone").load(state, case.config.get("left_out", ()))
     seen = record_outputs([module.stages[0]])
     maps = list(enumerate(module(case["in/x"]), start=1))
     weight, bias = first_norm

@@ -11,7 +11,7 @@ from crkd_core.config.train import TrainConfig
 from crkd_core.evaluation.io.detections import to_global
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import compose, rigid_transform, transform_points
+from crkd_core.geometry.transforms import compose, transform_points
 from crkd_core.models.backbones.swin import relative_position_index
 from crkd_core.training.schedule import learning_rate_factor
 from crkd_core.weights.backbones import import_swin
@@ -19,6 +19,7 @@ from crkd_core.weights.naming import our_name
 from tests.parity.cases import GoldenCase
 from tests.parity.comparison import Comparison
 from tests.parity.released import boxes_from_released
+from tests.support.poses import pose
 
 _POSITIONS = "relative_position_index"
 
@@ -43,13 +44,13 @@ def run_results(comparison: Comparison) -> None:
 
 
 def _pose(case: GoldenCase, name: str) -> NDArray[np.float64]:
-    return rigid_transform(case.arrays[f"in/{name}_rotation__f64"], case.arrays[f"in/{name}_translation__f64"])
+    return pose(case.arrays[f"in/{name}_rotation__f64"], case.arrays[f"in/{name}_translation__f64"])
 
 
 def _in_range(case: GoldenCase, boxes: Boxes3D, ego_from_lidar: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which boxes lie within their class's range around the car."""
     limits = np.array([case.config["class_range"][name] for name in case.config["classes"]], dtype=np.float64)
-    centre = transform_points(ego_from_lidar, boxes.centre.numpy())
+    centre = transform_points(ego_from_lidar, boxes.centre.double().numpy())
     return np.hypot(centre[:, 0], centre[:, 1]) <= limits[case.arrays["in/labels"]]
 
 

@@ -1,12 +1,12 @@
 """One module with its recorded weights: what all runners of modules share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from crkd_core.errors import ConfigError
-from crkd_core.weights.naming import our_name
+from crkd_core.weights.naming import our_name, published_name
 from crkd_core.weights.parts import import_part
 from tests.parity.cases import GoldenCase
 from tests.parity.comparison import Comparison
@@ -20,8 +20,15 @@ class Part:
     published: str
     ours: str
 
-    def load(self, state: Mapping[str, Tensor]) -> "Part":
-        """Load recorded weights (named relative to the module) through the import of published weights."""
+    def load(self, state: Mapping[str, Tensor], left_out: Sequence[str] = ()) -> "Part":
+        """Load recorded weights (named relative to the module) through the import of published weights.
+
+        Args:
+            left_out: beginnings of the published names of weights that the case lacks; they stay as they are.
+        """
+        published = {published_name(f"{self.ours}.{key}"): value for key, value in self.module.state_dict().items()}
+        kept = {str(key).removeprefix(f"{self.published}."): value for key, value in published.items()}
+        state = {**{key: value for key, value in kept.items() if key.startswith(tuple(left_out))}, **state}
         self.module.load_state_dict(import_part(state, self.module, self.published, self.ours))
         return self
 

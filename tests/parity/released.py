@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.data import DataConfig, GridConfig, ImageConfig
 from crkd_core.config.models import (
     CameraBranchConfig,
@@ -81,7 +80,7 @@ def boxes_to_released(boxes: Boxes3D, near_yaw: Tensor | None = None, *, centred
 def head_from_case(case: GoldenCase, prefix: str, *, grad: bool = False, half: bool = False) -> HeadOutput:
     """Recorded head maps under `prefix`, as leaves; `half`: rounded to half precision first."""
     tasks = []
-    for task in range(len(HEAD_TASKS)):
+    for task in range(len({key.split("/")[0] for key in case.under(f"{prefix}task")})):
         maps = {}
         for ours, theirs in HEAD_MAPS.items():
             values = case[f"{prefix}task{task}/{theirs}"]

@@ -1,9 +1,10 @@
 """Running a case file to a result, whatever happens."""
 
 from dataclasses import dataclass
+from lzma import LZMAError
 from pathlib import Path
 
-from tests.parity.cases import GoldenCase, read_case
+from tests.parity.cases import GoldenCase, case_name, read_case
 from tests.parity.comparison import Comparison
 from tests.parity.kinds import find_runner
 
@@ -35,8 +36,8 @@ def run_path(path: Path) -> Result:
     """Run the case of a file."""
     try:
         case = read_case(path)
-    except (OSError, ValueError, KeyError) as error:
-        return Result(path.stem, [f"cannot be read: {_sentence(error)}"], None)
+    except (OSError, ValueError, KeyError, LZMAError) as error:
+        return Result(case_name(path), [f"cannot be read: {_sentence(error)}"], None)
     return run_case(case)
 
 

@@ -1,26 +1,100 @@
 """Every recorded case beside the repository agrees; and the runner notices when one does not."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from tests.parity.__main__ import main
-from tests.parity.cases import CASES, PATHS, WITHOUT, GoldenCase, read_case
+from tests.parity.cases import DATA, case_name, case_paths, find_cases, load_case, more_cases, read_case
 from tests.parity.comparison import Comparison
-from tests.parity.kinds import KINDS, find_runner
+from tests.parity.golden import GoldenCase
+from tests.parity.kinds import KINDS, WHOLE_DETECTORS, WITH_GRADIENTS, find_kind, find_runner
+from tests.parity.packing import write_packed
 from tests.parity.results import run_case, run_path
 from tests.parity.rules import RULES
+from tests.parity.subset import PARTS, WHOLE, cut_case
+
+CASES = case_paths()
 
 
-@pytest.mark.parametrize("path", PATHS or [None], ids=lambda path: path.stem if path else "absent")
-def test_case_agrees(path):
-    if path is None:
-        pytest.skip("the recorded cases are not beside the repository")
-    result = run_path(path)
+@pytest.mark.parametrize("name", CASES)
+def test_case_agrees(name):
+    result = run_path(CASES[name])
     assert result.passed, "\n".join(result.problems)
+    assert result.comparison.differences or result.left_out
     if result.left_out:
         pytest.skip(RULES[result.comparison.rules[0]])
+
+
+def committed_cases() -> list[GoldenCase]:
+    return [read_case(path) for path in find_cases(DATA)]
+
+
+def test_every_operator_is_compared_in_a_public_clone():
+    kinds: dict[str, list[GoldenCase]] = {}
+    for case in committed_cases():
+        kinds.setdefault(find_kind(case), []).append(case)
+    assert kinds.keys() == KINDS.keys() - WHOLE_DETECTORS
+    assert all(any(case.keys("out") for case in cases) for cases in kinds.values())
+    assert {kind for kind, cases in kinds.items() if any(case.keys("grad") for case in cases)} >= WITH_GRADIENTS
+
+
+def test_the_committed_cases_are_small_and_described():
+    assert sum(path.stat().st_size for path in DATA.iterdir()) < 3_000_000
+    described = (DATA / "README.md").read_text()
+    assert [path.name for path in find_cases(DATA) if f"`{case_name(path)}`" not in described] == []
+
+
+@pytest.mark.skipif("CRKD_GOLDENS" not in os.environ, reason="CRKD_GOLDENS names no folder")
+def test_a_folder_that_is_named_has_cases():
+    assert more_cases().is_dir(), f"CRKD_GOLDENS={os.environ['CRKD_GOLDENS']} is no folder"
+    assert list(find_cases(more_cases())), f"no recorded cases in {more_cases()}"
+
+
+RECORDED = {path.stem for path in find_cases(more_cases())} if more_cases() else set()
+
+
+@pytest.mark.skipif(not RECORDED, reason="CRKD_GOLDENS names no folder with the whole record")
+@pytest.mark.parametrize("name", sorted(RECORDED & {*WHOLE, *PARTS}) or [None])
+def test_committed_numbers_are_the_recorded_ones(name):
+    expected = cut_case(read_case(more_cases() / f"{name}.npz"))
+    committed = read_case(DATA / f"{expected.name}.xz")
+    assert (committed.name, committed.config) == (expected.name, expected.config)
+    assert committed.arrays.keys() == expected.arrays.keys()
+    for key, values in expected.arrays.items():
+        assert committed.arrays[key].dtype == values.dtype
+        np.testing.assert_array_equal(committed.arrays[key], values)
+
+
+def test_no_case_runs_twice_and_all_of_another_folder_run(monkeypatch, tmp_path):
+    for name in ("gaussian", "another_gaussian"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    monkeypatch.setenv("CRKD_GOLDENS", str(tmp_path))
+    committed = {case_name(path): path for path in find_cases(DATA)}
+    assert case_paths() == committed | {"another_gaussian": tmp_path / "another_gaussian.npz"}
+
+
+def test_packing_keeps_every_bit(tmp_path):
+    arrays = {
+        "in/numbers": np.array([[1.5, np.nan], [-0.0, np.inf]], np.float32),
+        "in/nothing": np.zeros((0, 3), np.int64),
+        "in/names": np.array(["car", "traffic_cone"]),
+        "out/one": np.array(3, np.uint8),
+        "out/half": np.float16([0.1]),
+    }
+    write_packed(tmp_path / "kd_lr_part.xz", GoldenCase("kd_lr_part", {"B": 1}, arrays, "made up"))
+    case = read_case(tmp_path / "kd_lr_part.xz")
+    assert (case.name, case.config, case.description) == ("kd_lr_part", {"B": 1}, "made up")
+    assert {key: (a.dtype, a.shape, a.tobytes()) for key, a in case.arrays.items()} == {
+        key: (a.dtype, a.shape, a.tobytes()) for key, a in arrays.items()
+    }
+
+
+def test_a_damaged_file_fails_its_case(tmp_path):
+    (tmp_path / "kd_lr.xz").write_bytes(b"nothing of the kind")
+    assert run_path(tmp_path / "kd_lr.xz").problems[0].startswith("cannot be read: LZMAError")
 
 
 def case_of(**arrays) -> GoldenCase:
@@ -100,9 +174,8 @@ def test_the_recorded_name_counts_where_the_file_name_says_nothing():
     assert find_runner(GoldenCase("kd_lrx", {}, {})) is None
 
 
-@WITHOUT
 def test_a_disturbed_case_fails():
-    case = read_case(CASES / "gatedfuser.npz")
+    case = load_case("gatedfuser")
     assert run_case(case).passed
     disturbed = {**case.arrays, "out/gated_1": case.arrays["out/gated_1"] + np.float32(0.01)}
     result = run_case(GoldenCase(case.name, case.config, disturbed))

@@ -4,12 +4,11 @@ import torch
 
 from crkd_core.models.layers import conv_norm_relu
 from tests.parity import detectors
-from tests.parity.cases import CASES, WITHOUT, read_case
+from tests.parity.cases import load_case
 from tests.parity.comparison import Comparison
 from tests.parity.kinks import Kinks
 
 
-@WITHOUT
 def test_a_loss_weight_that_is_wrong_by_one_per_cent_fails(monkeypatch):
     def heavier(model):
         config = usual(model)
@@ -18,7 +17,7 @@ def test_a_loss_weight_that_is_wrong_by_one_per_cent_fails(monkeypatch):
     usual = detectors._distill_config
     monkeypatch.setattr(detectors, "_distill_config", heavier)
     monkeypatch.setattr(detectors, "_run_variants", lambda step: step.run_main("teacher_eval_single"))
-    comparison = Comparison(read_case(CASES / "e2e_distill_train.npz"))
+    comparison = Comparison(load_case("e2e_distill_train"))
     detectors.run_distiller(comparison)
     wrong = {difference.key for difference in comparison.differences if not difference.agrees}
     assert "out/teacher_eval_single/loss/object/lr_kd" in wrong

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from crkd_core.artifacts import run_config
 from crkd_core.artifacts.find_model import find_model
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
@@ -16,9 +18,12 @@ from crkd_core.config.loading import load_config
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.errors import ConfigError, MetricsDifferError, MissingArtifactError, StaleArtifactError, UsageError
+from crkd_core.evaluation import devkit_check, evaluated_split
 from crkd_core.evaluation.finished import read_metrics
 from crkd_core.evaluation.io.detections import Detections, read_detections, write_submission
+from crkd_core.evaluation.nuscenes import scoring
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
+from crkd_core.evaluation.report import AnalysisRequest
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections
 from crkd_core.models.detector import build_detector
@@ -131,17 +136,42 @@ def test_the_devkit_agrees(workspace, monkeypatch):
         assert (result.reused, result.official_difference < 1e-9) == (not force, True)
     assert evaluate(request("crkd"), workspace, PROGRESS).official_difference is None
     wrong = replace(result.metrics, mean_ap=result.metrics.mean_ap + 1e-6)
-    monkeypatch.setattr(evaluate_stage, "evaluate_official", lambda *_: wrong)
+    monkeypatch.setattr(devkit_check, "evaluate_official", lambda *_: wrong)
     with pytest.raises(MetricsDifferError, match="mAP is"):
         evaluate(request("crkd", official=True), workspace, PROGRESS)
 
 
 def test_evaluating_again_gives_the_same_bytes_without_the_devkit(workspace, monkeypatch):
     before = evaluate(request("plain"), workspace, PROGRESS).artifact
-    monkeypatch.setattr(evaluate_stage, "evaluate_official", None)
+    monkeypatch.setattr(devkit_check, "evaluate_official", None)
     again = evaluate(request("plain", force=True), workspace, PROGRESS)
     assert not again.reused
     assert again.artifact.manifest.files == before.manifest.files
+
+
+def test_the_configuration_is_read_once_and_columns_are_computed_once(workspace, monkeypatch):
+    """Scores, slices, diagnoses, other resamples and curves of one evaluation share what was read and computed."""
+    calls = Counter()
+
+    def count(module, name):
+        original = getattr(module, name)
+
+        def counted(*arguments):
+            calls[name] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, counted)
+
+    count(run_config, "read_run_config")
+    count(run_config, "read_detector_config")
+    for name in ("read_samples", "read_gt", "detection_columns", "match", "accumulate"):
+        count(scoring, name)
+    count(evaluated_split, "read_scenes")
+    analysis = AnalysisRequest(resamples=5, curves=True)
+    result = evaluate(request("plain", force=True, analysis=analysis), workspace, PROGRESS)
+    assert (len(result.analysis.pictures), result.analysis.breakdown.num_rows > 0) == (2, True)
+    assert dict(calls) == dict.fromkeys(calls, 1)
+    assert len(calls) == 8
 
 
 def test_a_killed_evaluation_continues_with_the_scoring(workspace, monkeypatch):
@@ -150,7 +180,7 @@ def test_a_killed_evaluation_continues_with_the_scoring(workspace, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_stage, "score_detections", killed)
+    monkeypatch.setattr(evaluate_stage, "write_scores", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(request("plain", force=True), workspace, PROGRESS)
     monkeypatch.undo()

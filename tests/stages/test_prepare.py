@@ -13,10 +13,10 @@ from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.nuscenes.lidar import read_lidar
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
-from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from tests.support.nuscenes_factory import CAR_VELOCITY, global_from_ego, landmark, write_folder
+from tests.support.poses import pose
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "real-nuscenes"
 
@@ -109,7 +109,7 @@ def test_cameras_pass_through_both_ego_poses(folder, workspace):
     assert stamp != prepared.timestamp_us(token)
     calibration = {record["token"]: record for record in folder.tables["calibrated_sensor"]}["calibration-CAM_FRONT"]
 
-    mount = rigid_transform(calibration["rotation"], calibration["translation"])
+    mount = pose(calibration["rotation"], calibration["translation"])
     in_camera = np.array([0.5, 0.2, 10.0, 1])
     in_global = global_from_ego(stamp) @ mount @ in_camera
     np.testing.assert_allclose(

@@ -29,10 +29,10 @@ from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.evaluation.io.detections import to_global
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
+from tests.support.poses import pose
 from tests.support.random_world import WorldCase, prepare_world, write_random_world
 
 WORLD = SimulationConfig(
@@ -96,8 +96,8 @@ def _global_boxes() -> Iterator[bytes]:
     draw = random.Random(0)
     boxes = Boxes3D(torch.tensor([[draw.uniform(-3.0, 3.0) for _ in range(9)] for _ in range(500)]))
     for _ in range(5):
-        pose = rigid_transform([draw.gauss(0.0, 1.0) for _ in range(4)], [draw.uniform(-99.0, 99.0) for _ in range(3)])
-        there = to_global(boxes, pose)
+        quaternion = [draw.gauss(0.0, 1.0) for _ in range(4)]
+        there = to_global(boxes, pose(quaternion, [draw.uniform(-99.0, 99.0) for _ in range(3)]))
         for values in (there.translation, there.rotation_wxyz, there.velocity):
             yield values.tobytes()
 

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
-from crkd_core.geometry.transforms import inverse_rigid, quaternion_from_yaw, rigid_transform
+from crkd_core.geometry.transforms import inverse_rigid, multiply_quaternions, quaternions_from_yaws
+from tests.support.poses import pose
 
 LANDMARK = np.array([30.0, 12.0, 1.0])
 CAR_VELOCITY = np.array([4.0, 1.0, 0.0])
@@ -60,7 +61,7 @@ def ego_pose(timestamp_us: int) -> tuple[np.ndarray, float]:
 def global_from_ego(timestamp_us: int) -> np.ndarray:
     """4x4 pose of the car."""
     position, yaw = ego_pose(timestamp_us)
-    return rigid_transform(quaternion_from_yaw(yaw), position)
+    return pose(quaternions_from_yaws(yaw), position)
 
 
 def landmark(timestamp_us: int) -> np.ndarray:
@@ -153,24 +154,17 @@ _TABLES = (
 
 def _mounts() -> dict[str, tuple[list[float], list[float]]]:
     """Sensor to ego: translation and quaternion."""
-    mounts = {LIDAR_CHANNEL: ([0.9, 0.0, 1.8], quaternion_from_yaw(-np.pi / 2))}
+    mounts = {LIDAR_CHANNEL: ([0.9, 0.0, 1.8], quaternions_from_yaws(-np.pi / 2).tolist())}
     for channel, yaw in zip(CAMERA_CHANNELS, _CAMERA_YAWS, strict=True):
         # Camera axes x right, y down, z forward, then turned about the car's z axis.
-        turned = _product(quaternion_from_yaw(yaw), [0.5, -0.5, 0.5, -0.5])
+        turned = multiply_quaternions(quaternions_from_yaws(yaw), [0.5, -0.5, 0.5, -0.5]).tolist()
         mounts[channel] = ([1.2 * float(np.cos(yaw)), 0.5 * float(np.sin(yaw)), 1.5], turned)
     for channel, yaw in zip(RADAR_CHANNELS, _RADAR_YAWS, strict=True):
-        mounts[channel] = ([3.0 * float(np.cos(yaw)), 0.8 * float(np.sin(yaw)), 0.6], quaternion_from_yaw(yaw))
+        mounts[channel] = (
+            [3.0 * float(np.cos(yaw)), 0.8 * float(np.sin(yaw)), 0.6],
+            quaternions_from_yaws(yaw).tolist(),
+        )
     return mounts
-
-
-def _product(a: list[float], b: list[float]) -> list[float]:
-    (w, x, y, z), (v, i, j, k) = a, b
-    return [
-        w * v - x * i - y * j - z * k,
-        w * i + x * v + y * k - z * j,
-        w * j - x * k + y * v + z * i,
-        w * k + x * j - y * i + z * v,
-    ]
 
 
 def _write_scene(folder, number, name, samples, sweeps, image_px, mounts) -> None:
@@ -200,18 +194,22 @@ def _write_sensor(folder, token, channel, time_us, sweeps, image_px, mount) -> N
         suffix = {"camera": "jpg", "lidar": "pcd.bin", "radar": "pcd"}[modality]
         path = f"{'sweeps' if back else 'samples'}/{channel}/{channel}__{stamp}.{suffix}"
         (folder.root / path).parent.mkdir(parents=True, exist_ok=True)
-        sensor_from_global = inverse_rigid(global_from_ego(stamp) @ rigid_transform(mount[1], mount[0]))
+        sensor_from_global = inverse_rigid(global_from_ego(stamp) @ pose(mount[1], mount[0]))
         seen = (sensor_from_global @ [*landmark(stamp), 1])[:3]
         _write_file(folder.root / path, modality, seen, image_px)
         record = f"{channel}-{stamp}"
         position, yaw = ego_pose(stamp)
-        pose = {"token": f"pose-{record}", "translation": position.tolist(), "rotation": quaternion_from_yaw(yaw)}
-        folder.tables["ego_pose"].append(pose)
+        row = {
+            "token": f"pose-{record}",
+            "translation": position.tolist(),
+            "rotation": quaternions_from_yaws(yaw).tolist(),
+        }
+        folder.tables["ego_pose"].append(row)
         folder.tables["sample_data"].append(
             {
                 "token": record,
                 "sample_token": token,
-                "ego_pose_token": pose["token"],
+                "ego_pose_token": row["token"],
                 "calibrated_sensor_token": f"calibration-{channel}",
                 "timestamp": stamp,
                 "is_key_frame": back == 0,
@@ -256,7 +254,7 @@ def _annotate(folder, name, index, samples, token, time_us) -> None:
                 "attribute_tokens": ["attribute-moving"] if kind == "car" else [],
                 "translation": [float(value) for value in position],
                 "size": size,
-                "rotation": quaternion_from_yaw(yaw),
+                "rotation": quaternions_from_yaws(yaw).tolist(),
                 "prev": before if index else "",
                 "next": after if index + 1 < samples else "",
                 "num_lidar_pts": points,

@@ -1,10 +1,10 @@
 """The published full-size models as their recorded key lists, and checkpoints made from them."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -14,7 +14,8 @@ from crkd_core.config.schema import Config
 from crkd_core.models.detector import build_detector
 from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector
-from tests.parity.cases import CASES, GOLDENS, GoldenCase, read_case
+from tests.parity.cases import DATA, KEY_LISTS
+from tests.parity.packing import read_key_lists
 
 MODELS = ("teacher_r50", "teacher_swint", "student_r50", "student_swint", "distill_r50", "distill_swint")
 _CONSTANTS = ("vtransform.dx", "vtransform.bx", "vtransform.nx", "vtransform.frustum")
@@ -57,23 +58,17 @@ class PublishedModel:
         return own
 
 
+@cache
+def _key_lists() -> dict[str, Any]:
+    return read_key_lists(DATA / KEY_LISTS)
+
+
 def load_model(name: str) -> PublishedModel:
-    """A recorded key list; skips the test if it is not there."""
-    path = GOLDENS / "keys" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"the recorded keys of {name} are not beside the repository")
-    recorded = json.loads(path.read_text())
+    """A recorded key list."""
+    recorded = _key_lists()[name]
     shapes = {key: tuple(shape) for key, shape, *_ in recorded["keys"]}
     types = {key: getattr(torch, kind.removeprefix("torch.")) for key, _, kind, *_ in recorded["keys"]}
     return PublishedModel(name, shapes, types, recorded["meta"])
-
-
-def load_case(name: str) -> GoldenCase:
-    """A recorded case; skips the test if it is not there."""
-    path = CASES / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip(f"the recorded case {name} is not beside the repository")
-    return read_case(path)
 
 
 def random_state(shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, torch.dtype] | None = None) -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.geometry.transforms import quaternion_from_yaw
+from crkd_core.geometry.transforms import quaternions_from_yaws
 
 VERSION = "v1.0-tiny-mini"
 SPLIT = "mini_val"
@@ -99,7 +99,7 @@ def _annotation(frame: int, label: int, frames: int) -> dict:
         "attribute_tokens": [attribute] if attribute else [],
         "translation": [15 * np.cos(angle) + 0.5 * frame, 15 * np.sin(angle), 1.0],
         "size": [1.0 + 0.1 * label, 2.0, 1.5],
-        "rotation": quaternion_from_yaw(0.3 * label),
+        "rotation": quaternions_from_yaws(0.3 * label).tolist(),
         "prev": f"box{frame - 1}-{label}" if frame else "",
         "next": f"box{frame + 1}-{label}" if frame + 1 < frames else "",
         "num_lidar_pts": 5,

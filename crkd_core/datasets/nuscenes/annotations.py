@@ -27,6 +27,7 @@ from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.datasets.nuscenes.records import Record, TableReader
 from crkd_core.datasets.nuscenes.velocity import box_velocities
 from crkd_core.errors import DatasetError
+from crkd_core.progress import format_count
 
 _NOT_A_NUMBER = -(2**31)
 _SHORTEST_SIDE_M, _LONGEST_SIDE_M = 1e-3, 100.0
@@ -394,7 +395,9 @@ def _count_oddities(boxes: _Boxes, columns: AnnotationColumns) -> list[str]:
         oddities.append("no annotation names the one before or after it, so that all velocities are unknown")
     several = int(np.count_nonzero(~np.array(boxes.single_attribute, dtype=bool))) - len(boxes.unknown_attributes)
     if several:
-        oddities.append(f"{several} boxes have several attributes, of which the first counts")
+        oddities.append(
+            f"{format_count(several, 'box has', 'boxes have')} several attributes, of which the first counts"
+        )
     return oddities
 
 

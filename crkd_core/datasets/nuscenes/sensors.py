@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
-from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths, transforms
+from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.datasets.nuscenes.records import Record, TableReader
 from crkd_core.errors import DatasetError
+from crkd_core.geometry.transforms import rigid_transforms, rotations_from_quaternions
 
 CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
 """All channels; other columns refer to them by index."""
@@ -87,7 +88,7 @@ def read_calibration(folder: Path) -> Calibration:
     return Calibration(
         table.rows(tokens),
         channels,
-        transforms(numbers[:, :3], numbers[:, 3:]),
+        rigid_transforms(rotations_from_quaternions(numbers[:, 3:]), numbers[:, :3]),
         np.array(matrices, dtype=np.float64).reshape(-1, 3, 3),
         odd_lengths(numbers[:, 3:], "calibrated sensors"),
     )
@@ -188,7 +189,8 @@ def read_poses(folder: Path, rows: Mapping[str, int]) -> tuple[NDArray[np.float6
     poses = np.empty((len(rows), 7))
     poses[np.array(kept, dtype=np.int64)] = np.array(numbers, dtype=np.float64).reshape(-1, 7)
     _check_poses(table, list(rows), poses)
-    return transforms(poses[:, :3], poses[:, 3:]), odd_lengths(poses[:, 3:], "ego poses")
+    global_from_ego = rigid_transforms(rotations_from_quaternions(poses[:, 3:]), poses[:, :3])
+    return global_from_ego, odd_lengths(poses[:, 3:], "ego poses")
 
 
 _POSE = {"translation": 3, "rotation": 4}

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.datasets.nuscenes.poses import inverses
 from crkd_core.datasets.nuscenes.tables import CHANNELS, LIDAR_INDEX, NuScenesTables
+from crkd_core.geometry.transforms import inverse_rigid
 
 MAX_SWEEP_AGE_S = 0.75
 """Older sweeps are not used: ten LiDAR sweeps span 0.45 s and six radar sweeps 0.39 s unless some are missing."""
@@ -74,7 +74,7 @@ def lidar_from_sensor(
     tables: NuScenesTables, lidar_rows: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(N, 4, 4), each row's sensor frame to that of its key frame's LiDAR in `lidar_rows`, through both ego poses."""
-    return inverses(global_from_sensor(tables, lidar_rows)) @ global_from_sensor(tables, rows)
+    return inverse_rigid(global_from_sensor(tables, lidar_rows)) @ global_from_sensor(tables, rows)
 
 
 def repeat_oldest(rows: NDArray[np.int64]) -> NDArray[np.int64]:

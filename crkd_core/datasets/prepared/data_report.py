@@ -16,6 +16,7 @@ from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.velocity import MAX_TIME_DIFFERENCE_S
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.plausibility import implausible
+from crkd_core.progress import format_count
 
 USUAL_SPACING_S = (0.3, 1.0)
 """nuScenes annotates every 0.5 s; sweeps, velocities and their errors are made for about that."""
@@ -302,7 +303,7 @@ def _sample_warnings(report: DataReport) -> Iterator[str]:
     samples = report.samples
     if samples.left_out:
         per_split = ", ".join(f"{number} {split}" for split, number in samples.left_out_per_split.items())
-        whole = f", {samples.left_out_scenes} scenes entirely" if samples.left_out_scenes else ""
+        whole = f", {format_count(samples.left_out_scenes, 'scene')} entirely" if samples.left_out_scenes else ""
         total = samples.left_out + samples.prepared
         yield (
             f"{samples.left_out} of {total} key frames are left out for want of files ({per_split or 'of no split'}"
@@ -342,16 +343,19 @@ def _box_warnings(report: DataReport) -> Iterator[str]:
     if not total and report.expects_boxes:
         yield "no box of the ten detection classes is annotated: nothing can be trained or scored"
     for reason, number in boxes.dropped.items():
-        yield f"{number} boxes dropped: {reason}"
+        yield f"{format_count(number, 'box', 'boxes')} dropped: {reason}"
     for name, meant in boxes.similar_categories.items():
-        yield f"{boxes.ignored_categories.get(name, 0)} boxes of {name!r} are not detected; nuScenes' name is {meant}"
+        number = boxes.ignored_categories.get(name, 0)
+        ignored = format_count(number, f"box of {name!r} is", f"boxes of {name!r} are")
+        yield f"{ignored} not detected; nuScenes' name is {meant}"
     if boxes.ignored_attributes:
         hints = {name: f" (is {meant} meant?)" for name, meant in boxes.similar_attributes.items()}
         counts = boxes.ignored_attributes.items()
-        names = (f"{name!r} of {number} boxes{hints.get(name, '')}" for name, number in counts)
+        names = (f"{name!r} of {format_count(number, 'box', 'boxes')}{hints.get(name, '')}" for name, number in counts)
         yield f"attributes that nuScenes does not have are ignored: {', '.join(names)}"
     if 0 < boxes.without_counts < total:
-        yield f"{boxes.without_counts} boxes do not say how many points are inside; they count as having some"
+        silent = format_count(boxes.without_counts, "box does", "boxes do")
+        yield f"{silent} not say how many points are inside; such a box counts as having some"
     if boxes.without_points > _MANY * total:
         yield f"{_share(boxes.without_points, total)} of the boxes hold no point; training and metrics leave them out"
     if boxes.without_velocity > _MANY * total:
@@ -364,8 +368,9 @@ def _motion_warnings(report: DataReport) -> Iterator[str]:
     if motion.spacing_s.high and not low <= motion.spacing_s.median <= high:
         yield f"key frames are {motion.spacing_s.median:g} s apart; those of nuScenes 0.5 s (time stamps are in us)"
     if motion.gaps:
+        following = format_count(motion.gaps, "key frame follows", "key frames follow")
         yield (
-            f"{motion.gaps} key frames follow the one before at once or after more than {MAX_TIME_DIFFERENCE_S:g} s "
+            f"{following} the one before at once or after more than {MAX_TIME_DIFFERENCE_S:g} s "
             f"(up to {motion.spacing_s.high:g} s), so no velocity is defined there"
         )
     if motion.box_mps.high > FASTEST_MPS:

@@ -16,10 +16,11 @@ from crkd_core.config.classes import CAMERA_CHANNELS, DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns
 from crkd_core.datasets.nuscenes.classes import attributes_of
 from crkd_core.datasets.nuscenes.lidar import read_lidar
-from crkd_core.datasets.nuscenes.poses import rotations
 from crkd_core.datasets.nuscenes.survey import Survey, first_lidar_samples
 from crkd_core.datasets.nuscenes.tables import CHANNELS, LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.prepared import preparing
+from crkd_core.geometry.transforms import rotations_from_quaternions
+from crkd_core.progress import format_count
 
 FARTHEST_M = 150.0
 """Half of a scene's boxes are nearer to the car: nothing farther away can be annotated from LiDAR or images."""
@@ -86,7 +87,7 @@ def far_boxes(centres: NDArray[np.float64], scenes: Sequence[str]) -> Iterator[s
 
 def tilted_boxes(quaternions: NDArray[np.float64]) -> Iterator[str]:
     """Boxes that do not stand upright; (N, 4) rotations in the global frame."""
-    tilted = _tilted(rotations(quaternions)) if len(quaternions) else np.zeros(0, dtype=bool)
+    tilted = _tilted(rotations_from_quaternions(quaternions)) if len(quaternions) else np.zeros(0, dtype=bool)
     if tilted.sum() > _TILTED_SHARE * len(tilted):
         yield (
             f"{tilted.sum()} of {len(tilted)} boxes do not stand upright: are their rotations x, y, z, w instead of "
@@ -204,7 +205,8 @@ def repeated_instances(annotations: AnnotationColumns) -> Iterator[str]:
     """Objects that are in two places at once."""
     pairs = set(zip(annotations.instance, annotations.sample.tolist()))
     if repeated := len(annotations.instance) - len(pairs):
-        yield f"{repeated} annotations are of an instance that has another one in the same sample"
+        annotated = format_count(repeated, "annotation is", "annotations are")
+        yield f"{annotated} of an instance that has another one in the same sample"
 
 
 def foreign_attributes(annotations: AnnotationColumns) -> Iterator[str]:
@@ -217,9 +219,9 @@ def foreign_attributes(annotations: AnnotationColumns) -> Iterator[str]:
     )
     if wrong:
         (label, attribute), _ = wrong.most_common(1)[0]
+        boxes = format_count(wrong.total(), "box has", "boxes have")
         yield (
-            f"{wrong.total()} boxes have an attribute of another kind than their class, such as {attribute} of a "
-            f"{DETECTION_CLASSES[label]}"
+            f"{boxes} an attribute of another kind than the class, such as {attribute} of a {DETECTION_CLASSES[label]}"
         )
 
 
@@ -267,14 +269,14 @@ def _lidar(survey: Survey, written: Mapping[str, pa.Table]) -> Iterator[str]:
     samples = samples[:: max(1, len(samples) // _LOOKED_AT)][:_LOOKED_AT]
     if not len(samples):
         return
-    place = {token: row for row, token in enumerate(written[preparing.SAMPLES]["token"].to_pylist())}
+    row_of = {token: row for row, token in enumerate(written[preparing.SAMPLES]["token"].to_pylist())}
     boxes, sample = numbers_of(annotations["box"]), numbers_of(annotations["sample"])
     recorded = numbers_of(annotations["lidar_points"])
     sweeps, counts, inside = [], [], []
     for row in samples.tolist():
         path = source.dataroot / source.tables.sensors.path[survey.files.lidar[row, 0]]
         sweeps.append(read_lidar(path, survey.lidar_columns))
-        own = (sample == place[source.tables.samples.tokens[row]]) & (recorded >= _POINTS_INSIDE)
+        own = (sample == row_of[source.tables.samples.tokens[row]]) & (recorded >= _POINTS_INSIDE)
         counts.append(recorded[own])
         inside.append(points_inside(boxes[own], sweeps[-1]))
     yield from measured(np.concatenate(sweeps), survey.lidar_columns >= _INTENSITY_COLUMNS)

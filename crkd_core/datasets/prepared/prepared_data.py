@@ -21,6 +21,7 @@ from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split
 from crkd_core.datasets.prepared import preparing
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.progress import format_count
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,8 @@ class PreparedData:
     def modalities(self) -> tuple[str, ...]:
         """The sensors there are data of; radar counts where any point was prepared."""
         facts = self.artifact.manifest.facts
-        there = {"camera": True, "lidar": facts.get("lidar", True), "radar": facts["radar_points"]}
-        return tuple(name for name, is_there in there.items() if is_there)
+        available = {"camera": True, "lidar": facts.get("lidar", True), "radar": facts["radar_points"]}
+        return tuple(name for name, is_available in available.items() if is_available)
 
     @property
     def splits(self) -> dict[str, int]:
@@ -243,7 +244,10 @@ class PreparedData:
             if not parts.isdisjoint(splits)
         ]
         if not tokens:
-            present = ", ".join(f"{name} ({count} samples)" for name, count in self.splits.items()) or "no split"
+            present = (
+                ", ".join(f"{name} ({format_count(count, 'sample')})" for name, count in self.splits.items())
+                or "no split"
+            )
             raise DatasetError(
                 f"{self.artifact.label} has no sample of the split {self.official_split(split)!r} of {self.version}; "
                 f"it has {present}. Unpack the scenes of that split and prepare again, or choose another split."

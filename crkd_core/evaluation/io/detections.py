@@ -15,9 +15,13 @@ from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
-from crkd_core.evaluation.nuscenes.rounding import rotation_matrices
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import as_matrix
+from crkd_core.geometry.transforms import (
+    multiply_quaternions,
+    quaternions_from_rotations,
+    quaternions_from_yaws,
+    rotations_from_quaternions,
+)
 from crkd_core.models.decode import SampleDetections
 
 TABLE_NAME = "detections.parquet"
@@ -69,15 +73,12 @@ def to_global(boxes: Boxes3D, global_from_lidar: NDArray[np.float64]) -> GlobalB
     The velocity is taken as horizontal in the model frame; of the rotated vector the global x and y are kept.
     """
     values = boxes.tensor.detach().cpu().double().numpy()
-    matrix = as_matrix(np.asarray(global_from_lidar).reshape(-1))
+    matrix = np.asarray(global_from_lidar, dtype=np.float64)
     rotation = matrix[:3, :3]
-    half_yaw = values[:, 6] / 2
-    heading = np.zeros((len(values), 4))
-    heading[:, 0], heading[:, 3] = np.cos(half_yaw), np.sin(half_yaw)
     velocity = np.nan_to_num(values[:, 7:9], nan=0.0)
     return GlobalBoxes(
         translation=values[:, :3] @ rotation.T + matrix[:3, 3],
-        rotation_wxyz=_quaternion_product(_quaternion_from_rotation(rotation), heading),
+        rotation_wxyz=multiply_quaternions(quaternions_from_rotations(rotation), quaternions_from_yaws(values[:, 6])),
         velocity=(velocity @ rotation[:, :2].T)[:, :2],
     )
 
@@ -86,9 +87,9 @@ def to_model_frame(
     boxes: GlobalBoxes, size_wlh: NDArray[np.float64], global_from_lidar: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(M, 9) rows of ``Boxes3D`` in the model frame; yaw and velocity are those of the horizontal directions."""
-    matrix = as_matrix(np.asarray(global_from_lidar).reshape(-1))
+    matrix = np.asarray(global_from_lidar, dtype=np.float64)
     rotation = matrix[:3, :3]
-    heading = rotation_matrices(boxes.rotation_wxyz)[:, :, 0] @ rotation
+    heading = rotations_from_quaternions(boxes.rotation_wxyz)[:, :, 0] @ rotation
     return np.concatenate(
         [
             (boxes.translation - matrix[:3, 3]) @ rotation,
@@ -219,32 +220,3 @@ def _fixed_lists(column: pa.ChunkedArray, width: int) -> NDArray:
     # `flatten` minds the offset of a slice, `values` would not.
     parts = [chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) for chunk in column.chunks]
     return np.concatenate(parts) if parts else np.zeros((0, width))
-
-
-def _quaternion_from_rotation(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    # The eigenvector of the largest eigenvalue is stable for every rotation, those by 180 degrees included.
-    r = rotation
-    symmetric = np.array(
-        [
-            [r[0, 0] + r[1, 1] + r[2, 2], r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]],
-            [r[2, 1] - r[1, 2], r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0]],
-            [r[0, 2] - r[2, 0], r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1]],
-            [r[1, 0] - r[0, 1], r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1]],
-        ]
-    )
-    quaternion = np.linalg.eigh(symmetric)[1][:, -1]
-    return -quaternion if quaternion[0] < 0 else quaternion
-
-
-def _quaternion_product(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    w1, x1, y1, z1 = first
-    w2, x2, y2, z2 = second.T
-    return np.stack(
-        [
-            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
-            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
-            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
-            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
-        ],
-        axis=-1,
-    )

@@ -8,13 +8,13 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import rigid_transform
+from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.cameras import NEAR_PLANE_M, draw_camera, project_boxes
 from crkd_core.visualization.palette import class_colour
 from crkd_core.visualization.views import CameraView, LabelledBoxes
 
 # Camera at the origin of the model frame, looking along its y axis.
-FORWARD = rigid_transform(rotation=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]))
+FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 INTRINSICS = np.array([[160.0, 0.0, 160.0], [0.0, 160.0, 90.0], [0.0, 0.0, 1.0]])
 VIEW = CameraView("CAM_FRONT", np.full((180, 320, 3), 40, dtype=np.uint8), INTRINSICS, FORWARD)
 

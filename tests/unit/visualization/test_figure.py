@@ -13,13 +13,13 @@ from PIL import Image
 from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.errors import WriteError
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import rigid_transform
+from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.bev import draw_gt_panel, draw_model_panel
 from crkd_core.visualization.figure import WIDTH_PX, render_sample, write_picture
 from crkd_core.visualization.palette import MARK, RADAR, class_colour
 from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
 
-FORWARD = rigid_transform(rotation=np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]))
+FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 INTRINSICS = np.array([[160.0, 0.0, 160.0], [0.0, 160.0, 90.0], [0.0, 0.0, 1.0]])
 
 

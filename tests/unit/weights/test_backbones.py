@@ -9,8 +9,8 @@ from crkd_core.models.backbones import build_backbone
 from crkd_core.models.backbones.swin import PatchMerging, relative_position_index
 from crkd_core.weights.backbones import backbone_shapes, import_backbone
 from crkd_core.weights.naming import our_name
-from tests.parity.cases import GoldenCase
-from tests.support.published_models import load_case, random_state
+from tests.parity.cases import GoldenCase, load_case
+from tests.support.published_models import random_state
 
 NARROW = SwinConfig.model_construct(embed_dims=8, depths=(2, 2), heads=(2, 2), window=7, drop_path=0.0)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.world.script import Thing
 
 Indices = NDArray[np.int64]

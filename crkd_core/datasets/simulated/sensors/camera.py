@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array, compose, invert, rotate
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Indices, Placement, turn
 from crkd_core.datasets.simulated.sensors.backdrop import Backdrop, Image, View, headlight, paint_backdrop
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints, order_parts
+from crkd_core.geometry.transforms import compose, inverse_rigid, rotate_vectors
 
 _NEAR_M = 0.25
 _FAR_M = 130.0
@@ -120,7 +121,7 @@ def _draw_list(
     chosen = np.zeros(len(placement.x), dtype=bool)
     chosen[visible] = True
     face = np.flatnonzero(chosen[faces.thing])
-    camera_from_world = invert(world_from_camera)
+    camera_from_world = inverse_rigid(world_from_camera)
     position = np.stack([placement.x, placement.y, np.zeros_like(placement.x)], axis=1) - world_from_camera[:3, 3]
     world_normals = turn(faces.normal[face], placement.yaw[faces.thing[face]])
     first = faces.start[face]
@@ -134,7 +135,7 @@ def _draw_list(
     vertex = np.repeat(faces.start[face] - start, size) + np.arange(size.sum())
     owner = np.repeat(faces.thing[face], size)
     points = turn(faces.vertices[vertex], placement.yaw[owner]) + position[owner].astype(np.float32)
-    points = rotate(camera_from_world[:3, :3], points)
+    points = rotate_vectors(camera_from_world[:3, :3], points)
     keep, pixels, clip = _on_screen(view, points, start, faces.solid[face])
     colours = _shade(
         backdrop,
@@ -304,7 +305,7 @@ def _paint_shadows(
     light = backdrop.light
     if view.horizon >= view.height:
         return
-    camera_from_world = invert(world_from_camera)
+    camera_from_world = inverse_rigid(world_from_camera)
     rows = view.height - view.horizon
     cast = np.full((rows, view.width), 255, dtype=np.uint8)
     under = np.full((rows, view.width), 255, dtype=np.uint8)
@@ -340,7 +341,7 @@ def _ground_polygon(
     tone: int,
 ) -> None:
     points = np.column_stack([outline, np.zeros(len(outline))])
-    points = rotate(camera_from_world[:3, :3], points) + camera_from_world[:3, 3]
+    points = rotate_vectors(camera_from_world[:3, :3], points) + camera_from_world[:3, 3]
     polygon = _clip(view, points.astype(np.float32))
     if len(polygon) >= 3:
         cv2.fillConvexPoly(mask, _fixed(polygon - offset), (tone,), cv2.LINE_8, _SUBPIXEL_BITS)

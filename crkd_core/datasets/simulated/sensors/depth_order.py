@@ -7,7 +7,7 @@ the camera's side. That gives an exact order, where sorting by distance puts a p
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array
+from crkd_core.datasets.simulated.arrays import Array
 
 Matrix = NDArray[np.bool_]
 

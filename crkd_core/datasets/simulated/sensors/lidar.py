@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array, invert, move, rotate
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Indices, Placement, turn
 from crkd_core.datasets.simulated.world.ground import Ground
 from crkd_core.datasets.simulated.world.script import Conditions
+from crkd_core.geometry.transforms import inverse_rigid, rotate_vectors, transform_points
 
 BEAMS = 32
 TOP_DEG, BOTTOM_DEG = 10.67, -30.67
@@ -74,7 +75,7 @@ def _ground_hits(
     beams: Beams, world_from_sensor: Array, ground: Ground
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Distance, cosine of incidence and reflectivity where each ray meets the ground plane (inf where it does not)."""
-    directions = rotate(world_from_sensor[:3, :3], beams.directions)
+    directions = rotate_vectors(world_from_sensor[:3, :3], beams.directions)
     falling = directions[:, 2] < -1e-3
     height = np.float32(world_from_sensor[2, 3])
     distance = np.full(len(directions), np.inf, dtype=np.float32)
@@ -97,16 +98,16 @@ def _part_hits(
 ) -> None:
     """Lower the three per-ray arrays, which the caller owns, to the nearest part that each ray meets."""
     parts = assembly.parts
-    sensor_from_world = invert(world_from_sensor)
+    sensor_from_world = inverse_rigid(world_from_sensor)
     offset = np.hypot(placement.x - world_from_sensor[0, 3], placement.y - world_from_sensor[1, 3])
     radius = np.hypot(np.abs(assembly.high[:, :2]).max(axis=1), np.abs(assembly.low[:, :2]).max(axis=1))
     close = np.flatnonzero((offset < RANGE_M + radius)[parts.thing])
     thing = parts.thing[close]
     yaw = placement.yaw[thing]
     shift = np.stack([placement.x[thing], placement.y[thing], np.zeros(len(thing))], axis=1)
-    corners = move(sensor_from_world, (turn(parts.corners[close], yaw) + shift[:, None]).astype(np.float32))
+    corners = transform_points(sensor_from_world, (turn(parts.corners[close], yaw) + shift[:, None]).astype(np.float32))
     world_normals = turn(parts.normals[close], yaw).astype(np.float32)
-    normals = rotate(sensor_from_world[:3, :3], world_normals)
+    normals = rotate_vectors(sensor_from_world[:3, :3], world_normals)
     reach = (shift - world_from_sensor[:3, 3]).astype(np.float32)
     offsets = parts.offsets[close] + (world_normals * reach[:, None]).sum(axis=-1)
     first_step, steps, first_beam, count = _windows(beams, corners)

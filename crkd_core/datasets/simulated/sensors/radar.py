@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Placement
 from crkd_core.datasets.simulated.world.script import Thing
 

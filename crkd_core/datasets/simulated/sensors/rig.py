@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.frames import (
-    Array,
-    matrix_from_quaternion,
-    pose,
-    quaternion_from_matrix,
-    yaw_matrix,
+from crkd_core.geometry.transforms import (
+    compose,
+    quaternions_from_rotations,
+    rigid_transforms,
+    rotations_about_z,
+    rotations_from_unit_quaternions,
 )
 
 KEY_FRAME_PERIOD_S = 0.5
@@ -35,9 +36,9 @@ class Sensor:
     intrinsic: tuple[tuple[float, float, float], ...] = ()
 
     @property
-    def ego_from_sensor(self) -> Array:
+    def ego_from_sensor(self) -> NDArray[np.float64]:
         """4x4 mounting."""
-        return pose(matrix_from_quaternion(list(self.rotation)), np.array(self.translation))
+        return rigid_transforms(rotations_from_unit_quaternions(np.array(self.rotation)), np.array(self.translation))
 
 
 # channel: (x, y, z in m, yaw and downward pitch in degrees, focal length in px at 1600 wide, principal point, firing
@@ -73,17 +74,19 @@ def build_rig(config: SimulationConfig) -> dict[str, Sensor]:
         rotation = _camera_rotation(math.radians(yaw), math.radians(pitch))
         rig[channel] = Sensor(channel, "camera", (x, y, z), _quaternion(rotation), 12.0, offset, intrinsic)
     for channel, (x, y, z, yaw, offset) in _RADARS.items():
-        rig[channel] = Sensor(channel, "radar", (x, y, z), _quaternion(yaw_matrix(math.radians(yaw))), 13.0, offset)
+        rig[channel] = Sensor(
+            channel, "radar", (x, y, z), _quaternion(rotations_about_z(math.radians(yaw))), 13.0, offset
+        )
     return rig
 
 
 def _lidar() -> Sensor:
-    tilt = pose(matrix_from_quaternion([0.99993, 0.0021, 0.0117, 0.0]), np.zeros(3))[:3, :3]
-    rotation = (tilt[:, :, None] * yaw_matrix(math.radians(-89.88))[None]).sum(axis=1)
+    tilt = rotations_from_unit_quaternions([0.99993, 0.0021, 0.0117, 0.0])
+    rotation = compose(tilt, rotations_about_z(math.radians(-89.88)))
     return Sensor(LIDAR_CHANNEL, "lidar", (0.944, 0.0, 1.840), _quaternion(rotation), 20.0, 0.0)
 
 
-def _camera_rotation(yaw_rad: float, pitch_down_rad: float) -> Array:
+def _camera_rotation(yaw_rad: float, pitch_down_rad: float) -> NDArray[np.float64]:
     """ego_from_camera rotation of a camera that looks along `yaw_rad`, tilted down by `pitch_down_rad`."""
     forward = np.array(
         [
@@ -96,6 +99,6 @@ def _camera_rotation(yaw_rad: float, pitch_down_rad: float) -> Array:
     return np.stack([right, np.cross(forward, right), forward], axis=1)
 
 
-def _quaternion(rotation: Array) -> tuple[float, float, float, float]:
-    w, x, y, z = quaternion_from_matrix(rotation)
+def _quaternion(rotation: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    w, x, y, z = quaternions_from_rotations(rotation).tolist()
     return (w, x, y, z)

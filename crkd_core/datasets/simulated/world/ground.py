@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.world.script import (
     CROSS_KERB,
     CROSSWALK,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crkd_core.datasets.simulated.frames import Array
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.shapes.solids import Shape
 from crkd_core.datasets.simulated.world.catalog import Kind, RadarEcho
 from crkd_core.datasets.simulated.world.motion import Kinematics, Motion

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crkd_core.datasets.simulated.frames import Array
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.world.catalog import KINDS
 from crkd_core.datasets.simulated.world.motion import (
     Motion,

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.simulated.frames import Array, move, quaternion_from_yaw
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Placement
 from crkd_core.datasets.simulated.sensors.backdrop import View
 from crkd_core.datasets.simulated.sensors.camera import Drawing, label_pixels, silhouette_pixels
 from crkd_core.datasets.simulated.world.script import Thing
 from crkd_core.datasets.simulated.writer.tables import Record, attribute_token
+from crkd_core.geometry.transforms import quaternions_from_yaws, transform_points
 
 MOST_DISTANT_M = 60.0
 LEAST_PIXELS = 14
@@ -61,7 +62,7 @@ class PixelCounts:
 def box_of(thing: Thing, x: float, y: float, yaw: float, global_from_world: Array) -> BoxInGlobal:
     """Annotated box of a thing, from its pose in the world."""
     w, length, h = thing.size_wlh_m
-    centre = move(global_from_world, np.array([[x, y, h / 2]]))[0]
+    centre = transform_points(global_from_world, np.array([[x, y, h / 2]]))[0]
     turned = yaw + float(np.arctan2(global_from_world[1, 0], global_from_world[0, 0]))
     return BoxInGlobal(
         (round(float(centre[0]), 3), round(float(centre[1]), 3), round(float(centre[2]), 3)),
@@ -129,7 +130,7 @@ def annotate(
             "attribute_tokens": attribute_of(thing, speed),
             "translation": list(box.translation),
             "size": list(box.size_wlh_m),
-            "rotation": quaternion_from_yaw(box.yaw),
+            "rotation": quaternions_from_yaws(box.yaw).tolist(),
             "num_lidar_pts": lidar,
             "num_radar_pts": radar,
         }

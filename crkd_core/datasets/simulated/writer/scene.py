@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.frames import Array, compose, move, planar_pose, quaternion_from_yaw
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Placement, assemble
 from crkd_core.datasets.simulated.sensors.backdrop import Backdrop, View, build_backdrop, build_view
 from crkd_core.datasets.simulated.sensors.camera import render
@@ -35,6 +35,13 @@ from crkd_core.datasets.simulated.writer.tables import (
     calibration_token,
     category_token,
     token,
+)
+from crkd_core.geometry.transforms import (
+    compose,
+    quaternions_from_yaws,
+    rigid_transforms,
+    rotations_about_z,
+    transform_points,
 )
 
 _EXTENSIONS = {"camera": (".jpg", "jpg"), "lidar": (".pcd.bin", "pcd"), "radar": (".pcd", "pcd")}
@@ -81,8 +88,8 @@ def build_world(config: SimulationConfig, plan: ScenePlan) -> tuple[World, Scena
     clutter = place_surroundings(scenario.plan, scenario.conditions, generator(config.seed, plan.name, "clutter"))
     yaw = float(rng.uniform(-math.pi, math.pi))
     middle = np.array([np.mean(scenario.plan.x_range), np.mean(scenario.plan.y_range), 0.0])
-    global_from_world = planar_pose(0.0, 0.0, yaw)
-    global_from_world[:2, 3] = (map_size_m(scenario.plan) / 2 - move(global_from_world, middle))[:2]
+    global_from_world = rigid_transforms(rotations_about_z(yaw), np.zeros(3))
+    global_from_world[:2, 3] = (map_size_m(scenario.plan) / 2 - transform_points(global_from_world, middle))[:2]
     crossing = "" if scenario.manoeuvre == "straight" else "intersection, "
     what = f"{scenario.conditions.label}{crossing}{scenario.manoeuvre}"
     description = f"{what}, road works, parked vehicles, pedestrians (simulated)"
@@ -186,7 +193,9 @@ class Timetable:
         """The things, world_from_ego, and the ego vehicle's motion."""
         k = self._index[time_us]
         ego = Kinematics(*self._ego[:, k : k + 1])
-        return Placement(*self._things[:, :, k]), planar_pose(*(float(v) for v in self._ego[:3, k])), ego
+        x, y, yaw = self._ego[:3, k]
+        world_from_ego = rigid_transforms(rotations_about_z(yaw), np.array([x, y, 0.0]))
+        return Placement(*self._things[:, :, k]), world_from_ego, ego
 
 
 def _fire(
@@ -213,7 +222,7 @@ def _fire(
         detections = detect(stage.reflectors, placement, _sensor_motion(world_from_sensor, world_from_ego, ego), rng)
         target.write_bytes(pcd_bytes(detections))
         local = np.stack([detections[name].astype(np.float64) for name in ("x", "y", "z")], axis=1)
-    return move(compose(world.global_from_world, world_from_sensor), local)
+    return transform_points(compose(world.global_from_world, world_from_sensor), local)
 
 
 def _sensor_motion(world_from_sensor: Array, world_from_ego: Array, ego: Kinematics) -> SensorMotion:
@@ -312,14 +321,14 @@ def _sensor_records(stage: Stage, times: dict[str, list[Shot]], tables: SceneRec
         camera = sensor.modality == "camera"
         for k, shot in enumerate(found):
             ego = stage.world.ego.at(np.array([shot.time_us * 1e-6]))
-            place = move(stage.world.global_from_world, np.array([[ego.x[0], ego.y[0], 0.0]]))[0]
+            place = transform_points(stage.world.global_from_world, np.array([[ego.x[0], ego.y[0], 0.0]]))[0]
             timestamp = stage.world.start_us + shot.time_us
             tables.add(
                 "ego_pose",
                 {
                     "token": tokens[k],
                     "timestamp": timestamp,
-                    "rotation": quaternion_from_yaw(float(ego.yaw[0]) + ego_yaw_offset),
+                    "rotation": quaternions_from_yaws(float(ego.yaw[0]) + ego_yaw_offset).tolist(),
                     "translation": [float(place[0]), float(place[1]), 0.0],
                 },
             )

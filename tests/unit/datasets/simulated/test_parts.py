@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from crkd_core.datasets.simulated.frames import invert, matrix_from_quaternion, move, pose, quaternion_from_matrix
 from crkd_core.datasets.simulated.sensors.assembly import Placement, assemble
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints
 from crkd_core.datasets.simulated.sensors.lidar import build_beams, scan
@@ -21,6 +20,7 @@ from crkd_core.datasets.simulated.world.catalog import KINDS
 from crkd_core.datasets.simulated.world.ground import build_ground
 from crkd_core.datasets.simulated.world.motion import Motion, Path, SpeedProfile, braking_profile, standing
 from crkd_core.datasets.simulated.world.script import Conditions, RoadPlan, Thing, rectangles_meet, states
+from crkd_core.geometry.transforms import rigid_transforms
 
 
 def test_motion_follows_an_arc_and_stops_where_it_should():
@@ -37,17 +37,6 @@ def test_motion_follows_an_arc_and_stops_where_it_should():
     state, ahead = motion.at(times), motion.at(times + 1e-5)
     np.testing.assert_allclose((ahead.x - state.x) / 1e-5, state.vx, atol=1e-3)
     np.testing.assert_allclose((ahead.yaw - state.yaw) / 1e-5, state.yaw_rate, atol=1e-3)
-
-
-def test_quaternions_round_trip():
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        q = rng.normal(size=4)
-        q = q / np.linalg.norm(q) * np.sign(q[0])
-        np.testing.assert_allclose(quaternion_from_matrix(matrix_from_quaternion(q.tolist())), q, atol=1e-12)
-    transform = pose(matrix_from_quaternion(q.tolist()), np.array([1.0, 2.0, 3.0]))
-    points = rng.normal(size=(5, 3))
-    np.testing.assert_allclose(move(invert(transform), move(transform, points)), points, atol=1e-12)
 
 
 def test_person_before_a_long_bus_is_drawn_last_although_the_bus_is_nearer():
@@ -78,7 +67,7 @@ def test_lidar_measures_the_distance_of_a_wall_and_of_the_ground():
     things = (_block(21.0),)
     ground = build_ground(RoadPlan(100.0, (-30.0, 30.0), (-30.0, 30.0)), 0.5)
     placement = Placement(*(v[:, 0] for v in states(things, np.zeros(1))))
-    world_from_sensor = pose(np.eye(3), np.array([0.0, 0.0, 1.84]))
+    world_from_sensor = rigid_transforms(np.eye(3), np.array([0.0, 0.0, 1.84]))
     clear = Conditions(night=False, rain=False, overcast=False)
     points = scan(build_beams(360), assemble(things), placement, world_from_sensor, ground, clear, _rng())
     assert points.dtype == np.float32

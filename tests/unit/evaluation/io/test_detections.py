@@ -14,10 +14,11 @@ from crkd_core.artifacts.workspace import Artifact
 from crkd_core.errors import DamagedArtifactError
 from crkd_core.evaluation.io.detections import TABLE_NAME, Detections, read_detections, to_global, write_submission
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import rigid_transform, rotation_from_quaternion
+from crkd_core.geometry.transforms import rotations_from_quaternions
 from crkd_core.models.decode import SampleDetections
+from tests.support.poses import pose
 
-TILTED = rigid_transform([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
+TILTED = pose([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
 
 
 def some_detections(count: int, seed: int = 0) -> SampleDetections:
@@ -53,7 +54,7 @@ def test_global_boxes_go_through_the_full_rotation():
     box = Boxes3D(torch.tensor([[3.0, 20.0, -1.0, 2.0, 4.0, 1.5, yaw, 3.0, -2.0]], dtype=torch.float64))
     world = to_global(box, TILTED)
     assert np.allclose(world.translation[0], (TILTED @ [3.0, 20.0, -1.0, 1.0])[:3])
-    length_axis = rotation_from_quaternion(world.rotation_wxyz[0]) @ [1.0, 0.0, 0.0]
+    length_axis = rotations_from_quaternions(world.rotation_wxyz[0]) @ [1.0, 0.0, 0.0]
     assert np.allclose(length_axis, TILTED[:3, :3] @ [math.cos(yaw), math.sin(yaw), 0.0])
     assert np.allclose(world.velocity[0], (TILTED[:3, :3] @ [3.0, -2.0, 0.0])[:2])
 
@@ -61,9 +62,9 @@ def test_global_boxes_go_through_the_full_rotation():
 @pytest.mark.parametrize("quaternion", [[1, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 0], [0.5, 0.5, -0.5, 0.5]])
 def test_rotations_by_half_a_turn_are_exact(quaternion):
     box = Boxes3D(torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]))
-    world = to_global(box, rigid_transform(quaternion))
-    expected = rotation_from_quaternion(quaternion)
-    assert np.allclose(rotation_from_quaternion(world.rotation_wxyz[0]), expected, atol=1e-12)
+    world = to_global(box, pose(quaternion))
+    expected = rotations_from_quaternions(quaternion)
+    assert np.allclose(rotations_from_quaternions(world.rotation_wxyz[0]), expected, atol=1e-12)
 
 
 @pytest.mark.devkit

@@ -16,13 +16,13 @@ from crkd_core.evaluation.io.results_file import Results, read_results
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.geometry.boxes import Boxes3D
-from crkd_core.geometry.transforms import rigid_transform
 from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
+from tests.support.poses import pose
 from tests.support.random_world import WorldCase, prepare_world, write_random_world
 from tests.support.tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
-TILTED = rigid_transform([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
+TILTED = pose([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +64,9 @@ def test_our_submission_comes_back(world, tmp_path):
 
 def test_model_frame_undoes_the_global_frame():
     values = torch.rand((30, 9), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 6 - 2.5
-    flat = rigid_transform([0.8, 0.0, 0.0, -0.6], [410.0, 1180.0, 1.9])
-    for pose, tolerance in ((flat, 1e-9), (TILTED, 0.3)):
-        back = to_model_frame(to_global(Boxes3D(values), pose), values[:, 3:6].numpy(), pose)
+    flat = pose([0.8, 0.0, 0.0, -0.6], [410.0, 1180.0, 1.9])
+    for global_from_lidar, tolerance in ((flat, 1e-9), (TILTED, 0.3)):
+        back = to_model_frame(to_global(Boxes3D(values), global_from_lidar), values[:, 3:6].numpy(), global_from_lidar)
         np.testing.assert_allclose(back[:, :6], values[:, :6], atol=1e-9)
         # What points up in the world is lost: a tilted car sees less of the velocity.
         np.testing.assert_allclose(back[:, 7:], values[:, 7:], atol=tolerance)

@@ -1,16 +1,20 @@
 """What every image backbone keeps to, and one from outside the package in a detector."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
-from crkd_core.config.models import ResNetConfig, SwinConfig
+from crkd_core.config.models import BackboneConfig, TimmConfig
 from crkd_core.errors import ConfigError
 from crkd_core.models.backbones import Backbone, build_backbone
+from crkd_core.models.backbones.protocol import check_reductions
 from crkd_core.models.detector import build_detector
 from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
-CONFIGS = [ResNetConfig(width=4, block="basic", depths=(1, 1, 1, 1)), SwinConfig(embed_dims=4, heads=(1, 2, 2, 4))]
+# Those of timm have tests of their own.
+KINDS = [kind for kind, *_ in map(get_args, get_args(get_args(BackboneConfig)[0])) if kind is not TimmConfig]
 
 
 class Averages(Backbone):
@@ -26,14 +30,17 @@ class Averages(Backbone):
         return tuple(nn.functional.avg_pool2d(self.norm(images), reduction) for reduction in self.reductions)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
-def test_maps_are_what_the_backbone_says(config):
-    backbone = build_backbone(config)
-    maps = backbone(torch.rand(2, 3, 50, 70))
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (49, 71)])
+def test_maps_are_what_the_backbone_says(kind, height, width):
+    with torch.device("meta"):
+        backbone = build_backbone(kind())
+        maps = backbone(torch.rand(2, 3, height, width))
     assert [tuple(level.shape) for level in maps] == [
-        (2, channels, -(-50 // reduction), -(-70 // reduction))
+        (2, channels, -(-height // reduction), -(-width // reduction))
         for channels, reduction in zip(backbone.out_channels, backbone.reductions, strict=True)
     ]
+    check_reductions(kind.__name__, backbone.reductions)
 
 
 def test_a_backbone_from_outside_takes_the_place_of_the_configured_one():
