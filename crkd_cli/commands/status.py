@@ -33,24 +33,24 @@ def status(
     """Show what is in the workspace, what is stale or damaged and why, and the command to run next."""
     from crkd_core.artifacts.status import workspace_status
 
-    found = workspace_status(session_of(context).workspace(workspace), thorough)
+    state = workspace_status(session_of(context).workspace(workspace), thorough)
     if as_json:
-        console.print_lines(json.dumps(_to_json(found), indent=2, default=str))
+        console.print_lines(json.dumps(_to_json(state), indent=2, default=str))
         return
-    if found.artifacts:
-        _print_artifacts(found)
+    if state.artifacts:
+        _print_artifacts(state)
     else:
-        console.print_lines(f"{found.root} is empty.")
+        console.print_lines(f"{state.root} is empty.")
     # Behind its colon, the last line can be pasted as it is.
-    last = (f"why:  {found.next_reason}", f"next: {found.next_command}") if found.next_command else (found.next_reason,)
+    last = (f"why:  {state.next_reason}", f"next: {state.next_command}") if state.next_command else (state.next_reason,)
     console.print_lines(*last)
 
 
-def _print_artifacts(found: "WorkspaceStatus") -> None:
+def _print_artifacts(state: "WorkspaceStatus") -> None:
     from rich.text import Text
 
     table = console.make_table(["artifact", "state", "when", "size", "facts"], wrap_last_only=True)
-    for artifact in found.artifacts:
+    for artifact in state.artifacts:
         table.add_row(
             artifact.label,
             Text(artifact.state, style=_COLOURS[artifact.state]),
@@ -59,7 +59,7 @@ def _print_artifacts(found: "WorkspaceStatus") -> None:
             _facts(artifact.facts),
         )
     console.print_table(table)
-    for artifact in found.artifacts:
+    for artifact in state.artifacts:
         if artifact.state == "unfinished":
             console.print_lines(f"{artifact.label} is unfinished; continue it with: {artifact.command}")
         elif artifact.reason:
@@ -92,11 +92,11 @@ def _facts(facts: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _to_json(found: "WorkspaceStatus") -> dict[str, Any]:
+def _to_json(state: "WorkspaceStatus") -> dict[str, Any]:
     return {
-        "workspace": str(found.root),
-        "artifacts": [_artifact_json(artifact) for artifact in found.artifacts],
-        "next": {"command": found.next_command, "reason": found.next_reason},
+        "workspace": str(state.root),
+        "artifacts": [_artifact_json(artifact) for artifact in state.artifacts],
+        "next": {"command": state.next_command, "reason": state.next_reason},
     }
 
 

@@ -1,4 +1,4 @@
-"""Which of the stages can work on the prepared data there are, and on which split."""
+"""Advice for a workspace's prepared data: which stages can work on them, and on which split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,10 +60,10 @@ class DataAdvice:
         else:
             return command, None
         if split is None:
-            there = ", ".join(dict.fromkeys(name for facts in self.prepared for name in facts["samples_per_split"]))
+            known = ", ".join(dict.fromkeys(name for facts in self.prepared for name in facts["samples_per_split"]))
             purpose = "train on" if usual == TRAIN else "evaluate on"
             prepare = Command("prepare").setting("--nuscenes", "DIR")
-            return prepare, f"there are no samples to {purpose} yet, only {there or 'none'}"
+            return prepare, f"there are no samples to {purpose} yet, only {known or 'none'}"
         reason = None
         if stage == "distill" and not self.teachable:
             command, reason = command.setting("--losses", "none"), "there is no LiDAR for a teacher to see"

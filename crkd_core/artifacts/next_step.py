@@ -1,4 +1,4 @@
-"""Which command a workspace needs next: one that works when it is pasted, and that brings the chain forward."""
+"""The next command of a workspace: one that works when it is pasted, and that brings the chain forward."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -181,9 +181,9 @@ class _Chain:
         if preset is not None:
             command = command.setting("--preset", preset)
         for modality, sweeps in (("lidar", config.data.lidar.sweeps), ("radar", config.data.radar.sweeps)):
-            there = manifest.settings.get(f"{modality}_sweeps", sweeps)
-            if there < sweeps:
-                command = command.adding("--set", f"data.{modality}.sweeps={there}")
+            prepared_sweeps = manifest.settings.get(f"{modality}_sweeps", sweeps)
+            if prepared_sweeps < sweeps:
+                command = command.adding("--set", f"data.{modality}.sweeps={prepared_sweeps}")
         return command
 
     def _with_same_data(self, command: Command, before: ArtifactStatus) -> Command:
@@ -231,8 +231,8 @@ class _Chain:
 
     def _last(self, stage: str) -> ArtifactStatus | None:
         """The one that the next stage takes by itself."""
-        there = [artifact for artifact in self._whole.values() if artifact.stage == stage]
-        return there[-1] if there else None
+        of_stage = [artifact for artifact in self._whole.values() if artifact.stage == stage]
+        return of_stage[-1] if of_stage else None
 
 
 def _is_taught(student: ArtifactStatus) -> bool:

@@ -1,4 +1,4 @@
-"""What a workspace holds, what of it can no longer be trusted and why, and which command comes next."""
+"""Status of a workspace: its artifacts, what of them can no longer be trusted and why, and the next command."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -40,7 +40,7 @@ class WorkspaceStatus:
 
 
 def workspace_status(workspace: Workspace, thorough: bool = False) -> WorkspaceStatus:
-    """Look at every artifact of a workspace without changing anything.
+    """The status of every artifact of a workspace; nothing is changed.
 
     Args:
         thorough: read every file and compare its checksum, instead of existence and size only.

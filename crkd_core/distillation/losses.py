@@ -1,4 +1,7 @@
-"""The losses of the house, in the order in which they are named, and what is built from all of them."""
+"""The losses of the house, in the order in which they are named, and what is built from all of them.
+
+With the published weights ``L_kd = 100 csrd + 10 msfd_camera + 10 msfd_fused + 0.25 reld + respd``.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -31,7 +31,7 @@ def foreground_mask(boxes: Boxes3D, grid: BEVGrid, config: MSFDConfig) -> Bool[T
     Args:
         boxes: ground truth in the model frame after augmentation.
         grid: the grid of the maps to compare.
-        config: the reading and the growth.
+        config: the kind of mask and the growth.
     """
     if len(boxes) == 0:
         return torch.zeros(grid.shape, dtype=torch.bool, device=boxes.tensor.device)

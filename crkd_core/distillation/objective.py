@@ -1,8 +1,4 @@
-"""The distillation objective: the weighted scalars of all losses.
-
-``L_kd = 100 csrd + 10 msfd_camera + 10 msfd_fused + 0.25 reld + respd`` with the published weights; the trainer adds
-the detection loss.
-"""
+"""The distillation objective: the weighted scalars of all losses (:mod:`.losses`); the trainer adds detection."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -82,8 +78,8 @@ def build_objective(
         config: losses and weights.
         grid: the student's BEV grid.
         fused_channels: channels of the student's fused map, for the adapters.
-        student, teacher: their configurations, to check the losses against their sensors; MSFD's camera adapter needs
-            the student's.
+        student, teacher: their configurations, to check the losses against their sensors; adapters of camera
+            maps need the student's.
 
     Raises:
         ConfigError: a loss cannot be computed from the sensors of student and teacher.

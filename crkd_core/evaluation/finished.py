@@ -55,8 +55,7 @@ class FinishedEvaluation:
             # A results file may have its samples in another order, on which equal scores depend.
             if list(samples.tokens) == evaluated_tokens(self.artifact, samples.prepared):
                 return self.just_scored
-        samples = open_samples(self.artifact, self.workspace)
-        return Scored(samples, score(read_detections(self.artifact).table, samples.ground_truth))
+        return score_again(self.artifact, open_samples(self.artifact, self.workspace))
 
 
 def read_metrics(evaluation: Artifact) -> Metrics | None:
@@ -100,6 +99,15 @@ def open_samples(evaluation: Artifact, workspace: Workspace) -> EvaluatedSplit:
         make = f"{evaluation.manifest.command} --force"
     prepared = PreparedData(workspace.find(reference.stage, reference.name, needed_for=evaluation.label, make=make))
     return EvaluatedSplit(prepared, facts["split"], evaluated_tokens(evaluation, prepared))
+
+
+def score_again(evaluation: Artifact, samples: EvaluatedSplit) -> Scored:
+    """Match the detections of a finished evaluation again, on its samples.
+
+    Raises:
+        DamagedArtifactError: their table cannot be read.
+    """
+    return Scored(samples, score(read_detections(evaluation).table, samples.ground_truth))
 
 
 def evaluated_tokens(evaluation: Artifact, prepared: PreparedData) -> list[str]:

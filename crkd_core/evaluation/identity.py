@@ -1,4 +1,4 @@
-"""Which evaluation is whose: a model's run or a results file, on a split of prepared data; never a name alone."""
+"""Identity of evaluations: a model's run or a results file, on a split of prepared data; never a name alone."""
 
 import hashlib
 import re
@@ -76,20 +76,20 @@ def choose_name(
         prepared: name of the prepared data.
         subset: it is on some samples of the split only.
     """
-    there = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
+    existing = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
     same = (subject, split, prepared, subset)
     asked_split = f"{asked_split}-subset" if subset else asked_split
-    earlier = [name for name, evaluation in there.items() if _identity(evaluation) == same]
+    earlier = [name for name, evaluation in existing.items() if _identity(evaluation) == same]
     if earlier:
         return earlier[-1]
     for name in subject.names:
         for candidate in (f"{name}-{asked_split}", f"{name}-{asked_split}-{prepared}"):
-            if candidate not in there:
+            if candidate not in existing:
                 return candidate
-            if Subject.of(there[candidate]) != subject:
+            if Subject.of(existing[candidate]) != subject:
                 break
     count = 2
-    while (candidate := f"{name}-{count}-{asked_split}") in there:
+    while (candidate := f"{name}-{count}-{asked_split}") in existing:
         count += 1
     return candidate
 
@@ -122,12 +122,12 @@ def handle_of(evaluation: Artifact, workspace: Workspace) -> str:
 
 def evaluations_of(workspace: Workspace, split: str) -> list[Artifact]:
     """The finished evaluations on a split, called as the user or the benchmark does, the oldest first."""
-    found = []
+    on_split = []
     for evaluation in workspace.artifacts(STAGE):
         official = evaluation.manifest.facts["split"]
         if split in (official, official.removeprefix("mini_")):
-            found.append(evaluation)
-    return found
+            on_split.append(evaluation)
+    return on_split
 
 
 def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:
@@ -141,12 +141,12 @@ def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str
         UsageError: it may mean several.
         DamagedArtifactError: what it would mean cannot be read.
     """
-    found = _meant(workspace, word, split, needed_for)
-    if found is None:
+    evaluation = _meant(workspace, word, split, needed_for)
+    if evaluation is None:
         name = word.rpartition("/")[2]
         for label in {f"{name}-{split}", name} & set(workspace.names(STAGE)):
             workspace.get(STAGE, label)  # which says what is wrong with it, if anything is
-    return found
+    return evaluation
 
 
 def _meant(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:
@@ -156,15 +156,15 @@ def _meant(workspace: Workspace, word: str, split: str, needed_for: str) -> Arti
         exact = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
         return exact.get(name) or exact.get(f"{name}-{split}")
     if stage:
-        return next((found for found in reversed(on_split) if Subject.of(found) == Subject(name, stage)), None)
-    meant = [found for found in on_split if Subject.of(found).name == name]
-    handles = dict.fromkeys(_short_handle(found) for found in meant)
+        return next((other for other in reversed(on_split) if Subject.of(other) == Subject(name, stage)), None)
+    meant = [evaluation for evaluation in on_split if Subject.of(evaluation).name == name]
+    handles = dict.fromkeys(_short_handle(evaluation) for evaluation in meant)
     for model_stage in MODEL_STAGES:
         if (workspace.root / model_stage / name / "manifest.json").exists():
             handles.setdefault(f"{model_stage}/{name}")
     if len(handles) > 1:
         raise UsageError(f"{needed_for}: {name!r} may mean {' or '.join(sorted(handles))}; name one of them in full.")
-    exact_name = [found for found in workspace.artifacts(STAGE) if found.name == name]
+    exact_name = [evaluation for evaluation in workspace.artifacts(STAGE) if evaluation.name == name]
     return next(reversed(meant or exact_name), None)
 
 

@@ -17,6 +17,7 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactWriter
 from crkd_core.config.models import NMSConfig
 from crkd_core.datasets.prepared.source import pin_machine, split_slug
+from crkd_core.errors import UsageError
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
 from crkd_core.evaluation.identity import STAGE, Subject, choose_name
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
@@ -54,6 +55,18 @@ class EvaluateRequest:
     official: bool = False
     analysis: AnalysisRequest | None = None
     command: Command | None = None
+
+    def check(self) -> None:
+        """Refuse options that make no sense.
+
+        Raises:
+            UsageError: naming them.
+        """
+        if self.batch_size < 1 or self.workers < 0:
+            raise UsageError(
+                f"evaluation needs a batch size of at least 1 and no fewer than 0 workers, found {self.batch_size} and "
+                f"{self.workers}."
+            )
 
 
 @dataclass(frozen=True)

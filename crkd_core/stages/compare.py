@@ -12,11 +12,9 @@ from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.datasets.prepared.source import pin_machine
 from crkd_core.errors import MissingArtifactError, UsageError
 from crkd_core.evaluation.comparisons import STAGE, choose_comparison_name, read_missed, require_same_data
-from crkd_core.evaluation.finished import Scored, open_samples
+from crkd_core.evaluation.finished import open_samples, score_again
 from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
 from crkd_core.evaluation.identity import Subject, find_evaluation, handle_of, titles_of
-from crkd_core.evaluation.io.detections import read_detections
-from crkd_core.evaluation.nuscenes.scoring import score
 from crkd_core.evaluation.report import break_down
 from crkd_core.evaluation.statistics.bootstrap import DEFAULT_RESAMPLES
 from crkd_core.evaluation.statistics.comparison import COMPARISON_NAME, MISSED_NAME, comparison_table, missed_table
@@ -107,9 +105,7 @@ def _write_tables(
 ) -> int:
     """Write both tables; returns the number of objects that only the first finds."""
     samples = open_samples(evaluations[0], workspace)
-    scored = [
-        Scored(samples, score(read_detections(evaluation).table, samples.ground_truth)) for evaluation in evaluations
-    ]
+    scored = [score_again(evaluation, samples) for evaluation in evaluations]
     resampled = [
         break_down(side, request.resamples, progress, f"{STAGE} {name}")
         for side, name in zip(scored, names, strict=True)

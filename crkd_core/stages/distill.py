@@ -41,7 +41,7 @@ class DistillRequest(StudentRequest):
 
 
 def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -> TrainResult | None:
-    """Train the student: L = L_det + 100 L_csrd + 10 L_msfd(camera) + 10 L_msfd(fused) + 0.25 L_reld + L_respd.
+    """Train the student on the detection loss and the weighted losses, L = L_det + L_kd (paper, section 3.3).
 
     Without losses it is the plain student (baseline), or, from the plain student's weights, the equal-epoch control.
     In cache mode no LiDAR file is opened. Returns None on every process but the first of a distributed run.

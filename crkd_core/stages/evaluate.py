@@ -8,7 +8,6 @@ from crkd_core.artifacts.run_config import read_run_configuration
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.datasets.prepared.source import PreparedSource, open_prepared
-from crkd_core.errors import UsageError
 from crkd_core.evaluation.devkit_check import compare_with_devkit, require_comparable
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
 from crkd_core.evaluation.finished import FinishedEvaluation, read_metrics
@@ -111,11 +110,7 @@ def evaluate(request: EvaluateRequest | ResultsRequest, workspace: Workspace, pr
 
 
 def _open_model(request: EvaluateRequest, workspace: Workspace, progress: Progress) -> ModelSource:
-    if request.batch_size < 1 or request.workers < 0:
-        raise UsageError(
-            f"evaluation needs a batch size of at least 1 and no fewer than 0 workers, found {request.batch_size} and "
-            f"{request.workers}."
-        )
+    request.check()
     device = choose_device(request.device)
     model = find_model(workspace, request.model, f"crkd {STAGE}")
     configuration = read_run_configuration(model)

@@ -14,14 +14,8 @@ from crkd_core.evaluation.identity import handle_of, titles_of
 from crkd_core.evaluation.io.detections import read_detections
 from crkd_core.progress import Progress
 from crkd_core.training.recorded_curves import read_curves
-from crkd_core.visualization.choice import (
-    STAGE,
-    check_tokens,
-    choose_evaluations,
-    common_tokens,
-    draw_tokens,
-    open_data,
-)
+from crkd_core.visualization import choice
+from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.page import CurvesEntry, ScoreEntry, write_page
 from crkd_core.visualization.pictures import draw_pictures, picture_entries, picture_name
 from crkd_core.visualization.reading import ShownModel
@@ -85,15 +79,15 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
     missed = find_missed(workspace, request.missed, f"crkd {STAGE} --missed") if request.missed else None
     if missed is not None:
         request = replace(request, split=missed.split, models=request.models or missed.evaluations)
-    evaluations = choose_evaluations(workspace, request.models, request.split, progress)
-    prepared = open_data(workspace, evaluations, request.nuscenes)
-    tokens = common_tokens(prepared, evaluations, request.split)
+    evaluations = choice.choose_evaluations(workspace, request.models, request.split, progress)
+    prepared = choice.open_data(workspace, evaluations, request.nuscenes)
+    tokens = choice.common_tokens(prepared, evaluations, request.split)
     if request.tokens:
-        tokens = check_tokens(request.tokens, tokens, prepared, request.split)
+        tokens = choice.check_tokens(request.tokens, tokens, prepared, request.split)
     elif missed is not None:
         tokens = list(missed.annotations)[: request.samples]
     else:
-        tokens = draw_tokens(tokens, request.samples, request.seed)
+        tokens = choice.draw_tokens(tokens, request.samples, request.seed)
     inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
     if missed is not None:
         inputs["comparison"] = missed.comparison.reference()

@@ -14,9 +14,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL
 from crkd_core.config.data import DataConfig
 from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.sensors.rig import CAMERA_CHANNELS, LIDAR_CHANNEL, build_rig
+from crkd_core.datasets.simulated.sensors.rig import build_rig
 from crkd_core.geometry.sensors import CameraRig
 
 

@@ -161,9 +161,9 @@ def test_a_damaged_shard_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeyp
     workspace = evaluated.copy(tmp_path).workspace
     data = ("--nuscenes", evaluated.nuscenes) if stage == "prepare" else ()
     command = (stage, *data, "--name", "n", "-w", workspace.root)
-    module = {"prepare": "prepare", "extract-teacher": "extract"}[stage]
+    module = {"prepare": "datasets.prepared.radar_shards", "extract-teacher": "teacher_cache.build"}[stage]
     with monkeypatch.context() as patched:
-        patched.setattr(f"crkd_core.stages.{module}.write_index", _stop)
+        patched.setattr(f"crkd_core.{module}.write_index", _stop)
         assert crkd(*command).code == 130
     shard = min((workspace.root / stage / "n.partial").rglob("shard-*.safetensors"))
     damage(shard, how)

@@ -59,7 +59,7 @@ def test_a_file_of_the_users_in_a_run(crkd, chain, tmp_path, monkeypatch, where,
     folder = tmp_path / "crkd-workspace" / "prepare" / "n"
     if where == "unfinished":
         with monkeypatch.context() as patched:
-            patched.setattr("crkd_core.stages.prepare.write_index", stop)
+            patched.setattr("crkd_core.datasets.prepared.radar_shards.write_index", stop)
             assert crkd(*command).code == 130
         folder = folder.with_name("n.partial")
     else:
@@ -89,9 +89,9 @@ def test_what_comes_into_the_folder_while_a_run_is_made_is_no_part_of_it(crkd, c
         (folder.with_name("n.partial") / "notes.md").write_text("mine")
         return write_index(*_)
 
-    from crkd_core.stages.prepare import write_index
+    from crkd_core.datasets.prepared.radar_shards import write_index
 
-    monkeypatch.setattr("crkd_core.stages.prepare.write_index", add)
+    monkeypatch.setattr("crkd_core.datasets.prepared.radar_shards.write_index", add)
     assert crkd(*MAKE, "--nuscenes", chain.nuscenes).code == 0
     assert (folder / "notes.md").read_text() == "mine"
     assert "notes.md" not in (folder / "manifest.json").read_text()
@@ -102,7 +102,7 @@ def test_a_request_that_is_damaged(crkd, refused, chain, tmp_path, monkeypatch):
     partial = tmp_path / "crkd-workspace" / "prepare" / "n.partial"
     for contents in ("", "{", "[]", '{"fingerprint": 1}', "null"):
         with monkeypatch.context() as patched:
-            patched.setattr("crkd_core.stages.prepare.write_index", stop)
+            patched.setattr("crkd_core.datasets.prepared.radar_shards.write_index", stop)
             assert crkd(*command, "--force").code == 130
         (partial / "request.json").write_text(contents)
         refused(4, (f"{partial / 'request.json'} is damaged", "--force"), *command)

@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from crkd_cli.app import app
+from crkd_core.config.distill import LOSS_NAMES
 
 HEAVY = {"torch", "numpy", "pydantic", "pyarrow", "nuscenes", "matplotlib", "yaml", "cv2", "PIL", "safetensors"}
 
@@ -108,3 +109,8 @@ def test_no_arguments_show_help(crkd):
     result = crkd()
     assert "prepare" in result.out + result.err
     assert result.code in (0, 2)
+
+
+def test_help_names_the_losses_that_there_are(crkd):
+    help_text = " ".join(crkd("distill", "--help").out.replace("│", " ").split())
+    assert f"Losses to distil with ({', '.join(LOSS_NAMES)}), or none" in help_text

@@ -1,8 +1,8 @@
 """Parity with the published implementation: every recorded case, run through the public modules of ``crkd_core``.
 
-``python -m tests.parity [DIR]`` prints one row per case and fails on any mismatch, on a case of no known kind, and on any
-recorded output that nobody compared. Everything is computed from a case's settings and arrays, so that further cases
-of the same kinds run too.
+``python -m tests.parity [DIR]`` prints one row per case and fails on any mismatch, on a case of no known kind, and on
+any recorded output that nobody compared. Everything is computed from a case's settings and arrays, so that further
+cases of the same kinds run too.
 
 - ``cases``: where cases lie; ``golden``: what one is; ``packing``, ``subset``: the committed ones, and how they were
   made;

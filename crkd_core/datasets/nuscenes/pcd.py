@@ -1,4 +1,4 @@
-"""Point Cloud Data (PCD) files, read by what their own header says.
+"""Point Cloud Data (PCD) files: written in binary, and read by what their own header says.
 
 A header of text lines names the fields and gives each a size in bytes, a type (F float, I signed, U unsigned) and a
 count; ``DATA`` says how the points follow it: ``ascii`` (a line a point), ``binary`` (a record a point) or
@@ -110,6 +110,25 @@ def read_header(data: bytes) -> PcdHeader:
             f"expected a PCD header that ends in a line 'DATA binary' or 'DATA ascii', found none in {len(data)} bytes"
         )
     return _parse_header(data[: line.end()])
+
+
+def encode_points(points: NDArray) -> bytes:
+    """A binary PCD file of a structured array with little-endian scalar fields and no gaps."""
+    fields = [(name, points.dtype[name]) for name in points.dtype.names or ()]
+    lines = [
+        "# .PCD v0.7 - Point Cloud Data file format",
+        "VERSION 0.7",
+        "FIELDS " + " ".join(name for name, _ in fields),
+        "SIZE " + " ".join(str(dtype.itemsize) for _, dtype in fields),
+        "TYPE " + " ".join(dtype.kind.upper() for _, dtype in fields),
+        "COUNT " + " ".join("1" for _ in fields),
+        f"WIDTH {len(points)}",
+        "HEIGHT 1",
+        "VIEWPOINT 0 0 0 1 0 0 0",
+        f"POINTS {len(points)}",
+        "DATA binary\n",
+    ]
+    return "\n".join(lines).encode() + points.tobytes()
 
 
 @lru_cache(maxsize=512)  # the headers of a data set differ in little but WIDTH

@@ -34,20 +34,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.datasets.nuscenes.files import read_sensor_file
-from crkd_core.datasets.nuscenes.pcd import PcdError, read_header, read_points
+from crkd_core.datasets.nuscenes.pcd import PcdError, encode_points, read_header, read_points
 from crkd_core.errors import DatasetError
 
 FEATURES = 45
 VALUES = 7
 CODES = 4
-_RECORD = np.dtype(
+RADAR_RECORD = np.dtype(
     [
         ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("dyn_prop", "i1"), ("id", "<i2"), ("rcs", "<f4"), ("vx", "<f4"),
         ("vy", "<f4"), ("vx_comp", "<f4"), ("vy_comp", "<f4"), ("is_quality_valid", "i1"), ("ambig_state", "i1"),
         ("x_rms", "i1"), ("y_rms", "i1"), ("invalid_state", "i1"), ("pdh0", "i1"), ("vx_rms", "i1"), ("vy_rms", "i1"),
     ]
 )  # fmt: skip
-_FIELDS: tuple[str, ...] = _RECORD.names or ()
+"""A point of a nuScenes radar file."""
+_FIELDS: tuple[str, ...] = RADAR_RECORD.names or ()
 _NAMES = frozenset(_FIELDS)
 _MEASURED = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 _BLOCKS = np.dtype(
@@ -55,6 +56,7 @@ _BLOCKS = np.dtype(
 )
 _CODED = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")
 _LEAST, _MOST = 1e-30, 1000.0
+_HEADER_AND_FILLING_BYTES = 4096
 _ONE_HOTS = ((7, 8), (15, 5), (20, 18))
 _PDH0_START, _PDH0_COLUMNS = 38, 7
 
@@ -83,7 +85,7 @@ def parse_radar(data: bytes, path: Path | str) -> NDArray:
                 f"write it with the fields {' '.join(_FIELDS)}",
             )
         records = read_points(data, header, _FIELDS)
-        if records.dtype == _RECORD:
+        if records.dtype == RADAR_RECORD:
             values = _measured_values(records)
             if not _are_measurable(np.abs(values)).all():
                 finite = np.isfinite(values).all(axis=1)
@@ -93,6 +95,20 @@ def parse_radar(data: bytes, path: Path | str) -> NDArray:
         return _converted(records)
     except PcdError as error:
         raise DatasetError(f"the radar file {path} is {error.state}: {error.problem}; {error.remedy}.") from None
+
+
+def encode_radar(records: NDArray) -> bytes:
+    """The file of (P,) :data:`RADAR_RECORD` points, filled with zeros as nuScenes fills it: 4096 + 43 P bytes in all.
+
+    An empty sweep is one point of NaN, because the devkit expects at least one.
+    """
+    if not len(records):
+        records = np.zeros(1, RADAR_RECORD)
+        for name in _FIELDS:
+            if RADAR_RECORD[name].kind == "f":
+                records[name] = np.nan
+    data = encode_points(records)
+    return data.ljust(_HEADER_AND_FILLING_BYTES + records.nbytes, b"\0")
 
 
 def _measured_values(records: NDArray) -> NDArray[np.float32]:
@@ -115,7 +131,7 @@ def _converted(records: NDArray) -> NDArray:
             value = records[name][wrong][0]
             raise PcdError(f"its {name} is {value:g}; expected whole numbers from -128 to 255", _CONVERT)
     kept = set(_MEASURED) | set(_CODED)
-    converted = np.empty(len(records), [(n, (_RECORD if n in kept else records.dtype)[n]) for n in _FIELDS])
+    converted = np.empty(len(records), [(n, (RADAR_RECORD if n in kept else records.dtype)[n]) for n in _FIELDS])
     for name in _FIELDS:
         values = records[name]
         converted[name] = values.astype(np.int64).astype(np.int8) if name in _CODED else values

@@ -269,14 +269,14 @@ def _lidar(survey: Survey, written: Mapping[str, pa.Table]) -> Iterator[str]:
     samples = samples[:: max(1, len(samples) // _LOOKED_AT)][:_LOOKED_AT]
     if not len(samples):
         return
-    place = {token: row for row, token in enumerate(written[preparing.SAMPLES]["token"].to_pylist())}
+    row_of = {token: row for row, token in enumerate(written[preparing.SAMPLES]["token"].to_pylist())}
     boxes, sample = numbers_of(annotations["box"]), numbers_of(annotations["sample"])
     recorded = numbers_of(annotations["lidar_points"])
     sweeps, counts, inside = [], [], []
     for row in samples.tolist():
         path = source.dataroot / source.tables.sensors.path[survey.files.lidar[row, 0]]
         sweeps.append(read_lidar(path, survey.lidar_columns))
-        own = (sample == place[source.tables.samples.tokens[row]]) & (recorded >= _POINTS_INSIDE)
+        own = (sample == row_of[source.tables.samples.tokens[row]]) & (recorded >= _POINTS_INSIDE)
         counts.append(recorded[own])
         inside.append(points_inside(boxes[own], sweeps[-1]))
     yield from measured(np.concatenate(sweeps), survey.lidar_columns >= _INTENSITY_COLUMNS)

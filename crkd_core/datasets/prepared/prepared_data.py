@@ -190,8 +190,8 @@ class PreparedData:
     def modalities(self) -> tuple[str, ...]:
         """The sensors there are data of; radar counts where any point was prepared."""
         facts = self.artifact.manifest.facts
-        there = {"camera": True, "lidar": facts.get("lidar", True), "radar": facts["radar_points"]}
-        return tuple(name for name, is_there in there.items() if is_there)
+        available = {"camera": True, "lidar": facts.get("lidar", True), "radar": facts["radar_points"]}
+        return tuple(name for name, is_available in available.items() if is_available)
 
     @property
     def splits(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""From raw nuScenes columns to the tables and radar tensors of a prepared data set.
+"""Tables of a prepared data set, from raw nuScenes columns.
 
 Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
 
@@ -20,21 +20,18 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
 - ``left_out_samples.parquet``, only where key frames were left out for want of files: ``token``, ``scene_name``,
   ``splits``, ``lacks`` (the channels whose files are missing).
 - ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
-  points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.datasets.nuscenes.radar`).
+  points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.datasets.nuscenes.radar` and
+  :mod:`crkd_core.datasets.prepared.radar_shards`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.shards import ItemKey, write_shard
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.datasets.nuscenes.radar import CODES, VALUES, compact_features, read_radar
+from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, global_from_sensor, lidar_from_sensor, repeat_oldest
 from crkd_core.datasets.nuscenes.tables import NuScenesTables
 from crkd_core.datasets.nuscenes.weather import is_night, is_rain
@@ -51,26 +48,6 @@ LIDAR_COLUMNS = "lidar_columns"
 """Setting of data whose LiDAR files have other columns than those of nuScenes."""
 
 _BOX_DECIMALS = 9
-
-
-@dataclass(frozen=True)
-class RadarJob:
-    """What a worker process needs to make the radar shard of one scene.
-
-    Attributes:
-        shard: file to write.
-        tokens: the scene's samples.
-        paths: the scene's radar files.
-        files: (S, 5, R) index into `paths`, -1 where there is none.
-        lidar_from_radar: (S, 5, R, 4, 4); `age_s`: (S, 5, R).
-    """
-
-    shard: Path
-    tokens: list[str]
-    paths: list[Path]
-    files: NDArray[np.int64]
-    lidar_from_radar: NDArray[np.float64]
-    age_s: NDArray[np.float64]
 
 
 def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
@@ -134,6 +111,17 @@ def evaluation_tables(
     }
 
 
+def prepared_tables(survey: Survey, order: NDArray[np.int64], points: NDArray[np.int32]) -> dict[str, pa.Table]:
+    """All tables of the samples in `order`, by file name; `points` as for :func:`radar_table`."""
+    tables, files = survey.source.tables, survey.files
+    return {
+        **evaluation_tables(tables, files, order, survey.source.splits.of_scene),
+        CAMERAS: camera_table(tables, files, order),
+        LIDAR_SWEEPS: lidar_table(tables, files, order),
+        RADAR_SWEEPS: radar_table(tables, files, order, points),
+    }
+
+
 def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``cameras.parquet``."""
     sensors, rows = tables.sensors, files.cameras[order].ravel()
@@ -171,8 +159,8 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
 def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``annotations.parquet``, grouped by sample."""
     annotations = tables.annotations
-    place = _places(order, len(tables.samples.tokens))
-    rows = _grouped(place[annotations.sample])
+    row_of_sample = _prepared_rows(order, len(tables.samples.tokens))
+    rows = _grouped(row_of_sample[annotations.sample])
     sample = annotations.sample[rows]
     lidar_from_global = inverse_rigid(global_from_sensor(tables, files.lidar_key[sample]))
     rotation = lidar_from_global[:, :3, :3]
@@ -190,7 +178,7 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
         {
             "token": pa.array([annotations.token[row] for row in rows], pa.string()),
             "instance": pa.array([annotations.instance[row] for row in rows], pa.string()),
-            "sample": place[sample].astype(np.int32),
+            "sample": row_of_sample[sample].astype(np.int32),
             "label": annotations.label[rows],
             "box": _vectors(boxes),
             "translation": _vectors(annotations.translation[rows]),
@@ -207,7 +195,7 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
 def rack_table(tables: NuScenesTables, order: NDArray[np.int64]) -> pa.Table:
     """``bicycle_racks.parquet``, grouped by sample."""
     racks = tables.racks
-    sample = _places(order, len(tables.samples.tokens))[racks.sample]
+    sample = _prepared_rows(order, len(tables.samples.tokens))[racks.sample]
     rows = _grouped(sample)
     return pa.table(
         {
@@ -255,74 +243,11 @@ def radar_table(
     )
 
 
-def radar_job(
-    tables: NuScenesTables, files: SampleFiles, samples: NDArray[np.int64], dataroot: Path, shard: Path
-) -> RadarJob:
-    """The work of one scene, whose `samples` are rows of the sample table."""
-    chosen = repeat_oldest(files.radar[samples])
-    used, indices = np.unique(chosen, return_inverse=True)
-    absent = int(len(used) > 0 and used[0] < 0)
-    present = chosen >= 0
-    matrices = np.tile(np.eye(4), (*chosen.shape, 1, 1))
-    age_s = np.zeros(chosen.shape)
-    sample, channel, _ = np.nonzero(present)
-    rows, newest = chosen[present], chosen[sample, channel, 0]
-    matrices[present] = lidar_from_sensor(tables, files.lidar_key[samples[sample]], rows)
-    age_s[present] = (tables.sensors.timestamp_us[newest] - tables.sensors.timestamp_us[rows]) * 1e-6
-    return RadarJob(
-        shard=shard,
-        tokens=[tables.samples.tokens[row] for row in samples],
-        paths=[dataroot / tables.sensors.path[row] for row in used[absent:]],
-        files=indices.reshape(chosen.shape) - absent,
-        lidar_from_radar=matrices,
-        age_s=age_s,
-    )
-
-
-def write_radar_shard(job: RadarJob) -> int:
-    """Read and aggregate the radar points of one scene and write its shard; returns the number of samples.
-
-    Raises:
-        DatasetError: a radar file is missing or damaged.
-    """
-    records = [read_radar(path) for path in job.paths]
-    items = {}
-    for number, token in enumerate(job.tokens):
-        values, codes = [np.zeros((0, VALUES), np.float32)], [np.zeros((0, CODES), np.uint8)]
-        counts = np.zeros(job.files.shape[1:], dtype=np.int32)
-        for place in np.ndindex(*counts.shape):
-            file = job.files[(number, *place)]
-            if file >= 0:
-                where = (number, *place)
-                part = compact_features(records[file], job.lidar_from_radar[where], float(job.age_s[where]))
-                values.append(part[0])
-                codes.append(part[1])
-                counts[place] = len(part[0])
-        items[ItemKey(token)] = {
-            "values": torch.from_numpy(np.concatenate(values)),
-            "codes": torch.from_numpy(np.concatenate(codes)),
-            "sweep_points": torch.from_numpy(counts),
-        }
-    write_shard(job.shard, items)
-    return len(items)
-
-
-def count_radar_points(job: RadarJob) -> NDArray[np.int32]:
-    """(S, 5, R) points of every sweep of one scene, without aggregating or writing them.
-
-    Raises:
-        DatasetError: a radar file is missing or damaged.
-    """
-    # One more for -1, no file.
-    points = np.array([*(len(read_radar(path)) for path in job.paths), 0], dtype=np.int32)
-    return points[job.files]
-
-
-def _places(order: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
+def _prepared_rows(order: NDArray[np.int64], samples: int) -> NDArray[np.int64]:
     """Row of each of so many samples in the prepared tables; -1 for those that are left out."""
-    place = np.full(samples, -1, dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return place
+    rows = np.full(samples, -1, dtype=np.int64)
+    rows[order] = np.arange(len(order))
+    return rows
 
 
 def _grouped(sample: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -113,20 +113,20 @@ def prepared_with(workspace: Workspace, split: str, modalities: Sequence[str] = 
 
 def _choose(workspace: Workspace, source: PreparedSource, modalities: Sequence[str], needed_for: str) -> str | None:
     """Name of the prepared data to take; None for the only ones there are, which then say what they lack."""
-    there = workspace.artifacts(STAGE)
-    if len(there) < 2:
+    prepared = workspace.artifacts(STAGE)
+    if len(prepared) < 2:
         return None
     fitting = prepared_with(workspace, source.split, modalities) or prepared_with(workspace, source.split)
     if not fitting:
-        splits = "; ".join(f"{found.name} has {', '.join(PreparedData(found).splits) or 'none'}" for found in there)
+        splits = "; ".join(f"{data.name} has {', '.join(PreparedData(data).splits) or 'none'}" for data in prepared)
         raise UsageError(
             f"{needed_for} needs the split {source.split}, which no prepared data have ({splits}); choose another "
             "--split, or prepare data that have it with: crkd prepare --nuscenes DIR"
         )
-    if source.made_from is not None and source.made_from.name in {found.name for found in fitting}:
+    if source.made_from is not None and source.made_from.name in {data.name for data in fitting}:
         return source.made_from.name
     if len(fitting) > 1 and source.progress is not None:
-        others = ", ".join(found.name for found in fitting[:-1])
+        others = ", ".join(data.name for data in fitting[:-1])
         source.progress.message(
             f"using {fitting[-1].label}, the latest that has {source.split} (so has {others}: choose with --prepared)"
         )
@@ -165,17 +165,17 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
             f"data.lidar.columns is {columns} and {label} was prepared with {prepared.lidar_columns}; leave it out, or "
             f"run: crkd prepare --nuscenes {prepared.dataroot} --set data.lidar.columns={columns} --force"
         )
-    for modality, wanted in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
-        found = prepared.sweeps[modality] if modality in modalities else wanted
-        if found < wanted:
+    for modality, needed in (("lidar", data.lidar.sweeps), ("radar", data.radar.sweeps)):
+        available_sweeps = prepared.sweeps[modality] if modality in modalities else needed
+        if available_sweeps < needed:
             misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
             if misfit:
                 raise ConfigError(
-                    f"data.{modality}.sweeps asks for {wanted} sweeps where {found} were prepared; {misfit}"
+                    f"data.{modality}.sweeps asks for {needed} sweeps where {available_sweeps} were prepared; {misfit}"
                 )
             raise ConfigError(
-                f"data.{modality}.sweeps asks for {wanted} sweeps and {label} was prepared with {found}; set "
-                f"it to at most {found}, or run: {_prepare_again(prepared, modality, wanted)}"
+                f"data.{modality}.sweeps asks for {needed} sweeps and {label} was prepared with {available_sweeps}; "
+                f"set it to at most {available_sweeps}, or run: {_prepare_again(prepared, modality, needed)}"
             )
 
 

@@ -41,9 +41,7 @@ def require_devkit() -> None:
     try:
         import nuscenes.eval.detection.evaluate  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            f"--official needs the nuScenes devkit, which cannot be imported ({error}); install it: {DEVKIT_INSTALL}"
-        ) from error
+        raise UsageError(f"--official needs the nuScenes devkit ({error}); add it: {DEVKIT_INSTALL}") from error
 
 
 def evaluate_official(

@@ -9,7 +9,8 @@ from crkd_core.config.distill import CSRDConfig, DistillConfig, MSFDConfig, RelD
 from crkd_core.config.models import CameraBranchConfig, DetectorConfig, RadarBranchConfig, ViewTransformConfig
 from crkd_core.distillation.csrd import csrd_loss
 from crkd_core.distillation.losses import build_targets
-from crkd_core.distillation.objective import build_objective
+from crkd_core.distillation.objective import DistillationObjective, build_objective
+from crkd_core.distillation.reld import RelD
 from crkd_core.distillation.requirements import fused_channels
 from crkd_core.errors import ConfigError
 from crkd_core.models.outputs import DetectorOutput
@@ -131,6 +132,22 @@ def test_maps_of_another_width_are_refused_when_building(paper_grid):
 def test_the_state_holds_the_adapters_only(small_grid):
     names = set(build_objective(CONFIG, small_grid, 8).state_dict())
     assert names == {f"adapters.{i}.{layer}.{kind}" for i in (0, 1) for layer in (0, 2) for kind in ("weight", "bias")}
+
+
+def test_adapters_keep_the_names_and_the_order_that_checkpoints_have(small_grid):
+    """Optimiser state goes by the order of parameters."""
+    both = CONFIG.model_copy(update={"msfd": MSFDConfig(adapter=True)})
+    layers = [f"adapters.{scale}.{layer}" for scale in (0, 1) for layer in (0, 2)]
+    layers += ["channel_adapters.msfd_camera", "channel_adapters.msfd_fused"]
+    names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+    objective = build_objective(both, small_grid, 8, student=CALIBRATED)
+    assert list(objective.state_dict()) == names
+    assert [name for name, _ in objective.named_parameters()] == names
+
+
+def test_two_losses_cannot_give_their_adapters_one_name(small_grid):
+    with pytest.raises(ValueError, match="two losses call their adapters adapters"):
+        DistillationObjective([RelD(RelDConfig()), RelD(RelDConfig())], small_grid)
 
 
 CALIBRATED = DetectorConfig(

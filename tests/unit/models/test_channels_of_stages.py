@@ -57,10 +57,10 @@ def test_a_detector_of_unequal_stages_is_exported_and_imported(tmp_path):
     (tmp_path / "config.yaml").write_text(dump_config(config))
     assert load_config("tiny", tmp_path / "config.yaml") == config
     detector = without_calibration(config.student)
-    ours = build_detector(detector, config.data).state_dict()
-    back = import_detector(export_detector(ours, detector, config.data), detector, config.data)
-    assert list(back) == list(ours)
-    assert all(torch.equal(back[key], ours[key]) for key in ours)
+    weights = build_detector(detector, config.data).state_dict()
+    back = import_detector(export_detector(weights, detector, config.data), detector, config.data)
+    assert list(back) == list(weights)
+    assert all(torch.equal(back[key], weights[key]) for key in weights)
 
 
 @pytest.mark.parametrize(

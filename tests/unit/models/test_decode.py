@@ -52,15 +52,15 @@ def test_encoding_then_decoding_returns_the_boxes(seed, augmented):
     seen = boxes.augmented(matrix)
     empty = (Boxes3D.empty(), torch.zeros(0, dtype=torch.long))
     targets = build_head_targets([seen, empty[0]], [labels, empty[1]], GRID, HeadConfig())
-    found, nothing = decode_detections(
+    detections, nothing = decode_detections(
         perfect_head(targets), GRID, NMSConfig(), matrix.expand(2, 4, 4) if augmented else None
     )
     assert len(nothing.scores) == 0
     on_grid = GRID.locate(seen.centre[:, :2])[1]
-    order, expected = found.labels.argsort(), labels[on_grid].argsort()
-    assert torch.equal(found.labels[order], labels[on_grid][expected])
-    ours, theirs = found.boxes[order].wrapped().tensor, boxes[on_grid][expected].wrapped().tensor
-    assert torch.allclose(ours, theirs, atol=1e-4)
+    order, expected = detections.labels.argsort(), labels[on_grid].argsort()
+    assert torch.equal(detections.labels[order], labels[on_grid][expected])
+    decoded, original = detections.boxes[order].wrapped().tensor, boxes[on_grid][expected].wrapped().tensor
+    assert torch.allclose(decoded, original, atol=1e-4)
 
 
 def maps_of(logits: dict[str, list[tuple[int, int, float]]]) -> HeadOutput:
@@ -87,26 +87,26 @@ def test_suppression_is_that_of_the_task():
             "pedestrian": [(5, 5, 3.0), (7, 5, 2.0)],  # 1.2 m apart, but enlarged 2.5 times
         }
     )
-    (found,) = decode_detections(head, GRID, NMSConfig())
-    kept = [DETECTION_CLASSES[label] for label in found.labels]
+    (detections,) = decode_detections(head, GRID, NMSConfig())
+    kept = [DETECTION_CLASSES[label] for label in detections.labels]
     assert kept == ["car", "car", "bus", "bus", "pedestrian"]
-    assert (found.scores[1:2] < found.scores[:1]).all()
-    (found,) = decode_detections(head, GRID, NMSConfig(size_factors={}))
-    assert [DETECTION_CLASSES[label] for label in found.labels].count("pedestrian") == 2
+    assert (detections.scores[1:2] < detections.scores[:1]).all()
+    (detections,) = decode_detections(head, GRID, NMSConfig(size_factors={}))
+    assert [DETECTION_CLASSES[label] for label in detections.labels].count("pedestrian") == 2
 
 
 def test_thresholds_and_limits():
     head = maps_of({"car": [(1, 1, -2.3), (10, 10, 0.0)], "barrier": [(2 * i, 0, 1.0) for i in range(16)]})
-    (found,) = decode_detections(head, GRID, NMSConfig(max_detections=5))
-    assert [DETECTION_CLASSES[label] for label in found.labels] == ["car"] + ["barrier"] * 5
-    assert found.boxes.centre[0, :2].tolist() == pytest.approx([-9.6 + 10.5 * 0.6, -4.8 + 10.5 * 0.6], abs=1e-5)
-    (found,) = decode_detections(head, GRID, NMSConfig(centre_limit_m=4.0))
-    assert (found.boxes.centre[:, :2].abs() <= 4.0).all()
+    (detections,) = decode_detections(head, GRID, NMSConfig(max_detections=5))
+    assert [DETECTION_CLASSES[label] for label in detections.labels] == ["car"] + ["barrier"] * 5
+    assert detections.boxes.centre[0, :2].tolist() == pytest.approx([-9.6 + 10.5 * 0.6, -4.8 + 10.5 * 0.6], abs=1e-5)
+    (detections,) = decode_detections(head, GRID, NMSConfig(centre_limit_m=4.0))
+    assert (detections.boxes.centre[:, :2].abs() <= 4.0).all()
 
 
 def test_fewer_cells_than_candidates():
-    (found,) = decode_detections(maps_of({"car": [(1, 1, 3.0)]}), GRID, NMSConfig(max_candidates=5000))
-    assert len(found.scores) == 1
+    (detections,) = decode_detections(maps_of({"car": [(1, 1, 3.0)]}), GRID, NMSConfig(max_candidates=5000))
+    assert len(detections.scores) == 1
 
 
 def random_head(seed: int, samples: int) -> HeadOutput:
@@ -124,18 +124,18 @@ def taken(head: HeadOutput, index: int) -> HeadOutput:
     return HeadOutput(tuple(TaskOutput(*(m[index : index + 1] for m in vars(task).values())) for task in head.tasks))
 
 
-def assert_same(found, expected):
-    assert torch.equal(found.labels.cpu(), expected.labels)
-    assert torch.equal(found.scores.cpu(), expected.scores)
-    torch.testing.assert_close(found.boxes.tensor.cpu(), expected.boxes.tensor, rtol=0, atol=1e-6)
+def assert_same(detections, expected):
+    assert torch.equal(detections.labels.cpu(), expected.labels)
+    assert torch.equal(detections.scores.cpu(), expected.scores)
+    torch.testing.assert_close(detections.boxes.tensor.cpu(), expected.boxes.tensor, rtol=0, atol=1e-6)
 
 
 def test_a_batch_is_its_samples():
     head, nms = random_head(0, 3), NMSConfig(max_candidates=60)
     matrices = torch.stack([torch.eye(4), torch.diag(torch.tensor([-1.0, 1, 1, 1])), torch.eye(4)])
-    for index, found in enumerate(decode_detections(head, GRID, nms, matrices)):
-        assert len(found.scores) > 50
-        assert_same(found, decode_detections(taken(head, index), GRID, nms, matrices[index : index + 1])[0])
+    for index, detections in enumerate(decode_detections(head, GRID, nms, matrices)):
+        assert len(detections.scores) > 50
+        assert_same(detections, decode_detections(taken(head, index), GRID, nms, matrices[index : index + 1])[0])
 
 
 def test_candidates_are_the_highest_cells_and_of_equal_ones_the_first():
@@ -166,15 +166,15 @@ def test_values_that_are_not_finite_give_no_boxes():
     head = maps_of({"car": [(1, 1, 3.0), (8, 1, 2.0), (12, 5, float("nan"))], "bus": [(3, 3, 1.0)]})
     head.tasks[0].log_size[0, 0, 8, 1] = 1e4
     head.tasks[2].velocity[0, 1, 3, 3] = float("nan")
-    (found,) = decode_detections(head, GRID, NMSConfig())
-    assert found.labels.tolist() == [0]
-    assert found.boxes.centre[0, 0].item() == pytest.approx(-9.6 + 1.5 * 0.6, abs=1e-5)
+    (detections,) = decode_detections(head, GRID, NMSConfig())
+    assert detections.labels.tolist() == [0]
+    assert detections.boxes.centre[0, 0].item() == pytest.approx(-9.6 + 1.5 * 0.6, abs=1e-5)
 
 
 def test_nothing_above_the_threshold():
-    (found,) = decode_detections(maps_of({}), GRID, NMSConfig())
-    assert found.boxes.tensor.shape == (0, 9)
-    assert found.scores.dtype == torch.float32
+    (detections,) = decode_detections(maps_of({}), GRID, NMSConfig())
+    assert detections.boxes.tensor.shape == (0, 9)
+    assert detections.scores.dtype == torch.float32
     assert len(decode_detections(maps_of({}), GRID, NMSConfig(score_threshold=0.0))[0].scores) > 6
     assert len(decode_detections(random_head(0, 1), GRID, NMSConfig(score_threshold=1.0))[0].scores) == 0
 
@@ -182,8 +182,8 @@ def test_nothing_above_the_threshold():
 @pytest.mark.parametrize("circle", [{}, {classes[0]: 1.0 for classes in HEAD_TASKS}])
 def test_one_kind_of_suppression_for_all_tasks(circle):
     head = maps_of({"car": [(5, 5, 3.0), (5, 5, 2.0)], "pedestrian": [(5, 5, 3.0), (6, 5, 2.0)]})
-    (found,) = decode_detections(head, GRID, NMSConfig(circle_classes=circle))
-    assert found.labels.tolist() == [0, 8]
+    (detections,) = decode_detections(head, GRID, NMSConfig(circle_classes=circle))
+    assert detections.labels.tolist() == [0, 8]
 
 
 @pytest.mark.gpu
@@ -192,6 +192,6 @@ def test_gpu_selects_the_same_boxes():
     head = random_head(3, 4)
     matrices = torch.eye(4).expand(4, 4, 4)
     there = HeadOutput(tuple(TaskOutput(*(m.cuda() for m in vars(task).values())) for task in head.tasks))
-    found = decode_detections(there, GRID, NMSConfig(), matrices.cuda())
-    for ours, expected in zip(found, decode_detections(head, GRID, NMSConfig(), matrices), strict=True):
-        assert_same(ours, expected)
+    detections = decode_detections(there, GRID, NMSConfig(), matrices.cuda())
+    for on_gpu, expected in zip(detections, decode_detections(head, GRID, NMSConfig(), matrices), strict=True):
+        assert_same(on_gpu, expected)

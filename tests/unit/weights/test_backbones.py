@@ -50,18 +50,18 @@ def test_another_resnet_is_refused():
 
 def test_official_swin_is_converted_as_published():
     case = load_case("swin_checkpoint_convert")
-    found = import_backbone(official_swin(case), NARROW).weights
+    weights = import_backbone(official_swin(case), NARROW).weights
     prefix = "camera.backbone."
     expected = {
         our_name(f"encoders.{prefix}{key.removeprefix('backbone.')}").removeprefix(prefix): tensor
         for key, tensor in case.under("out/").items()
         if "relative_position_index" not in key and not key.startswith("backbone.norm.")
     }
-    new = {key for key in found if key.startswith("norms.")}
-    assert found.keys() - new == expected.keys()
-    assert all(torch.equal(found[key], tensor) for key, tensor in expected.items())
-    assert {key: float(found[key].unique()) for key in new} == {"norms.0.weight": 1.0, "norms.0.bias": 0.0}
-    build_backbone(NARROW).load_state_dict(found)
+    new = {key for key in weights if key.startswith("norms.")}
+    assert weights.keys() - new == expected.keys()
+    assert all(torch.equal(weights[key], tensor) for key, tensor in expected.items())
+    assert {key: float(weights[key].unique()) for key in new} == {"norms.0.weight": 1.0, "norms.0.bias": 0.0}
+    build_backbone(NARROW).load_state_dict(weights)
 
 
 def test_converted_merging_computes_what_the_official_one_does():

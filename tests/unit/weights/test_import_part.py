@@ -16,7 +16,7 @@ GRID = BEVGrid((-4.8, 4.8), (-4.8, 4.8), (-5.0, 3.0), 0.6)
 
 
 @pytest.mark.parametrize(
-    ("module", "place"),
+    ("module", "path"),
     [
         (GatedFuser(4, 6, 8), "fuser"),
         (ConvFuser(4, 6, 8), "fuser"),
@@ -24,11 +24,11 @@ GRID = BEVGrid((-4.8, 4.8), (-4.8, 4.8), (-5.0, 3.0), 0.6)
         (build_decoder(8, DecoderConfig(kind="second", channels=(6, 10), out_channels=8)), "decoder"),
     ],
 )
-def test_names_of_every_fuser_and_decoder_come_back(module, place):
+def test_names_of_every_fuser_and_decoder_come_back(module, path):
     state = module.state_dict()
-    published = {published_name(f"{place}.{key}").removeprefix(f"{place}."): value for key, value in state.items()}
-    assert all(our_name(published_name(f"{place}.{key}")) == f"{place}.{key}" for key in state)
-    back = import_part(published, module, place, place)
+    published = {published_name(f"{path}.{key}").removeprefix(f"{path}."): value for key, value in state.items()}
+    assert all(our_name(published_name(f"{path}.{key}")) == f"{path}.{key}" for key in state)
+    back = import_part(published, module, path, path)
     assert list(back) == list(state)
     assert all(torch.equal(back[key], state[key]) for key in state)
 
@@ -37,8 +37,8 @@ def test_constants_are_left_out():
     view = ViewTransform(4, ViewTransformConfig(channels=3, depth_range_m=(1.0, 4.0)), GRID, (32, 64), (4, 8))
     published = {key.replace("depth_net", "depthnet"): value for key, value in view.state_dict().items()}
     constants = {name: torch.zeros(3) for name in ("dx", "bx", "nx", "frustum")}
-    place = ("encoders.camera.vtransform", "camera.view_transform")
-    assert import_part(published | constants, view, *place).keys() == view.state_dict().keys()
+    path = ("encoders.camera.vtransform", "camera.view_transform")
+    assert import_part(published | constants, view, *path).keys() == view.state_dict().keys()
 
 
 def test_weights_of_another_part_are_refused():

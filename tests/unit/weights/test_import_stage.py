@@ -195,24 +195,24 @@ def test_which_backbone_a_run_starts_from(tmp_path):
     workspace, listener = Workspace(tmp_path / "workspace"), Listener()
     run = TINY.train.teacher
 
-    def found(detector=TINY.teacher, **changes):
+    def chosen(detector=TINY.teacher, **changes):
         return find_backbone(workspace, run.model_copy(update=changes), detector, "crkd train-teacher", listener)
 
-    assert found() is None
+    assert chosen() is None
     assert listener.said == []
     paper = load_config("paper-swint").teacher
-    assert found(paper) is None
+    assert chosen(paper) is None
     assert "starts from random weights" in listener.said.pop()
     with pytest.raises(MissingArtifactError, match=r"import-weights/other.*crkd import-weights FILE --as backbone"):
-        found(backbone_weights="other")
+        chosen(backbone_weights="other")
 
     file = tiny_backbone(tmp_path / "first.pth")
     artifact = import_weights(ImportRequest(file, "backbone", TINY), workspace, SILENT).artifact
-    assert found().label == found(backbone_weights="first").label == "import-weights/first"
-    assert found(backbone_weights="none") is None
-    assert found(TINY.teacher.model_copy(update={"modalities": ("lidar",)})) is None
+    assert chosen().label == chosen(backbone_weights="first").label == "import-weights/first"
+    assert chosen(backbone_weights="none") is None
+    assert chosen(TINY.teacher.model_copy(update={"modalities": ("lidar",)})) is None
     with pytest.raises(ConfigError, match="cannot start this image backbone"):
-        found(paper, backbone_weights="first")
+        chosen(paper, backbone_weights="first")
 
     lidar_only = build_detector(TINY.teacher.model_copy(update={"modalities": ("lidar",)}), TINY.data)
     load_backbone(lidar_only, artifact)

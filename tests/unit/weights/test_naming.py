@@ -1,4 +1,4 @@
-"""Every tensor of the six published models has a place in ours, and the other way round."""
+"""Every tensor of the six published models has a counterpart in this package, and the other way round."""
 
 from collections import Counter
 from math import prod
@@ -29,12 +29,12 @@ def test_every_tensor_is_mapped_both_ways(name):
         mapped = len(parts.adapters)
     for role, published in detectors.items():
         config = model.detector(role)
-        ours = detector_shapes(config, model.config.data)
+        expected = detector_shapes(config, model.config.data)
         constants = published_constants(config, model.config.data)
         names = {key: our_name(key) for key in published if key not in constants}
-        assert set(names.values()) == set(ours)
+        assert set(names.values()) == set(expected)
         assert {key: published_name(renamed) for key, renamed in names.items()} == {key: key for key in names}
-        assert {key: tuple(ours[renamed]) for key, renamed in names.items()} == {
+        assert {key: tuple(expected[renamed]) for key, renamed in names.items()} == {
             key: tuple(published[key].shape) for key in names
         }
         for key, constant in constants.items():
@@ -55,12 +55,12 @@ def test_trained_parameters_are_the_published_ones(name):
     role = "teacher" if name.startswith("teacher") else "student"
     with torch.device("meta"):
         detector = build_detector(model.detector(role), model.config.data)
-    ours = [tuple(parameter.shape) for parameter in detector.parameters() if parameter.requires_grad]
+    trained = [tuple(parameter.shape) for parameter in detector.parameters() if parameter.requires_grad]
     if name.startswith("distill"):
-        ours += adapter_shapes(model).values()
-    assert Counter(ours) == Counter(model.trained().values())
+        trained += adapter_shapes(model).values()
+    assert Counter(trained) == Counter(model.trained().values())
     if "n_trainable" in model.meta:
-        assert sum(prod(shape) for shape in ours) == model.meta["n_trainable"]
+        assert sum(prod(shape) for shape in trained) == model.meta["n_trainable"]
 
 
 def test_names_of_other_models_are_not_mapped():

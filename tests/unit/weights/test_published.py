@@ -1,4 +1,4 @@
-"""Published detectors to ours and back."""
+"""Published detectors in and out."""
 
 import pytest
 import safetensors.torch
@@ -40,14 +40,14 @@ def test_a_full_size_student_comes_back_bit_for_bit():
 
 @pytest.mark.parametrize("layout", ["spconv1", "spconv2"])
 def test_both_layouts_of_sparse_convolutions_come_back_bit_for_bit(layout):
-    ours = tiny_weights("teacher")
-    published = export_detector(ours, TINY.teacher, TINY.data, layout)
+    weights = tiny_weights("teacher")
+    published = export_detector(weights, TINY.teacher, TINY.data, layout)
     shape = published["encoders.lidar.backbone.conv_input.0.weight"].shape
     channels = TINY.teacher.lidar.stem_channels
     assert shape == {"spconv1": (3, 3, 3, 5, channels), "spconv2": (channels, 3, 3, 3, 5)}[layout]
     back = import_detector(published, TINY.teacher, TINY.data)
-    assert list(back) == list(ours)
-    assert all(torch.equal(back[key], ours[key]) for key in ours)
+    assert list(back) == list(weights)
+    assert all(torch.equal(back[key], weights[key]) for key in weights)
 
 
 def test_sparse_layouts_mean_the_same_numbers():

@@ -34,10 +34,10 @@ def test_tensors_are_found_in_every_wrapper(tmp_path, wrapped, zipped):
     state = OrderedDict(a=torch.ones(2), b=torch.arange(3))
     values = wrapped(state)
     torch.save(values, tmp_path / "file.pth", _use_new_zipfile_serialization=zipped)
-    found = read_checkpoint_file(tmp_path / "file.pth")
-    assert list(found.state) == ["a", "b"]
-    assert torch.equal(found.state["b"], state["b"])
-    assert (found.epochs, found.steps) == ((20, 300) if "meta" in values else (None, None))
+    file = read_checkpoint_file(tmp_path / "file.pth")
+    assert list(file.state) == ["a", "b"]
+    assert torch.equal(file.state["b"], state["b"])
+    assert (file.epochs, file.steps) == ((20, 300) if "meta" in values else (None, None))
 
 
 def test_safetensors_are_read(tmp_path):

@@ -25,15 +25,15 @@ def model() -> SwinTransformer:
     return model.eval()
 
 
-def corners_first(ours: Tensor) -> Tensor:
+def corners_first(merging: Tensor) -> Tensor:
     """A merging's input channels as the official code concatenates its tokens: (0, 0), (1, 0), (0, 1), (1, 1)."""
-    channels = ours.shape[-1] // 4
+    channels = merging.shape[-1] // 4
     position = [
         4 * channel + 2 * row + column
         for row, column in ((0, 0), (1, 0), (0, 1), (1, 1))
         for channel in range(channels)
     ]
-    return ours[..., position]
+    return merging[..., position]
 
 
 def block_name(rest: list[str], attention: str, first: str, second: str) -> str:

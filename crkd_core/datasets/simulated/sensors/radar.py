@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.datasets.nuscenes.radar import RADAR_RECORD
 from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Placement
 from crkd_core.datasets.simulated.world.script import Thing
@@ -19,28 +20,6 @@ MOST_POINTS = 125
 FAR_RANGE_M, FAR_HALF_ANGLE = 250.0, np.radians(9.0)
 NEAR_RANGE_M, NEAR_HALF_ANGLE = 70.0, np.radians(60.0)
 MOVING_MPS = 0.45
-
-FIELDS = (
-    ("x", "F", 4),
-    ("y", "F", 4),
-    ("z", "F", 4),
-    ("dyn_prop", "I", 1),
-    ("id", "I", 2),
-    ("rcs", "F", 4),
-    ("vx", "F", 4),
-    ("vy", "F", 4),
-    ("vx_comp", "F", 4),
-    ("vy_comp", "F", 4),
-    ("is_quality_valid", "I", 1),
-    ("ambig_state", "I", 1),
-    ("x_rms", "I", 1),
-    ("y_rms", "I", 1),
-    ("invalid_state", "I", 1),
-    ("pdh0", "I", 1),
-    ("vx_rms", "I", 1),
-    ("vy_rms", "I", 1),
-)
-POINT_TYPE = np.dtype([(name, ("<f" if kind == "F" else "<i") + str(size)) for name, kind, size in FIELDS])
 
 
 @dataclass(frozen=True)
@@ -267,7 +246,7 @@ def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> 
     x, y = np.round(distance * np.cos(azimuth) / 0.2) * 0.2, np.round(distance * np.sin(azimuth) / 0.2) * 0.2
     reach = np.maximum(np.hypot(x, y), 1e-3)
     ux, uy = x / reach, y / reach
-    points = np.zeros(n, dtype=POINT_TYPE)
+    points = np.zeros(n, dtype=RADAR_RECORD)
     points["x"], points["y"] = x, y
     points["rcs"] = np.clip(np.round(echoes.rcs * 2) / 2, -64, 63)
     for name, relative in zip(("vx", "vy"), _relative_velocity(echoes, sensor, x, y), strict=True):
@@ -311,33 +290,6 @@ def _dynamic_property(radial: Array, doubt: Array) -> NDArray[np.int64]:
     still = np.where(doubt < 0.12, 3, np.where(doubt > 0.99, 7, 1))
     going = np.where(radial < 0, 2, 0)
     return np.where(np.abs(radial) < MOVING_MPS, still, np.where(doubt < 0.05, 6, going))
-
-
-def pcd_bytes(points: NDArray[Any]) -> bytes:
-    """Binary PCD as nuScenes writes it: header, 43-byte records, zeros up to 4096 + 43 x points bytes.
-
-    An empty sweep is one record of NaN, because the devkit expects at least one point.
-    """
-    if len(points) == 0:
-        points = np.zeros(1, dtype=POINT_TYPE)
-        for name, kind, _ in FIELDS:
-            if kind == "F":
-                points[name] = np.nan
-    lines = [
-        "# .PCD v0.7 - Point Cloud Data file format",
-        "VERSION 0.7",
-        "FIELDS " + " ".join(name for name, _, _ in FIELDS),
-        "SIZE " + " ".join(str(size) for _, _, size in FIELDS),
-        "TYPE " + " ".join(kind for _, kind, _ in FIELDS),
-        "COUNT " + " ".join("1" for _ in FIELDS),
-        f"WIDTH {len(points)}",
-        "HEIGHT 1",
-        "VIEWPOINT 0 0 0 1 0 0 0",
-        f"POINTS {len(points)}",
-        "DATA binary\n",
-    ]
-    head = "\n".join(lines).encode()
-    return head + points.tobytes() + bytes(4096 - len(head))
 
 
 def _wrap(angle: Array) -> Array:

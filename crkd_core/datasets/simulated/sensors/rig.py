@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.config.classes import LIDAR_CHANNEL
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.geometry.transforms import (
     compose,
@@ -59,9 +60,6 @@ _RADARS = {
     "RADAR_BACK_LEFT": (-0.562, 0.628, 0.53, 174.6, -0.0118),
     "RADAR_BACK_RIGHT": (-0.562, -0.618, 0.53, -176.1, 0.0243),
 }
-CAMERA_CHANNELS = tuple(_CAMERAS)
-RADAR_CHANNELS = tuple(_RADARS)
-LIDAR_CHANNEL = "LIDAR_TOP"
 
 
 def build_rig(config: SimulationConfig) -> dict[str, Sensor]:

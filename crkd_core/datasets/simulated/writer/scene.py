@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.datasets.nuscenes.radar import encode_radar
 from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Placement, assemble
@@ -18,7 +19,7 @@ from crkd_core.datasets.simulated.sensors.backdrop import Backdrop, View, build_
 from crkd_core.datasets.simulated.sensors.camera import render
 from crkd_core.datasets.simulated.sensors.lidar import Beams, build_beams, scan
 from crkd_core.datasets.simulated.sensors.photo import Film, jpeg_bytes
-from crkd_core.datasets.simulated.sensors.radar import Reflectors, SensorMotion, build_reflectors, detect, pcd_bytes
+from crkd_core.datasets.simulated.sensors.radar import Reflectors, SensorMotion, build_reflectors, detect
 from crkd_core.datasets.simulated.sensors.rig import Sensor, build_rig
 from crkd_core.datasets.simulated.sensors.schedule import Shot, shots
 from crkd_core.datasets.simulated.world.ground import Ground, build_ground, map_image, map_size_m
@@ -220,7 +221,7 @@ def _fire(
         local = cloud[:, :3].astype(np.float64)
     else:
         detections = detect(stage.reflectors, placement, _sensor_motion(world_from_sensor, world_from_ego, ego), rng)
-        target.write_bytes(pcd_bytes(detections))
+        target.write_bytes(encode_radar(detections))
         local = np.stack([detections[name].astype(np.float64) for name in ("x", "y", "z")], axis=1)
     return transform_points(compose(world.global_from_world, world_from_sensor), local)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crkd_core.datasets.nuscenes.pcd import PcdError, decompress_lzf
-from crkd_core.datasets.nuscenes.radar import compact_features, parse_radar
+from crkd_core.datasets.nuscenes.radar import RADAR_RECORD, compact_features, encode_radar, parse_radar
 from crkd_core.errors import DatasetError
 from tests.support.nuscenes_factory import RADAR_DTYPE, pcd_bytes, radar_bytes
 
@@ -226,3 +226,12 @@ def test_damaged_compressed_data_are_refused(packed):
 @pytest.mark.parametrize("layout", ["another order", "all float32"])
 def test_a_file_without_points_is_empty(points, layout, kind):
     assert len(parse_radar(pcd_bytes(retyped(points[:0], LAYOUTS[layout]), kind), "f")) == 0
+
+
+def test_written_points_are_read_again(points):
+    data = encode_radar(points)
+    assert RADAR_RECORD == RADAR_DTYPE
+    assert len(data) == 4096 + points.nbytes
+    np.testing.assert_array_equal(parse_radar(data, "f"), points)
+    assert len(encode_radar(points[:0])) == 4096 + RADAR_RECORD.itemsize
+    assert len(parse_radar(encode_radar(points[:0]), "f")) == 0

@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
+from crkd_core.datasets.nuscenes.radar import RADAR_RECORD, encode_radar
+from crkd_core.datasets.nuscenes.sensors import CHANNELS
+from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.assembly import Placement, assemble
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints
 from crkd_core.datasets.simulated.sensors.lidar import build_beams, scan
 from crkd_core.datasets.simulated.sensors.radar import (
-    FIELDS,
     MOST_POINTS,
-    POINT_TYPE,
     SensorMotion,
     build_reflectors,
     detect,
-    pcd_bytes,
 )
+from crkd_core.datasets.simulated.sensors.rig import build_rig
 from crkd_core.datasets.simulated.shapes.solids import ShapeBuilder
 from crkd_core.datasets.simulated.world.catalog import KINDS
 from crkd_core.datasets.simulated.world.ground import build_ground
@@ -104,16 +105,16 @@ def test_radar_sees_the_closing_speed_and_takes_its_own_motion_out():
 
 
 def test_pcd_has_the_size_of_the_real_files_and_says_so_when_it_is_empty():
-    points = np.zeros(3, dtype=POINT_TYPE)
+    points = np.zeros(3, dtype=RADAR_RECORD)
     points["x"] = (1.0, 2.0, 3.0)
-    data = pcd_bytes(points)
+    data = encode_radar(points)
     assert len(data) == 4096 + 43 * 3
     body = data[data.index(b"DATA binary\n") + 12 :]
-    assert np.frombuffer(body, POINT_TYPE, 3)["x"].tolist() == [1.0, 2.0, 3.0]
-    assert b"FIELDS " + " ".join(name for name, _, _ in FIELDS).encode() in data
-    empty = pcd_bytes(np.zeros(0, dtype=POINT_TYPE))
+    assert np.frombuffer(body, RADAR_RECORD, 3)["x"].tolist() == [1.0, 2.0, 3.0]
+    assert b"FIELDS " + " ".join(RADAR_RECORD.names).encode() in data
+    empty = encode_radar(np.zeros(0, dtype=RADAR_RECORD))
     assert b"WIDTH 1\n" in empty
-    assert np.isnan(np.frombuffer(empty[empty.index(b"DATA binary\n") + 12 :], POINT_TYPE, 1)["x"][0])
+    assert np.isnan(np.frombuffer(empty[empty.index(b"DATA binary\n") + 12 :], RADAR_RECORD, 1)["x"][0])
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
@@ -133,3 +134,7 @@ def test_every_shape_fills_its_box_and_is_closed(name):
 
 def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def test_every_channel_of_nuscenes_is_mounted():
+    assert set(build_rig(SimulationConfig())) == set(CHANNELS)

@@ -12,10 +12,11 @@ import pytest
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.nuscenes.splits import official_scenes
 from crkd_core.datasets.simulated.config import SimulationConfig
+from crkd_core.datasets.simulated.writer import making
+from crkd_core.datasets.simulated.writer.folder import MARKER
 from crkd_core.datasets.simulated.writer.names import scene_plans
 from crkd_core.errors import ConfigError, UsageError, WriteError
 from crkd_core.progress import SilentProgress
-from crkd_core.stages import simulate as stage
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 
@@ -99,7 +100,7 @@ def test_another_seed_gives_another_world(reference, tmp_path):
 
 def test_stopped_run_goes_on_and_ends_with_the_same_bytes(reference, tmp_path, monkeypatch):
     out = tmp_path / "world"
-    real, calls = stage.simulate_scene, []
+    real, calls = making.simulate_scene, []
 
     def stop_in_second_scene(root, config, plan, sample_done):
         calls.append(plan.name)
@@ -111,11 +112,11 @@ def test_stopped_run_goes_on_and_ends_with_the_same_bytes(reference, tmp_path, m
 
         return real(root, config, plan, stop)
 
-    monkeypatch.setattr(stage, "simulate_scene", stop_in_second_scene)
+    monkeypatch.setattr(making, "simulate_scene", stop_in_second_scene)
     with pytest.raises(KeyboardInterrupt):
         simulate(SimulateRequest(out, SMALLEST, processes=1), SilentProgress())
     assert not out.exists()
-    monkeypatch.setattr(stage, "simulate_scene", real)
+    monkeypatch.setattr(making, "simulate_scene", real)
     progress = _CountingProgress()
     simulate(SimulateRequest(out, SMALLEST, processes=1), progress)
     assert (progress.done_before, progress.steps) == (2, 2)
@@ -141,7 +142,7 @@ def test_other_settings_are_refused_unless_forced(tmp_path):
     with pytest.raises(UsageError, match="seed is 0, wanted 5"):
         simulate(SimulateRequest(out, other, processes=1), SilentProgress())
     simulate(SimulateRequest(out, other, processes=1, force=True), SilentProgress())
-    assert json.loads((out / stage.MARKER).read_text())["config"]["seed"] == 5
+    assert json.loads((out / MARKER).read_text())["config"]["seed"] == 5
     assert [path.name for path in tmp_path.iterdir()] == ["world"]
 
 
@@ -163,7 +164,7 @@ def test_unfinished_run_with_other_settings_is_refused(tmp_path):
     out = tmp_path / "world"
     partial = tmp_path / "world.partial"
     partial.mkdir()
-    (partial / stage.MARKER).write_text(json.dumps({"digest": "x", "config": {}}))
+    (partial / MARKER).write_text(json.dumps({"digest": "x", "config": {}}))
     with pytest.raises(UsageError, match="unfinished simulation with other settings"):
         simulate(SimulateRequest(out, SMALLEST, processes=1), SilentProgress())
 
@@ -172,7 +173,7 @@ def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(stage, "simulate_scene", full)
+    monkeypatch.setattr(making, "simulate_scene", full)
     with pytest.raises(WriteError, match=r"no space is left on the disk.*continues"):
         simulate(SimulateRequest(tmp_path / "world", SMALLEST, processes=1), SilentProgress())
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 import pytest
 
 from crkd_core.datasets.simulated.config import SimulationConfig
+from crkd_core.datasets.simulated.writer import making
 from crkd_core.errors import UsageError
 from crkd_core.progress import SilentProgress
-from crkd_core.stages import simulate as stage
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from tests.support.kills import run_until, tree
 
@@ -31,9 +31,9 @@ def quick(monkeypatch):
         records = defaultdict(list, {"sample_data": [{"filename": file} for file in files[:2]]})
         records["scene"].append({"name": plan.name})
         records["map"].append({"filename": files[2]})
-        return {table: records[table] for table in stage.TABLES}
+        return {table: records[table] for table in making.TABLES}
 
-    monkeypatch.setattr(stage, "simulate_scene", simulate_scene)
+    monkeypatch.setattr(making, "simulate_scene", simulate_scene)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
@@ -81,7 +81,7 @@ def test_killed_before_any_step_of_a_remake(tmp_path, seed):
 def test_a_damaged_file_of_an_unfinished_simulation_is_made_again(tmp_path, monkeypatch, file, damage):
     expected, out = expected_tree(tmp_path, 0), tmp_path / "here" / "world"
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "fixed_tables", lambda rig: 1 / 0)
+        patched.setattr(making, "fixed_tables", lambda rig: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(out)
     path = min((out.with_name("world.partial") / file).iterdir())

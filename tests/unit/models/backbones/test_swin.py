@@ -35,7 +35,7 @@ def test_maps_have_strides_8_16_32_of_any_image_size():
 
 def test_every_parameter_learns_and_position_tables_are_not_decayed():
     model = SwinTransformer(TINY)
-    sum(found.square().sum() for found in model(torch.rand(1, 3, 64, 96))).backward()
+    sum(level.square().sum() for level in model(torch.rand(1, 3, 64, 96))).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -112,8 +112,8 @@ def test_autocast_is_finite_and_near_float32():
         exact = model(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = model(images)
-    for found, expected in zip(rough, exact, strict=True):
-        assert (found.float() - expected).abs().max() < 0.1 * expected.abs().max()
+    for level, expected in zip(rough, exact, strict=True):
+        assert (level.float() - expected).abs().max() < 0.1 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
