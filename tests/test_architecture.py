@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,16 @@ def test_only_the_official_evaluation_imports_the_devkit():
         if re.search(r"^\s*(from|import) (nuscenes|pyquaternion)\b", path.read_text(), re.M)
     }
     assert importers == {"crkd_core/evaluation/nuscenes/official.py"}
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])
+@pytest.mark.parametrize("module", ["crkd_core.models.camera", "crkd_cli.app", "tests.unit.test_cores"])
+def test_what_our_own_calls_will_lose_is_an_error(module, category):
+    code = compile("warn('this will be removed', category)", "a_file_of_ours.py", "exec")
+    with pytest.raises(category):
+        exec(code, {"__name__": module, "warn": warnings.warn, "category": category})
+
+
+def test_what_other_packages_call_is_no_error():
+    code = compile("warn('this will be removed', DeprecationWarning)", "a_file_of_theirs.py", "exec")
+    exec(code, {"__name__": "torch.jit", "warn": warnings.warn})

@@ -4,11 +4,11 @@
 any recorded output that nobody compared. Everything is computed from a case's settings and arrays, so that further
 cases of the same kinds run too.
 
-- ``cases``: where cases lie; ``golden``: what one is; ``packing``, ``subset``: the committed ones, and how they were
-  made;
-  ``comparison``: what agrees, and the record of what was compared; ``rules``: where we
-  differ on purpose; ``released``: the published conventions and settings in ours; ``kinds``: which runner takes which
-  case; the other modules are runners, one family each.
+- ``cases``: where cases lie, and reading them; ``golden``: what one is; ``packing``: the file of a committed one;
+  ``subset``: which ones are committed
+- ``comparison``: what agrees, and the record of what was compared; ``rules``: where we differ on purpose; ``released``:
+  the published conventions and settings in ours; ``kinds``: which runner takes which case
+- the other modules are runners, one family each
 """
 
 import os
