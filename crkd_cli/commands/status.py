@@ -8,7 +8,7 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.session import session_of
-from crkd_core.progress import format_size
+from crkd_core.progress import format_count, format_size
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.next_step import ArtifactStatus
@@ -86,7 +86,7 @@ def _facts(facts: dict[str, Any]) -> str:
         if isinstance(value, float):
             parts.append(f"{shown} {value:.3f}")
         elif isinstance(value, int):
-            parts.append(f"{value} {shown}")
+            parts.append(format_count(value, shown.removesuffix("s")))
         elif isinstance(value, str):
             parts.append(f"{shown} {value}")
     return ", ".join(parts)

@@ -34,7 +34,7 @@ class Boxes3D:
     def __len__(self) -> int:
         return self.tensor.shape[0]
 
-    def __getitem__(self, index) -> "Boxes3D":
+    def __getitem__(self, index: slice | list[int] | Tensor) -> "Boxes3D":
         """A selection by mask, slice or index tensor."""
         return Boxes3D(self.tensor[index])
 

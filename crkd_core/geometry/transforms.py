@@ -5,20 +5,23 @@ gives arrays with any leading dimensions. Products are elementwise: BLAS rounds 
 or another build, and what is computed here decides the bytes of files.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float64
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 
 
-def rotations_from_quaternions(wxyz: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
+def rotations_from_quaternions(wxyz: Float64[Array, "*n 4"]) -> Float64[Array, "*n 3 3"]:
     """Rotation matrices of (..., 4) quaternions (w, x, y, z) of any length but zero, which gives NaN."""
-    quaternions = np.asarray(wxyz, dtype=np.float64)
-    return rotations_from_unit_quaternions(quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True))
+    return rotations_from_unit_quaternions(wxyz / np.linalg.norm(wxyz, axis=-1, keepdims=True))
 
 
-def rotations_from_unit_quaternions(wxyz: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
+def rotations_from_unit_quaternions(wxyz: Float64[Array, "*n 4"]) -> Float64[Array, "*n 3 3"]:
     """Rotation matrices of (..., 4) quaternions (w, x, y, z) of length 1, taken as they are."""
-    w, x, y, z = np.moveaxis(np.asarray(wxyz, dtype=np.float64), -1, 0)
+    w, x, y, z = np.moveaxis(wxyz, -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
         [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
@@ -27,12 +30,12 @@ def rotations_from_unit_quaternions(wxyz: ArrayLike) -> Float64[np.ndarray, "*n 
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def quaternions_from_rotations(rotations: ArrayLike) -> Float64[np.ndarray, "*n 4"]:
+def quaternions_from_rotations(rotations: Float64[Array, "*n 3 3"]) -> Float64[Array, "*n 4"]:
     """Unit quaternions (w, x, y, z), w >= 0, of (..., 3, 3) rotation matrices.
 
     Each comes from the largest of its four components, which is stable for every rotation, half turns included.
     """
-    m = np.moveaxis(np.asarray(rotations, dtype=np.float64), (-2, -1), (0, 1))
+    m = np.moveaxis(rotations, (-2, -1), (0, 1))
     squares = [
         1 + m[0, 0] + m[1, 1] + m[2, 2],
         1 + m[0, 0] - m[1, 1] - m[2, 2],
@@ -53,17 +56,17 @@ def quaternions_from_rotations(rotations: ArrayLike) -> Float64[np.ndarray, "*n 
     return np.where(quaternions[..., :1] >= 0, quaternions, -quaternions)
 
 
-def quaternions_from_yaws(yaw_rad: ArrayLike) -> Float64[np.ndarray, "*n 4"]:
+def quaternions_from_yaws(yaw_rad: float | Float64[Array, "*n"]) -> Float64[Array, "*n 4"]:
     """Quaternions (w, x, y, z) of rotations counter-clockwise about z."""
     half = np.asarray(yaw_rad, dtype=np.float64) / 2
     zero = np.zeros_like(half)
     return np.stack([np.cos(half), zero, zero, np.sin(half)], axis=-1)
 
 
-def multiply_quaternions(first: ArrayLike, second: ArrayLike) -> Float64[np.ndarray, "*n 4"]:
+def multiply_quaternions(first: Float64[Array, "*#n 4"], second: Float64[Array, "*#n 4"]) -> Float64[Array, "*_ 4"]:
     """Quaternions (w, x, y, z) that rotate by `second` and then by `first`."""
-    w1, x1, y1, z1 = np.moveaxis(np.asarray(first, dtype=np.float64), -1, 0)
-    w2, x2, y2, z2 = np.moveaxis(np.asarray(second, dtype=np.float64), -1, 0)
+    w1, x1, y1, z1 = np.moveaxis(first, -1, 0)
+    w2, x2, y2, z2 = np.moveaxis(second, -1, 0)
     product = [
         w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
         w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
@@ -73,7 +76,7 @@ def multiply_quaternions(first: ArrayLike, second: ArrayLike) -> Float64[np.ndar
     return np.stack(product, axis=-1)
 
 
-def rotations_about_z(yaw_rad: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
+def rotations_about_z(yaw_rad: float | Float64[Array, "*n"]) -> Float64[Array, "*n 3 3"]:
     """Rotation matrices counter-clockwise about z."""
     yaw = np.asarray(yaw_rad, dtype=np.float64)
     rotations = np.zeros((*yaw.shape, 3, 3))
@@ -84,23 +87,24 @@ def rotations_about_z(yaw_rad: ArrayLike) -> Float64[np.ndarray, "*n 3 3"]:
     return rotations
 
 
-def rigid_transforms(rotations: ArrayLike, translations: ArrayLike) -> Float64[np.ndarray, "*n 4 4"]:
+def rigid_transforms(
+    rotations: Float64[Array, "*n 3 3"], translations: Float64[Array, "*n 3"]
+) -> Float64[Array, "*n 4 4"]:
     """4x4 transforms of (..., 3, 3) rotation matrices and (..., 3) translations (m)."""
-    rotation = np.asarray(rotations, dtype=np.float64)
-    transforms = np.zeros((*rotation.shape[:-2], 4, 4))
-    transforms[..., :3, :3] = rotation
+    transforms = np.zeros((*rotations.shape[:-2], 4, 4))
+    transforms[..., :3, :3] = rotations
     transforms[..., :3, 3] = translations
     transforms[..., 3, 3] = 1.0
     return transforms
 
 
-def inverse_rigid(transforms: Float64[np.ndarray, "*n 4 4"]) -> Float64[np.ndarray, "*n 4 4"]:
+def inverse_rigid(transforms: Float64[Array, "*n 4 4"]) -> Float64[Array, "*n 4 4"]:
     """Inverses of rigid transforms; their rotations are transposed, and so exact."""
     rotation = np.swapaxes(transforms[..., :3, :3], -2, -1)
     return rigid_transforms(rotation, -rotate_vectors(rotation, transforms[..., :3, 3]))
 
 
-def compose(*transforms: Float64[np.ndarray, "*_ k k"]) -> Float64[np.ndarray, "*n k k"]:
+def compose(*transforms: Float64[Array, "*#n k k"]) -> Float64[Array, "*_ k k"]:
     """Products of transforms or rotations, read left to right: ``compose(a_from_b, b_from_c)`` is ``a_from_c``."""
     product = transforms[0]
     for transform in transforms[1:]:
@@ -108,12 +112,16 @@ def compose(*transforms: Float64[np.ndarray, "*_ k k"]) -> Float64[np.ndarray, "
     return product
 
 
-def transform_points(transforms: Float64[np.ndarray, "*n 4 4"], points: NDArray) -> NDArray:
+def transform_points(transforms: Float64[Array, "*n 4 4"], points: NDArray[Any]) -> NDArray[Any]:
     """Apply transforms to (..., 3) points, in the points' own precision."""
-    return rotate_vectors(transforms[..., :3, :3], points) + transforms[..., :3, 3].astype(points.dtype)
+    moved: NDArray[Any] = rotate_vectors(transforms[..., :3, :3], points) + transforms[..., :3, 3].astype(points.dtype)
+    return moved
 
 
-def rotate_vectors(rotations: Float64[np.ndarray, "*n 3 3"], vectors: NDArray) -> NDArray:
+def rotate_vectors(rotations: Float64[Array, "*n 3 3"], vectors: NDArray[Any]) -> NDArray[Any]:
     """Apply rotation matrices to (..., 3) vectors, in the vectors' own precision."""
     columns = np.moveaxis(rotations.astype(vectors.dtype), -1, 0)
-    return vectors[..., :1] * columns[0] + vectors[..., 1:2] * columns[1] + vectors[..., 2:] * columns[2]
+    rotated: NDArray[Any] = (
+        vectors[..., :1] * columns[0] + vectors[..., 1:2] * columns[1] + vectors[..., 2:] * columns[2]
+    )
+    return rotated

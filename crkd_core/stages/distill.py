@@ -18,11 +18,11 @@ from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress, format_count
 from crkd_core.teacher_cache.scoring import warn_of_poor_teacher
 from crkd_core.teacher_cache.teacher_input import TeacherChoice, TeacherInput, find_teacher
-from crkd_core.training.plan import TrainingPlan
+from crkd_core.training.prepared_samples import open_samples
 from crkd_core.training.run import TrainResult, run_training
-from crkd_core.training.samples import open_samples
 from crkd_core.training.steps import DetectionStep, DistillationStep
 from crkd_core.training.student import STAGE, Student, StudentRequest, choose_student
+from crkd_core.training.training_plan import TrainingPlan
 
 
 @dataclass(frozen=True)

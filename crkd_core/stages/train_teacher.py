@@ -13,10 +13,10 @@ from crkd_core.datasets.prepared.source import pin_machine, pin_split, split_set
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress, format_count
 from crkd_core.training.initial_weights import InitialWeights, find_backbone, find_start
-from crkd_core.training.plan import TrainingPlan, TrainingRequest
+from crkd_core.training.prepared_samples import open_samples
 from crkd_core.training.run import TrainResult, run_training
-from crkd_core.training.samples import open_samples
 from crkd_core.training.steps import DetectionStep
+from crkd_core.training.training_plan import TrainingPlan, TrainingRequest
 
 STAGE = "train-teacher"
 

@@ -8,7 +8,7 @@ from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.samples import Batch
 from crkd_core.data.sampling import TrainingSampler
 from crkd_core.training.distributed import ProcessGroup
-from crkd_core.training.plan import TrainingPlan
+from crkd_core.training.training_plan import TrainingPlan
 
 
 @runtime_checkable

@@ -10,14 +10,14 @@ from torch.nn.parallel import DistributedDataParallel
 from crkd_core.data.samples import Batch
 from crkd_core.errors import TrainingError
 from crkd_core.progress import Progress, Task
+from crkd_core.training.autocast import autocast, autocast_type
 from crkd_core.training.batches import Batches
 from crkd_core.training.checkpoint import CHECKPOINT_NAME, TrainingState, read_checkpoint, write_checkpoint
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.gradients import SharedLayers, gradient_metrics
-from crkd_core.training.metrics import MetricLog
-from crkd_core.training.plan import TrainingPlan
-from crkd_core.training.precision import autocast, autocast_type
+from crkd_core.training.metric_log import MetricLog
 from crkd_core.training.schedule import build_optimizer, clip_gradients, learning_rate_factor, set_learning_rate
+from crkd_core.training.training_plan import TrainingPlan
 
 _MAX_SKIPPED_STEPS = 50
 # Seeds that torch's generators tell apart.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.training.gradients import COSINE, NORM
-from crkd_core.training.metrics import METRICS_NAME
+from crkd_core.training.metric_log import METRICS_NAME
 from crkd_core.visualization.training_curves import Curve, TrainingCurves
 
 _LOSS, _TOTAL = "loss/", "loss/total"

@@ -15,14 +15,14 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.models.compiling import check_compiler, compile_dense_parts
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import Progress, SilentProgress
+from crkd_core.training.autocast import use_channels_last
 from crkd_core.training.batches import EpochBatches
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup, process_group, shared_writer
 from crkd_core.training.gradients import shared_layers
 from crkd_core.training.loop import Trainer
-from crkd_core.training.plan import TrainingPlan
-from crkd_core.training.precision import use_channels_last
 from crkd_core.training.trained import write_trained
+from crkd_core.training.training_plan import TrainingPlan
 
 StepBuilder = Callable[[Detector, torch.device], nn.Module]
 """Gives a fresh detector its first weights and builds the training step around it, for a device."""

@@ -12,7 +12,7 @@ from crkd_core.errors import UsageError
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress
 from crkd_core.training.initial_weights import InitialWeights, find_backbone, find_start
-from crkd_core.training.plan import TrainingRequest
+from crkd_core.training.training_plan import TrainingRequest
 
 STAGE = "distill"
 PLAIN, CONTROL, DISTILLED = "plain", "control", "crkd"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crkd_core.config.loading import load_config
-from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
+from crkd_core.config.models import BackboneConfig, DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress, format_count
@@ -87,12 +87,12 @@ class PublishedCheckpoint:
             progress.message(note)
         return imported.weights, backbone
 
-    def _configured(self, config: Config) -> list[ResNetConfig | SwinConfig | TimmConfig]:
+    def _configured(self, config: Config) -> list[BackboneConfig]:
         if self.role == "backbone":
             return [config.student.camera.backbone, config.teacher.camera.backbone]
         return [(config.teacher if self.role == "teacher" else config.student).camera.backbone]
 
-    def _check_kind(self, configured: ResNetConfig | SwinConfig | TimmConfig) -> ResNetConfig | SwinConfig:
+    def _check_kind(self, configured: BackboneConfig) -> ResNetConfig | SwinConfig:
         kind = self.recognised.backbone
         if isinstance(configured, TimmConfig) or configured.kind != kind:
             raise ConfigError(

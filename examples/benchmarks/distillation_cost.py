@@ -35,7 +35,7 @@ from crkd_core.stages.extract import ExtractRequest, extract_teacher
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
-from crkd_core.training.precision import autocast, autocast_type
+from crkd_core.training.autocast import autocast, autocast_type
 from crkd_core.training.schedule import build_optimizer
 from crkd_core.training.steps import DistillationStep
 from crkd_core.training.trained import load_trained, write_trained

@@ -28,7 +28,7 @@ from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
-from crkd_core.training.precision import autocast
+from crkd_core.training.autocast import autocast
 from crkd_core.training.steps import DetectionStep
 
 GPU_MODES = {"fp32": (None, False), "bf16": (torch.bfloat16, False), "bf16 compiled": (torch.bfloat16, True)}

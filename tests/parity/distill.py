@@ -10,6 +10,7 @@ from crkd_core.distillation.msfd import msfd_cells, msfd_loss
 from crkd_core.distillation.reld import RelationAdapter, reld_loss, resample
 from crkd_core.errors import ConfigError
 from crkd_core.geometry.boxes import Boxes3D
+from crkd_core.models.box_coder import CHANNELS
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.weights.naming import our_adapter_name
 from tests.parity.comparison import Comparison
@@ -37,7 +38,7 @@ def _only_heatmaps(heatmaps: list[Tensor]) -> HeadOutput:
     tasks = []
     for logits in heatmaps:
         batch, _, nx, ny = logits.shape
-        tasks.append(TaskOutput(logits, *(torch.zeros(batch, channels, nx, ny) for channels in (2, 1, 3, 2, 2))))
+        tasks.append(TaskOutput(logits, *(torch.zeros(batch, channels, nx, ny) for channels in CHANNELS)))
     return HeadOutput(tuple(tasks))
 
 

@@ -9,7 +9,7 @@ from crkd_core.artifacts.shards import read_tensors
 from crkd_core.config.loading import with_overrides
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
-from crkd_core.training.metrics import METRICS_NAME
+from crkd_core.training.metric_log import METRICS_NAME
 from crkd_core.training.recorded_curves import read_curves
 from crkd_core.training.trained import WEIGHTS_NAME
 from crkd_core.visualization.training_curves import write_curves

@@ -157,7 +157,7 @@ def _mounts() -> dict[str, tuple[list[float], list[float]]]:
     mounts = {LIDAR_CHANNEL: ([0.9, 0.0, 1.8], quaternions_from_yaws(-np.pi / 2).tolist())}
     for channel, yaw in zip(CAMERA_CHANNELS, _CAMERA_YAWS, strict=True):
         # Camera axes x right, y down, z forward, then turned about the car's z axis.
-        turned = multiply_quaternions(quaternions_from_yaws(yaw), [0.5, -0.5, 0.5, -0.5]).tolist()
+        turned = multiply_quaternions(quaternions_from_yaws(yaw), np.array([0.5, -0.5, 0.5, -0.5])).tolist()
         mounts[channel] = ([1.2 * float(np.cos(yaw)), 0.5 * float(np.sin(yaw)), 1.5], turned)
     for channel, yaw in zip(RADAR_CHANNELS, _RADAR_YAWS, strict=True):
         mounts[channel] = (

@@ -45,7 +45,10 @@ SIMULATOR_REVISION = 3
 
 
 class SimulationConfig(Section):
-    """Size, sensors and seed of a simulated data set. The same values always give the same bytes."""
+    """Size, sensors and seed of a simulated data set. The same values always give the same bytes.
+
+    Those of images are the same only with the same major version of OpenCV, which draws and compresses them.
+    """
 
     kind: Literal["mini", "trainval"] = Field(
         "mini",

@@ -23,7 +23,7 @@ from crkd_core.stages.ablate.plan import (
 from crkd_core.stages.ablate.request import AblateRequest, pin_request
 from crkd_core.stages.ablate.rows import STAGE, published_backbone
 from crkd_core.stages.ablate.table import ScoredRow, score_rows, write_tables
-from crkd_core.stages.ablate.targets import extraction_for, fitting_targets
+from crkd_core.stages.ablate.teacher_targets import extraction_for, fitting_targets
 from crkd_core.stages.distill import distill
 from crkd_core.stages.evaluate import EvaluateResult, evaluate
 from crkd_core.stages.extract import extract_teacher

@@ -15,6 +15,7 @@ from crkd_core.distillation.respd import (
     teacher_response,
 )
 from crkd_core.errors import ConfigError
+from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
 CONFIG = RespDConfig()
@@ -22,7 +23,9 @@ CONFIG = RespDConfig()
 
 def _task(probability: torch.Tensor, regression: float = 0.0) -> TaskOutput:
     """A task [B, K, X, Y] with these probabilities and one value in all ten regression channels."""
-    maps = torch.full((probability.shape[0], 10, *probability.shape[2:]), regression).split([2, 1, 3, 2, 2], dim=1)
+    maps = torch.full((probability.shape[0], CHANNEL_COUNT, *probability.shape[2:]), regression).split(
+        [*CHANNELS], dim=1
+    )
     return TaskOutput(torch.logit(probability), *maps)
 
 

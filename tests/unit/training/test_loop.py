@@ -12,12 +12,12 @@ from crkd_core.data.samples import Batch
 from crkd_core.errors import DamagedArtifactError, TrainingError
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.progress import SilentProgress
+from crkd_core.training.autocast import autocast_type
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.loop import Trainer
-from crkd_core.training.metrics import METRICS_NAME
-from crkd_core.training.plan import TrainingPlan
-from crkd_core.training.precision import autocast_type
+from crkd_core.training.metric_log import METRICS_NAME
+from crkd_core.training.training_plan import TrainingPlan
 
 STEPS_PER_EPOCH, EPOCHS = 5, 3
 

@@ -79,7 +79,7 @@ def build_rig(config: SimulationConfig) -> dict[str, Sensor]:
 
 
 def _lidar() -> Sensor:
-    tilt = rotations_from_unit_quaternions([0.99993, 0.0021, 0.0117, 0.0])
+    tilt = rotations_from_unit_quaternions(np.array([0.99993, 0.0021, 0.0117, 0.0]))
     rotation = compose(tilt, rotations_about_z(math.radians(-89.88)))
     return Sensor(LIDAR_CHANNEL, "lidar", (0.944, 0.0, 1.840), _quaternion(rotation), 20.0, 0.0)
 

@@ -63,7 +63,7 @@ def test_global_boxes_go_through_the_full_rotation():
 def test_rotations_by_half_a_turn_are_exact(quaternion):
     box = Boxes3D(torch.tensor([[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]]))
     world = to_global(box, pose(quaternion))
-    expected = rotations_from_quaternions(quaternion)
+    expected = rotations_from_quaternions(np.array(quaternion, dtype=np.float64))
     assert np.allclose(rotations_from_quaternions(world.rotation_wxyz[0]), expected, atol=1e-12)
 
 

@@ -7,7 +7,7 @@ from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import PreparedSource, check_objects, open_prepared, warn_of_misfit
 from crkd_core.progress import Progress
-from crkd_core.training.plan import TrainingRequest
+from crkd_core.training.training_plan import TrainingRequest
 
 
 def open_samples(

@@ -9,7 +9,7 @@ from crkd_core.artifacts.command import Command
 from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup
-from crkd_core.training.plan import TrainingPlan
+from crkd_core.training.training_plan import TrainingPlan
 
 CONFIG = load_config("tiny")
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))
