@@ -15,7 +15,7 @@ pytest=(python -m pytest -n "${CRKD_TEST_PROCESSES:-2}" --dist worksteal)
 if [ $# -eq 0 ]; then
     # Counting lines slows tests, so that only those of models and losses are counted, and only while their own tests run.
     counted=(tests/unit/models tests/unit/distillation)
-    step "pytest, models and losses" "${pytest[@]}" --cov "${counted[@]}"
+    step "pytest, models and losses" "${pytest[@]}" "${counted[@]}" --cov
     step "pytest, the rest" "${pytest[@]}" "${counted[@]/#/--ignore=}"
 else
     step "pytest" "${pytest[@]}" "$@"
