@@ -11,4 +11,12 @@ step "ruff check" ruff check .
 step "ruff format" ruff format --check .
 step "mypy" mypy
 step "import contract" lint-imports
-step "pytest" python -m pytest -n "${CRKD_TEST_PROCESSES:-2}" --dist worksteal "$@"
+pytest=(python -m pytest -n "${CRKD_TEST_PROCESSES:-2}" --dist worksteal)
+if [ $# -eq 0 ]; then
+    # Counting lines slows tests, so that only those of models and losses are counted, and only while their own tests run.
+    counted=(tests/unit/models tests/unit/distillation)
+    step "pytest, models and losses" "${pytest[@]}" --cov "${counted[@]}"
+    step "pytest, the rest" "${pytest[@]}" "${counted[@]/#/--ignore=}"
+else
+    step "pytest" "${pytest[@]}" "$@"
+fi

@@ -93,3 +93,15 @@ def test_what_our_own_calls_will_lose_is_an_error(module, category):
 def test_what_other_packages_call_is_no_error():
     code = compile("warn('this will be removed', DeprecationWarning)", "a_file_of_theirs.py", "exec")
     exec(code, {"__name__": "torch.jit", "warn": warnings.warn})
+
+
+def test_the_readme_is_short_enough_to_be_read_to_the_end():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 130
+    assert max(map(len, lines)) <= 160
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "findings").glob("*.md"))], ids=lambda p: p.name)
+def test_links_to_files_lead_somewhere(path):
+    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
