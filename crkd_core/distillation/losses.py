@@ -13,6 +13,7 @@ from crkd_core.distillation.csrd import CSRD
 from crkd_core.distillation.msfd import MSFD
 from crkd_core.distillation.reld import RelD
 from crkd_core.distillation.respd import RespD
+from crkd_core.distillation.storage import StoredTensors
 from crkd_core.distillation.target_kinds import Target
 from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.distillation.term import LossTerm, targets_of_terms
@@ -45,6 +46,12 @@ def build_targets(
 def decode_targets(tensors: Mapping[str, Tensor]) -> TeacherTargets:
     """Stored targets of a sample, see :meth:`.targets.TeacherTargets.decode`."""
     return TeacherTargets.decode(tensors, stored_kinds())
+
+
+def lacking_parts(tensors: Mapping[str, Tensor], config: DistillConfig) -> tuple[str, ...]:
+    """Names of what the losses of a configuration need and stored targets of a sample do not hold."""
+    stored = StoredTensors(tensors)
+    return tuple(name for term in build_terms(config) for name in term.stored_parts() if not stored.has(name))
 
 
 def target_settings(config: DistillConfig) -> dict[str, Any]:

@@ -62,6 +62,9 @@ class MSFD(LossTerm[MSFDConfig]):
     def weights(self) -> dict[str, float]:
         return {"msfd_camera": self.section.camera_weight, "msfd_fused": self.section.fused_weight}
 
+    def stored_parts(self) -> tuple[str, ...]:
+        return tuple(_CELLS[scalar] for scalar in self.scalars)
+
     def requires(self) -> Sequence[Requirement]:
         requirements = {
             "msfd_camera": Requirement(

@@ -92,6 +92,10 @@ class LossTerm(nn.Module, ABC, Generic[AnySection]):
         """Names of the scalars that count: those with a weight above zero."""
         return tuple(name for name, weight in self.weights().items() if weight > 0)
 
+    def stored_parts(self) -> tuple[str, ...]:
+        """Names of what the scalars that count need of a teacher: those of `kinds` that :meth:`targets` gives."""
+        return tuple(self.kinds)
+
     def requires(self) -> Sequence[Requirement]:
         """What the scalars that count need of the detectors, the maps that every detector has apart."""
         return ()

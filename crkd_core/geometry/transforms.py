@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+# Spelt out: from numpy 2.5 on NDArray is no class any more, which the checked shapes below need.
+Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def rotations_from_quaternions(wxyz: Float64[Array, "*n 4"]) -> Float64[Array, "*n 3 3"]:

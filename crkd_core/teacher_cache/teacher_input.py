@@ -18,6 +18,7 @@ from crkd_core.config.split_names import TRAIN
 from crkd_core.data.augmentation import MIRRORINGS
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import split_slug
+from crkd_core.distillation.losses import lacking_parts
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
 from crkd_core.teacher_cache.settings import STAGE as EXTRACT_STAGE
 from crkd_core.teacher_cache.settings import first_difference, input_difference, settings_problem
@@ -197,6 +198,7 @@ class StoredTeacher(TeacherInput):
         if problem is not None:
             raise StaleArtifactError(f"{problem}; {self._remedy()}")
         self._check_covers(tokens, split)
+        self._check_parts(tokens[0])
         grid = self._config.data.grid
         if self.flips and not all(lower == -upper for lower, upper in (grid.x_range_m, grid.y_range_m)):
             raise ConfigError(
@@ -227,6 +229,15 @@ class StoredTeacher(TeacherInput):
             raise StaleArtifactError(
                 f"{self.artifact.label} lacks {len(absent)} of the {len(tokens)} samples of {split}, such as "
                 f"{absent[0]}; extract targets of them with: {self._extract(split)}"
+            )
+
+    def _check_parts(self, token: str) -> None:
+        # A weight of 0 keeps a part out of the targets, and is none of the settings that the manifest holds.
+        lacking = lacking_parts(self.shards.read(ItemKey(token)), self._config.distill)
+        if lacking:
+            raise StaleArtifactError(
+                f"{self.artifact.label} holds no {', no '.join(lacking)}, whose weight was 0 when it was made; "
+                f"{self._remedy()}"
             )
 
     def _own_command(self) -> Command:

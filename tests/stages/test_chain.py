@@ -229,6 +229,15 @@ def test_targets_without_a_loss_are_refused(chain, tmp_path):
     distill(DistillRequest(config, targets="few", losses=("respd",)), copy.workspace, SILENT)
 
 
+def test_targets_made_with_a_weight_of_0_do_not_serve_students_that_need_the_part(chain, tmp_path):
+    copy = chain.copy(tmp_path)
+    without = with_overrides(copy.config, ["distill.msfd.camera_weight=0"])
+    extract_teacher(ExtractRequest(without, name="few"), copy.workspace, SILENT)
+    with pytest.raises(StaleArtifactError, match=r"extract-teacher/few holds no msfd\.camera, whose weight was 0 .*"):
+        distill(DistillRequest(copy.config, targets="few", name="a"), copy.workspace, SILENT)
+    assert distill(DistillRequest(without, targets="few", name="b"), copy.workspace, SILENT) is not None
+
+
 def test_a_start_of_another_detector_is_refused(chain, tmp_path):
     copy = chain.copy(tmp_path)
     config = load_config("tiny", None, [*CHAIN_OVERRIDES, "student.decoder.channels=[32, 64, 96]"])

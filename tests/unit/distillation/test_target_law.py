@@ -46,6 +46,16 @@ def test_every_field_changes_the_targets_if_and_only_if_a_manifest_tells_it(scen
     assert TargetLaw(**scene).broken_by(loss, DistillConfig().section(loss.name)) == []
 
 
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+def test_the_parts_that_a_loss_names_are_those_that_it_gives(scene, loss):
+    section = DistillConfig().section(loss.name)
+    weights = [field for field in type(section).model_fields if field.endswith("weight") and field != "object_weight"]
+    for off in [(), *((field,) for field in weights)]:
+        term = loss(section.model_copy(update=dict.fromkeys(off, 0.0)))
+        if term.scalars:
+            assert set(term.stored_parts()) == set(term.targets(**scene))
+
+
 def test_quirks_change_the_targets_if_and_only_if_a_manifest_tells_it(scene):
     plain = DistillConfig()
     targets = build_targets(scene["teacher"], scene["boxes"], scene["grid"], plain)
