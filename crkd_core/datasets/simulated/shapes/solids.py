@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from crkd_core.datasets.simulated.arrays import Array
+
 Number = float | int
 Colour = tuple[Number, Number, Number]
 """Red, green, blue, 0 to 255."""

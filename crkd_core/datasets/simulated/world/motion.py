@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from crkd_core.datasets.simulated.arrays import Array
 
 
 class Kinematics(NamedTuple):
