@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Does distillation help? The ends of the paper's ladder on a simulated world, three seeds, with the equal-epoch control: the
-# README's table. About six hours on two CPU cores, half of them the teacher's; stop it at any time and run it again to continue.
+# table of findings/simulated_world.md. About six hours on two CPU cores, half of them the teacher's; stop it at any time and run it again to continue.
 #
 # Usage: ./examples/ladder.sh [FOLDER [--set SECTION.FIELD=VALUE ...]]     (default ./ladder; settings go to every stage)
 # LADDER_SCENES: scenes to train and to validate with (96). A quick look at all of it:
