@@ -148,9 +148,9 @@ def compare(preset: str, options: argparse.Namespace, folder: Path) -> tuple[lis
     arguments = ["--device", options.device, "--repeats", str(options.repeats), "--world", str(folder)]
     cache, live = (run_case(__file__, (source, preset), arguments) for source in (CACHE, LIVE))
     steps, loads = [], []
-    for source, sensors, found in ((CACHE, "without LiDAR", cache), (LIVE, "with LiDAR", live)):
-        steps.append([f"{preset}, {source}", f"{found['step']:.3f}", f"{found['memory']:.0f}"])
-        loads.append([f"{preset}, {sensors}", f"{1e3 * found['loading']:.1f}"])
+    for source, sensors, measured in ((CACHE, "without LiDAR", cache), (LIVE, "with LiDAR", live)):
+        steps.append([f"{preset}, {source}", f"{measured['step']:.3f}", f"{measured['memory']:.0f}"])
+        loads.append([f"{preset}, {sensors}", f"{1e3 * measured['loading']:.1f}"])
     ratio = {value: f"{live[value] / cache[value]:.2f}x" for value in cache}
     title = f"{preset}, ratio"
     return [*steps, [title, ratio["step"], ratio["memory"]]], [*loads, [title, ratio["loading"]]]

@@ -195,11 +195,11 @@ def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
     stored = Detections(read_table(targets, DETECTIONS_NAME))
-    for token, found in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
-        order = found.scores.argsort(descending=True, stable=True)
+    for token, detections in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
+        order = detections.scores.argsort(descending=True, stable=True)
         sample = stored.sample(token)
         assert len(sample.scores) == len(order)
-        torch.testing.assert_close(sample.scores, found.scores[order], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(sample.scores, detections.scores[order], rtol=1e-4, atol=1e-6)
     assert 0 <= targets.manifest.facts["teacher_mean_ap"] <= 1
 
 

@@ -153,8 +153,8 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:
-        place = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise DatasetError(f"{path} is not valid JSON{place}; expected {_EXPECTED}.") from None
+        position = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise DatasetError(f"{path} is not valid JSON{position}; expected {_EXPECTED}.") from None
     if not isinstance(values, dict):
         raise DatasetError(f"{path} is not an object of splits; expected {_EXPECTED}.")
     for name, names in values.items():

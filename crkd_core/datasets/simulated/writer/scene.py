@@ -158,9 +158,9 @@ def simulate_scene(
     times = {channel: shots(sensor, config) for channel, sensor in stage.rig.items()}
     tables = SceneRecords()
     _describe_scene(root, stage, tables)
-    moments = Timetable(stage.world, {shot.time_us for found in times.values() for shot in found})
+    moments = Timetable(stage.world, {shot.time_us for fired in times.values() for shot in fired})
     annotated: list[list[tuple[int, Record]]] = []
-    pending = {channel: list(found) for channel, found in times.items()}
+    pending = {channel: list(fired) for channel, fired in times.items()}
     for sample in range(config.samples_per_scene):
         lidar_points: list[Array] = []
         radar_points: list[Array] = []
@@ -316,13 +316,13 @@ def _sensor_records(stage: Stage, times: dict[str, list[Shot]], tables: SceneRec
     """sample_data and ego_pose records of all files, chained per channel."""
     name = stage.world.name
     ego_yaw_offset = math.atan2(stage.world.global_from_world[1, 0], stage.world.global_from_world[0, 0])
-    for channel, found in times.items():
+    for channel, fired in times.items():
         sensor = stage.rig[channel]
-        tokens = [token("sample_data", name, channel, shot.time_us) for shot in found]
+        tokens = [token("sample_data", name, channel, shot.time_us) for shot in fired]
         camera = sensor.modality == "camera"
-        for k, shot in enumerate(found):
+        for k, shot in enumerate(fired):
             ego = stage.world.ego.at(np.array([shot.time_us * 1e-6]))
-            place = transform_points(stage.world.global_from_world, np.array([[ego.x[0], ego.y[0], 0.0]]))[0]
+            translation_m = transform_points(stage.world.global_from_world, np.array([[ego.x[0], ego.y[0], 0.0]]))[0]
             timestamp = stage.world.start_us + shot.time_us
             tables.add(
                 "ego_pose",
@@ -330,7 +330,7 @@ def _sensor_records(stage: Stage, times: dict[str, list[Shot]], tables: SceneRec
                     "token": tokens[k],
                     "timestamp": timestamp,
                     "rotation": quaternions_from_yaws(float(ego.yaw[0]) + ego_yaw_offset).tolist(),
-                    "translation": [float(place[0]), float(place[1]), 0.0],
+                    "translation": [float(translation_m[0]), float(translation_m[1]), 0.0],
                 },
             )
             tables.add(
@@ -356,8 +356,8 @@ def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]],
     """instance and sample_annotation records; a chain goes on over key frames in which nobody saw the object."""
     name = stage.world.name
     seen: dict[int, list[int]] = {}
-    for sample, found in enumerate(annotated):
-        for thing, _ in found:
+    for sample, annotations in enumerate(annotated):
+        for thing, _ in annotations:
             seen.setdefault(thing, []).append(sample)
     for thing, samples in sorted(seen.items()):
         kind = stage.world.things[thing].kind
@@ -371,10 +371,10 @@ def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]],
                 "last_annotation_token": token("annotation", name, thing, samples[-1]),
             },
         )
-    for sample, found in enumerate(annotated):
-        for thing, record in found:
+    for sample, annotations in enumerate(annotated):
+        for thing, record in annotations:
             chain = seen[thing]
-            place = chain.index(sample)
+            position = chain.index(sample)
             tables.add(
                 "sample_annotation",
                 {
@@ -382,8 +382,8 @@ def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]],
                     "sample_token": token("sample", name, sample),
                     "instance_token": token("instance", name, thing),
                     **record,
-                    "prev": token("annotation", name, thing, chain[place - 1]) if place else "",
-                    "next": token("annotation", name, thing, chain[place + 1]) if place + 1 < len(chain) else "",
+                    "prev": token("annotation", name, thing, chain[position - 1]) if position else "",
+                    "next": token("annotation", name, thing, chain[position + 1]) if position + 1 < len(chain) else "",
                 },
             )
 
