@@ -11,6 +11,7 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.schema import Config
+from crkd_core.config.split_names import TRAIN
 from crkd_core.datasets.prepared.source import (
     PreparedSource,
     check_objects,
@@ -51,7 +52,7 @@ class ExtractRequest:
     verify: int = 0
     force: bool = False
     resume: bool = True
-    split: str = "train"
+    split: str = TRAIN
     command: Command | None = None
 
 

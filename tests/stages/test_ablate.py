@@ -17,8 +17,10 @@ from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.ablate.ablate import ablate, plan_ablation
 from crkd_core.stages.ablate.request import AblateRequest
-from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical, ladder_rows
-from crkd_core.stages.ablate.table import ScoredRow, write_tables
+from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, METRICS, canonical, ladder_rows
+from crkd_core.stages.ablate.scored_row import ScoredRow
+from crkd_core.stages.ablate.table import write_tables
+from crkd_core.stages.ablate.variants import CONTROL
 from crkd_core.stages.evaluate import EvaluateResult
 
 SILENT = SilentProgress()

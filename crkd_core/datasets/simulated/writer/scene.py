@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.config.classes import LIDAR_CHANNEL
 from crkd_core.datasets.nuscenes.radar import encode_radar
 from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.config import SimulationConfig
@@ -170,7 +171,7 @@ def simulate_scene(
                 shot = queue.pop(0)
                 points = _fire(root, stage, moments, stage.rig[channel], shot, pixels)
                 if shot.is_key_frame and points is not None:
-                    (lidar_points if channel == "LIDAR_TOP" else radar_points).append(points)
+                    (lidar_points if channel == LIDAR_CHANNEL else radar_points).append(points)
         annotated.append(
             _annotate(stage, moments, sample, np.concatenate(lidar_points), np.concatenate(radar_points), pixels)
         )
