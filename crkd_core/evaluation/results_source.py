@@ -13,7 +13,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactWriter
 from crkd_core.config.split_names import VAL
-from crkd_core.datasets.nuscenes.folder import digest_tables
+from crkd_core.datasets.nuscenes.version_folder import digest_tables
 from crkd_core.datasets.prepared.evaluation_tables import find_tables, open_tables
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import STAGE as PREPARE_STAGE

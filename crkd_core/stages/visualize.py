@@ -19,8 +19,8 @@ from crkd_core.visualization import choice
 from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.page import CurvesEntry, ScoreEntry, write_page
 from crkd_core.visualization.pictures import draw_pictures, picture_entries, picture_name
-from crkd_core.visualization.reading import ShownModel
 from crkd_core.visualization.training_curves import write_curves
+from crkd_core.visualization.view_reading import ShownModel
 
 INDEX_NAME = "index.html"
 

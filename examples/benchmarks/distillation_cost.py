@@ -31,7 +31,7 @@ from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
 from crkd_core.distillation.objective import build_objective
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets

@@ -19,7 +19,7 @@ STAGES = {
     "simulate": "simulate",
     "prepare": "prepare",
     "train": "train_teacher",
-    "extract": "extract_teacher",
+    "extract_teacher": "extract_teacher",
     "distill": "distill",
     "evaluate": "evaluate",
     "visualize": "visualize",

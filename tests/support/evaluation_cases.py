@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
+from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
 from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
 from crkd_core.evaluation.nuscenes.accumulate import summarise
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, GtColumns, SplitSamples

@@ -22,7 +22,7 @@ _PRELOADED = [
     "crkd_core.stages.simulate",
     "crkd_core.stages.prepare",
     "crkd_core.stages.train_teacher",
-    "crkd_core.stages.extract",
+    "crkd_core.stages.extract_teacher",
     "crkd_core.stages.distill",
     "crkd_core.stages.evaluate",
     "crkd_core.stages.visualize",

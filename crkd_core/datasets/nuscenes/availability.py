@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.datasets.nuscenes.lidar import explain_size, refuse_other_columns
+from crkd_core.datasets.nuscenes.nuscenes_tables import LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.nuscenes.regular_files import kind_of_file
 from crkd_core.datasets.nuscenes.sweeps import RADAR_INDICES, SampleFiles
-from crkd_core.datasets.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 from crkd_core.errors import DatasetError
 
 ALLOWABLE = ("samples", "lidar", "radar", "sweeps")

@@ -11,10 +11,10 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.classes import LIDAR_CHANNEL
-from crkd_core.datasets.nuscenes.folder import digest_tables, find_version
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
+from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import count_splits
 from crkd_core.datasets.prepared.prepared_data import PreparedData

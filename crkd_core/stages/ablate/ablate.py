@@ -23,7 +23,7 @@ from crkd_core.stages.ablate.teacher_targets import extraction_for, fitting_targ
 from crkd_core.stages.ablate.variants import STAGE
 from crkd_core.stages.distill import distill
 from crkd_core.stages.evaluate import EvaluateResult, evaluate
-from crkd_core.stages.extract import extract_teacher
+from crkd_core.stages.extract_teacher import extract_teacher
 from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.training.distributed import ProcessGroup, process_group
 

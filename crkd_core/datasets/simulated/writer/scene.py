@@ -22,7 +22,7 @@ from crkd_core.datasets.simulated.sensors.lidar import Beams, build_beams, scan
 from crkd_core.datasets.simulated.sensors.photo import Film, jpeg_bytes
 from crkd_core.datasets.simulated.sensors.radar import Reflectors, SensorMotion, build_reflectors, detect
 from crkd_core.datasets.simulated.sensors.rig import Sensor, build_rig
-from crkd_core.datasets.simulated.sensors.schedule import Shot, shots
+from crkd_core.datasets.simulated.sensors.shots import Shot, shots
 from crkd_core.datasets.simulated.world.ground import Ground, build_ground, map_image, map_size_m
 from crkd_core.datasets.simulated.world.motion import Kinematics
 from crkd_core.datasets.simulated.world.scenario import Scenario, write_scenario
@@ -30,7 +30,7 @@ from crkd_core.datasets.simulated.world.script import World, states
 from crkd_core.datasets.simulated.world.surroundings import place_surroundings
 from crkd_core.datasets.simulated.world.traffic import populate
 from crkd_core.datasets.simulated.writer.annotation import PixelCounts, annotate
-from crkd_core.datasets.simulated.writer.tables import (
+from crkd_core.datasets.simulated.writer.table_files import (
     Record,
     SceneRecords,
     calibration_records,

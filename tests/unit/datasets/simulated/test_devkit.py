@@ -17,7 +17,7 @@ from nuscenes.utils.data_classes import Box, LidarPointCloud, RadarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box, view_points
 from pyquaternion import Quaternion
 
-from crkd_core.datasets.simulated.writer.tables import CATEGORIES
+from crkd_core.datasets.simulated.writer.table_files import CATEGORIES
 
 pytestmark = pytest.mark.devkit
 

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.datasets.nuscenes.files import open_sensor_file
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles
-from crkd_core.datasets.nuscenes.tables import NuScenesTables
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Progress
 

@@ -24,12 +24,12 @@ from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.teacher_cache.extraction import Extraction
-from crkd_core.teacher_cache.scoring import DETECTIONS_NAME
 from crkd_core.teacher_cache.sources import FrozenTeacher
 from crkd_core.teacher_cache.teacher_input import StoredTeacher
+from crkd_core.teacher_cache.teacher_score import DETECTIONS_NAME
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
 from tests.support.kills import KillingProgress
