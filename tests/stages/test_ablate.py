@@ -24,6 +24,7 @@ from crkd_core.stages.ablate.variants import CONTROL
 from crkd_core.stages.evaluate import EvaluateResult
 
 SILENT = SilentProgress()
+RESPD, CRKD = distilled(("respd",)), distilled(("respd", "csrd", "msfd", "reld"))
 LADDER = ("conv", "gated", "control", "respd", "respd-csrd", "respd-csrd-msfd", "respd-csrd-msfd-reld")
 
 
