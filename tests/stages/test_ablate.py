@@ -20,7 +20,7 @@ from crkd_core.stages.ablate.request import AblateRequest
 from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, METRICS, canonical, ladder_rows
 from crkd_core.stages.ablate.scored_row import ScoredRow
 from crkd_core.stages.ablate.table import write_tables
-from crkd_core.stages.ablate.variants import CONTROL
+from crkd_core.stages.ablate.variants import CONTROL, distilled
 from crkd_core.stages.evaluate import EvaluateResult
 
 SILENT = SilentProgress()
