@@ -7,7 +7,7 @@ from crkd_cli.progress import sum_families
 from crkd_core.progress import format_count, format_seconds, format_size
 
 if TYPE_CHECKING:
-    from crkd_core.stages.extract import ExtractResult
+    from crkd_core.stages.extract_teacher import ExtractResult
     from crkd_core.training.run import TrainResult
 
 

@@ -26,6 +26,46 @@ def test_a_wrong_shape_raises_while_testing():
         grid.to_cells(torch.zeros(4, 3))
 
 
+def python_files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_files_and_functions_are_short():
+    """A file of ``stages`` is a command that calls its subject's room; nothing else needs a second screen to follow."""
+    everything = python_files("crkd_core", "crkd_cli", "tests", "examples")
+    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in everything}
+    assert [name for name, lines in lengths.items() if lines > 450] == []
+    assert [name for name, lines in lengths.items() if lines > 150 and name.startswith("crkd_core/stages/")] == []
+    long = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in everything
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 80
+    ]
+    assert long == []
+
+
+def test_every_room_has_its_floor():
+    (floors,) = re.findall(r"^layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
+    on_floors = set(re.findall(r"\w+", floors))
+    rooms = {path.stem for path in (ROOT / "crkd_core").iterdir() if path.name[0] != "_" and path.suffix in ("", ".py")}
+    assert on_floors == rooms
+
+
+HOUSE_IDIOMS = {"found", "place", "ours", "theirs", "wanted", "how"}
+
+
+def test_variables_are_called_what_they_are():
+    offenders = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in python_files("crkd_core", "crkd_cli", "tests", "examples")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in HOUSE_IDIOMS)
+        or (isinstance(node, ast.arg) and node.arg in HOUSE_IDIOMS)
+    ]
+    assert offenders == []
+
+
 PICKLE = re.compile(
     r"\bimport pickle|pickle\.load|(?<!safetensors\.)torch\.load\((?!.*weights_only=True)|allow_pickle=True"
 )

@@ -12,7 +12,7 @@ from crkd_core.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     from crkd_core.stages.ablate.ablate import AblateResult
-    from crkd_core.stages.ablate.plan import PlannedRun
+    from crkd_core.stages.ablate.planned_run import PlannedRun
 
 _COMPARISONS = ("ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
 

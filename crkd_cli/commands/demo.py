@@ -135,7 +135,7 @@ class _Demo:
         )
 
     def _extract_teacher(self) -> None:
-        from crkd_core.stages.extract import ExtractRequest, extract_teacher
+        from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 
         extract_teacher(
             ExtractRequest(self._config, device=self._device, force=self._force), self._workspace, self._progress

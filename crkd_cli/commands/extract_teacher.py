@@ -47,7 +47,7 @@ def extract_teacher(
     chosen = config.resolve(session, store)
     device = (replace(machine, gpus=None, processes=None) if plan else machine).spread(session)
     from crkd_cli.results import print_extraction
-    from crkd_core.stages.extract import ExtractRequest, extract_teacher
+    from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 
     request = ExtractRequest(
         config=chosen,

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from crkd_core.artifacts.command import Command
-from crkd_core.config.split_names import TRAIN, TRAINVAL
+from crkd_core.config.split_names import TEST, TRAIN, TRAINVAL, VAL
 
-_VAL, _TEST = "val", "test"
 _TEACHING = ("train-teacher", "extract-teacher")
 _OF_TRAINING = (*_TEACHING, "distill")
 
@@ -37,13 +36,13 @@ class DataAdvice:
 
     def evaluation_split(self, trained_on: str | None) -> str | None:
         """The split to evaluate on a model that was trained on another one; None where there is no other."""
-        if trained_on is not None and trained_on.removeprefix("mini_") == TRAINVAL and self._has(_TEST):
-            return _TEST
-        if self._has(_VAL):
-            return _VAL
+        if trained_on is not None and trained_on.removeprefix("mini_") == TRAINVAL and self._has(TEST):
+            return TEST
+        if self._has(VAL):
+            return VAL
         others = [split for split in self._own() if split not in (trained_on, self.train_split)]
-        known = next((split for split in others if _VAL in split), others[0] if others else None)
-        return known or (_TEST if self._has(_TEST) else None)
+        known = next((split for split in others if VAL in split), others[0] if others else None)
+        return known or (TEST if self._has(TEST) else None)
 
     def command(self, stage: str, command: Command, trained_on: str | None) -> tuple[Command, str | None]:
         """The command of a stage that works on these data, and why it is another one than usual.
@@ -56,7 +55,7 @@ class DataAdvice:
         if stage in _OF_TRAINING:
             split, usual = self.train_split, TRAIN
         elif stage == "evaluate":
-            split, usual = self.evaluation_split(trained_on), _VAL
+            split, usual = self.evaluation_split(trained_on), VAL
         else:
             return command, None
         if split is None:

@@ -193,10 +193,10 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def _damaged(folder: Path, problem: str, raw: bytes = b"") -> DamagedArtifactError:
     stage, root = folder.parent.name, folder.parent.parent
-    recorded, is_ours = _recorded_command(raw), _may_be_ours(raw)
-    command = command_text(recorded or first_command(stage, run_name(folder.name)), root, force=is_ours)
+    recorded, is_own = _recorded_command(raw), _may_be_artifact(raw)
+    command = command_text(recorded or first_command(stage, run_name(folder.name)), root, force=is_own)
     unknown = "" if recorded else unknown_inputs(stage)
-    remedy = "make it again with" if is_ours else f"move {folder}, which something else made, away and make it with"
+    remedy = "make it again with" if is_own else f"move {folder}, which something else made, away and make it with"
     return DamagedArtifactError(
         f"{folder / MANIFEST_NAME} is damaged ({problem}): expected a manifest as crkd writes it; "
         f"{unknown and unknown + '; '}{remedy}: {command}",
@@ -230,7 +230,7 @@ def _problem(manifest: Manifest, values: dict[str, Any]) -> str | None:
     return contents_problem(manifest.stage, manifest.facts, manifest.settings, manifest.inputs)
 
 
-def _may_be_ours(raw: bytes) -> bool:
+def _may_be_artifact(raw: bytes) -> bool:
     """Whether a damaged manifest may have been one; a whole JSON object without a stage was not."""
     with suppress(ValueError, RecursionError):
         values = json.loads(raw)

@@ -11,6 +11,7 @@ from crkd_core.artifacts.command import CONFIG_OPTIONS, Command, command_text, f
 from crkd_core.artifacts.find_model import latest_model
 from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.workspace import Workspace
+from crkd_core.config.split_names import VAL
 from crkd_core.errors import CrkdError, DamagedArtifactError
 
 State = Literal["finished", "unfinished", "running", "stale", "damaged"]
@@ -33,7 +34,6 @@ _WHY = {
     "evaluate": "the latest taught student is not evaluated yet",
     "visualize": "there are no pictures of the latest evaluation yet",
 }
-_USUAL_SPLIT = "val"
 _MOST_PANELS = 4
 
 
@@ -219,7 +219,7 @@ class _Chain:
         manifest = self._manifest(evaluation)
         recorded = Command.parse(manifest.command) if manifest is not None else None
         split = recorded.get("--split") if recorded is not None else None
-        if split is not None and split != _USUAL_SPLIT:
+        if split is not None and split != VAL:
             command = command.setting("--split", split)
         others = [run for run in self._artifacts if run.stage == "evaluate" and run.is_usable]
         same_split = [run for run in others if run.facts.get("split") == evaluation.facts.get("split")]

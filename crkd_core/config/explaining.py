@@ -36,8 +36,8 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
         return f"the config has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
-        expected_tags, found_tag = context["expected_tags"], quoted(context["tag"])
-        return f"{key} {quoted(path + '.kind')}: expected one of {expected_tags}, found {found_tag}."
+        expected_tags, actual_tag = context["expected_tags"], quoted(context["tag"])
+        return f"{key} {quoted(path + '.kind')}: expected one of {expected_tags}, found {actual_tag}."
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
         shown = quoted(".".join(keys[:-1]))
         return (

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from crkd_core.datasets.nuscenes.images import opened_image
+from crkd_core.datasets.nuscenes.image_files import opened_image
 from crkd_core.errors import DatasetError
 
 

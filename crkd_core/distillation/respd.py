@@ -125,8 +125,8 @@ def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) ->
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
     chosen = weight > falling_threshold(weight.max(), config.box_threshold)
     per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
-    place, size, yaw, velocity = config.box_weights
-    weights = spread_over_channels(BoxCode(place, place, size, yaw, velocity))
+    centre, size, yaw, velocity = config.box_weights
+    weights = spread_over_channels(BoxCode(centre, centre, size, yaw, velocity))
     per_cell = (per_channel * per_channel.new_tensor(weights)).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight

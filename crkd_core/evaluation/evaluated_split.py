@@ -8,12 +8,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from crkd_core.artifacts.workspace import Artifact
+from crkd_core.config.split_names import TEST
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.nuscenes.scoring import GroundTruth, read_ground_truth
 from crkd_core.evaluation.statistics.slices import SplitScenes, read_scenes
 from crkd_core.progress import Progress
-
-TEST_SPLIT = "test"
 
 
 @dataclass(frozen=True)
@@ -69,4 +68,4 @@ class EvaluatedSplit:
 
 def is_annotated(prepared: PreparedData, split: str) -> bool:
     """False for the official test split, unless somebody annotated it."""
-    return split != TEST_SPLIT or prepared.artifact.manifest.facts["annotations"] > 0
+    return split != TEST or prepared.artifact.manifest.facts["annotations"] > 0

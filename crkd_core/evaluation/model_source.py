@@ -16,6 +16,7 @@ from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactWriter
 from crkd_core.config.models import NMSConfig
+from crkd_core.config.split_names import VAL
 from crkd_core.datasets.prepared.source import pin_machine, split_slug
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
@@ -44,7 +45,7 @@ class EvaluateRequest:
     """
 
     model: str | None = None
-    split: str = "val"
+    split: str = VAL
     nuscenes: Path | None = None
     device: str = "auto"
     batch_size: int = 4

@@ -12,7 +12,8 @@ from crkd_core.artifacts.manifest import InputRef, record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactWriter
-from crkd_core.datasets.nuscenes.folder import digest_tables
+from crkd_core.config.split_names import VAL
+from crkd_core.datasets.nuscenes.version_folder import digest_tables
 from crkd_core.datasets.prepared.evaluation_tables import find_tables, open_tables
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import STAGE as PREPARE_STAGE
@@ -49,7 +50,7 @@ class ResultsRequest:
     """
 
     file: Path
-    split: str = "val"
+    split: str = VAL
     nuscenes: Path | None = None
     prepared: str | None = None
     official: bool = False

@@ -9,6 +9,7 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.tables import read_table, write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
+from crkd_core.config.split_names import VAL
 from crkd_core.datasets.prepared.source import pin_machine
 from crkd_core.errors import MissingArtifactError, UsageError
 from crkd_core.evaluation.comparisons import STAGE, choose_comparison_name, read_missed, require_same_data
@@ -38,7 +39,7 @@ class CompareRequest:
 
     first: str
     second: str
-    split: str = "val"
+    split: str = VAL
     resamples: int = DEFAULT_RESAMPLES
     score: float = 0.3
     force: bool = False

@@ -16,8 +16,8 @@ from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress, format_count
-from crkd_core.teacher_cache.scoring import warn_of_poor_teacher
 from crkd_core.teacher_cache.teacher_input import TeacherChoice, TeacherInput, find_teacher
+from crkd_core.teacher_cache.teacher_score import warn_of_poor_teacher
 from crkd_core.training.prepared_samples import open_samples
 from crkd_core.training.run import TrainResult, run_training
 from crkd_core.training.steps import DetectionStep, DistillationStep

@@ -9,10 +9,10 @@ from crkd_core.artifacts.locks import locked
 from crkd_core.cores import helpers
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.writer.existing import check_unfinished, existing_counts
-from crkd_core.datasets.simulated.writer.folder import FINISHED, WorldFolder, read_scene
 from crkd_core.datasets.simulated.writer.making import make_scenes, write_tables
 from crkd_core.datasets.simulated.writer.names import scene_plans
 from crkd_core.datasets.simulated.writer.scene import channel_folders
+from crkd_core.datasets.simulated.writer.world_folder import FINISHED, WorldFolder, read_scene
 from crkd_core.errors import UsageError
 from crkd_core.progress import Progress
 

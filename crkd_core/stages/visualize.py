@@ -7,6 +7,7 @@ from pathlib import Path
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
+from crkd_core.config.split_names import VAL
 from crkd_core.datasets.prepared.source import pin_machine, split_slug
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.comparisons import find_missed
@@ -18,8 +19,8 @@ from crkd_core.visualization import choice
 from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.page import CurvesEntry, ScoreEntry, write_page
 from crkd_core.visualization.pictures import draw_pictures, picture_entries, picture_name
-from crkd_core.visualization.reading import ShownModel
 from crkd_core.visualization.training_curves import write_curves
+from crkd_core.visualization.view_reading import ShownModel
 
 INDEX_NAME = "index.html"
 
@@ -40,7 +41,7 @@ class VisualizeRequest:
         command: as it was given, for the manifest; None where there was none.
     """
 
-    split: str = "val"
+    split: str = VAL
     samples: int = 4
     tokens: tuple[str, ...] = ()
     models: tuple[str, ...] = ()

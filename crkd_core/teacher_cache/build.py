@@ -14,8 +14,8 @@ from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import WriteError
 from crkd_core.progress import Progress, format_count, format_seconds, format_size
 from crkd_core.teacher_cache.extraction import Estimate, Extraction
-from crkd_core.teacher_cache.plan import ItemPlan
-from crkd_core.teacher_cache.scoring import detections_parts, score_teacher, warn_of_poor_teacher
+from crkd_core.teacher_cache.item_plan import ItemPlan
+from crkd_core.teacher_cache.teacher_score import detections_parts, score_teacher, warn_of_poor_teacher
 from crkd_core.teacher_cache.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup
 

@@ -23,7 +23,7 @@ from crkd_core.evaluation.io.detections import Detections
 from crkd_core.models.decode import SampleDetections, decode_detections
 from crkd_core.models.outputs import DetectorOutput
 from crkd_core.progress import Progress, Task
-from crkd_core.teacher_cache.plan import SCORED_VIEW, Item, ItemPlan, detections_part
+from crkd_core.teacher_cache.item_plan import SCORED_VIEW, Item, ItemPlan, detections_part
 from crkd_core.teacher_cache.sources import FrozenTeacher
 from crkd_core.training.trained import load_trained
 

@@ -13,7 +13,7 @@ from crkd_core.distillation.losses import decode_targets
 from crkd_core.errors import DamagedArtifactError
 from crkd_core.progress import Progress
 from crkd_core.teacher_cache.extraction import Extraction
-from crkd_core.teacher_cache.plan import Item, ItemPlan
+from crkd_core.teacher_cache.item_plan import Item, ItemPlan
 
 TOLERANCE = 0.01
 """Relative deviation of a part beyond which targets are not what the teacher says.

@@ -11,7 +11,7 @@ from crkd_core.progress import Progress
 from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.figure import write_picture
 from crkd_core.visualization.page import PictureEntry
-from crkd_core.visualization.reading import ShownModel, read_sample_view
+from crkd_core.visualization.view_reading import ShownModel, read_sample_view
 
 _LONGEST_TOKEN = 100
 

@@ -11,9 +11,9 @@ from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.progress import Progress, format_count
 from crkd_core.weights.backbones import import_backbone
+from crkd_core.weights.checkpoint_files import CheckpointFile, read_checkpoint_file
 from crkd_core.weights.matching import StateDict
 from crkd_core.weights.published import import_detector, split_distiller
-from crkd_core.weights.reading import CheckpointFile, read_checkpoint_file
 from crkd_core.weights.recognise import Recognised, Role, recognise
 
 _PRESETS = {"resnet": "paper-r50", "swin": "paper-swint"}

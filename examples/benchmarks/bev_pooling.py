@@ -68,12 +68,12 @@ def main() -> None:
     arguments = ["--preset", options.preset, "--repeats", str(options.repeats)]
     rows = []
     for role in options.detectors:
-        found = {name: run_case(__file__, (role, name), arguments) for name in POOLINGS}
-        for name, values in found.items():
+        runs = {name: run_case(__file__, (role, name), arguments) for name in POOLINGS}
+        for name, values in runs.items():
             rows.append([f"{role}, {name}", *(f"{values[part]:.3f}" for part in ("forward", "backward"))])
             rows[-1] += [f"{values['memory']:.0f}", f"{values['points'] / 1e6:.2f}"]
         ratios = [
-            found["materialised"][part] / found["embedding_bag"][part] for part in ("forward", "backward", "memory")
+            runs["materialised"][part] / runs["embedding_bag"][part] for part in ("forward", "backward", "memory")
         ]
         rows.append([f"{role}, ratio", *(f"{ratio:.1f}x" for ratio in ratios), ""])
     columns = ["pooling", "forward (s)", "backward (s)", "memory (MB)", "points (M)"]

@@ -112,8 +112,8 @@ def _read_candidates(
     ranked = sorted(zip(scores[above].tolist(), above.tolist(), strict=True), key=lambda pair: -pair[0])
     regression = task.regression[sample].flatten(1)
     (nx, ny), rows = grid.shape, []
-    for score, place in ranked[: config.max_candidates]:
-        channel, cell = divmod(place, nx * ny)
+    for score, index in ranked[: config.max_candidates]:
+        channel, cell = divmod(index, nx * ny)
         dx, dy, z, log_w, log_l, log_h, sine, cosine, vx, vy = regression[:, cell].tolist()
         x = (cell // ny + dx) * grid.cell_m + grid.x_range_m[0]
         y = (cell % ny + dy) * grid.cell_m + grid.y_range_m[0]
@@ -175,23 +175,23 @@ def _overlap(first: tuple, second: tuple, distance_m2: float) -> float:
     return area / (first[1] + second[1] - area)
 
 
-def check_equal(ours: list[SampleDetections], loop: list[SampleDetections]) -> None:
+def check_equal(batched: list[SampleDetections], loop: list[SampleDetections]) -> None:
     """Raises:
     AssertionError: the two ways differ.
     """
-    for found, expected in zip(ours, loop, strict=True):
-        torch.testing.assert_close(found.labels.cpu(), expected.labels, rtol=0, atol=0)
-        torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=0, atol=1e-6)
-        torch.testing.assert_close(found.boxes.tensor.cpu(), expected.boxes.tensor, rtol=1e-5, atol=1e-5)
+    for actual, expected in zip(batched, loop, strict=True):
+        torch.testing.assert_close(actual.labels.cpu(), expected.labels, rtol=0, atol=0)
+        torch.testing.assert_close(actual.scores.cpu(), expected.scores, rtol=0, atol=1e-6)
+        torch.testing.assert_close(actual.boxes.tensor.cpu(), expected.boxes.tensor, rtol=1e-5, atol=1e-5)
 
 
 def measure(grid: BEVGrid, config: NMSConfig, samples: int, device: str, repeats: int) -> list[str]:
     """One row of the table."""
     head = make_head(grid, samples)
     there = HeadOutput(tuple(TaskOutput(*(m.to(device) for m in vars(task).values())) for task in head.tasks))
-    check_equal(ours := decode_detections(there, grid, config), loop_over_boxes(head, grid, config))
+    check_equal(batched := decode_detections(there, grid, config), loop_over_boxes(head, grid, config))
     candidates = int(decode_peaks(head, grid, config).valid.sum()) / samples
-    kept = sum(len(found.scores) for found in ours) / samples
+    kept = sum(len(decoded.scores) for decoded in batched) / samples
     fast = median_seconds(lambda: decode_detections(there, grid, config), repeats, device) * 1e3 / samples
     slow = median_seconds(lambda: loop_over_boxes(head, grid, config), repeats) * 1e3 / samples
     return [f"batch {samples}", f"{candidates:.0f}", f"{kept:.0f}", f"{fast:.2f}", f"{slow:.2f}", f"{slow / fast:.1f}x"]

@@ -31,7 +31,7 @@ from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
 from crkd_core.distillation.objective import build_objective
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
@@ -148,9 +148,9 @@ def compare(preset: str, options: argparse.Namespace, folder: Path) -> tuple[lis
     arguments = ["--device", options.device, "--repeats", str(options.repeats), "--world", str(folder)]
     cache, live = (run_case(__file__, (source, preset), arguments) for source in (CACHE, LIVE))
     steps, loads = [], []
-    for source, sensors, found in ((CACHE, "without LiDAR", cache), (LIVE, "with LiDAR", live)):
-        steps.append([f"{preset}, {source}", f"{found['step']:.3f}", f"{found['memory']:.0f}"])
-        loads.append([f"{preset}, {sensors}", f"{1e3 * found['loading']:.1f}"])
+    for source, sensors, measured in ((CACHE, "without LiDAR", cache), (LIVE, "with LiDAR", live)):
+        steps.append([f"{preset}, {source}", f"{measured['step']:.3f}", f"{measured['memory']:.0f}"])
+        loads.append([f"{preset}, {sensors}", f"{1e3 * measured['loading']:.1f}"])
     ratio = {value: f"{live[value] / cache[value]:.2f}x" for value in cache}
     title = f"{preset}, ratio"
     return [*steps, [title, ratio["step"], ratio["memory"]]], [*loads, [title, ratio["loading"]]]

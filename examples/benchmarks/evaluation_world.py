@@ -19,10 +19,10 @@ from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
+from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
+from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.splits import official_scenes, splits_of_scenes
 from crkd_core.datasets.nuscenes.sweeps import choose_files
-from crkd_core.datasets.nuscenes.tables import read_tables
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.io.detections import SCHEMA
@@ -100,8 +100,8 @@ def _scene(rng: np.random.Generator, count: int) -> _Scene:
         label = int(rng.choice(len(_SHARE), p=_SHARE / _SHARE.sum()))
         members = int(rng.integers(1, 9))
         gap = _SIZE[label, 1] + rng.uniform(0.5, 3.0)
-        place = origin + forward * rng.uniform(-100, way_m + 100) + left * rng.normal() * 18
-        row = place + gap * np.arange(members)[:, None] * (forward if rng.random() < 0.7 else left)
+        start = origin + forward * rng.uniform(-100, way_m + 100) + left * rng.normal() * 18
+        row = start + gap * np.arange(members)[:, None] * (forward if rng.random() < 0.7 else left)
         starts.append(np.c_[row + 0.3 * rng.normal(size=(members, 2)), rng.normal(1.0, 0.2, members)])
         labels.append(np.full(members, label))
         sizes.append(_SIZE[label] * rng.uniform(0.85, 1.15, (members, 3)))
@@ -184,17 +184,17 @@ def _detect(
     copies = 1 + rng.poisson(1.0, len(frame))
     frame, index = np.repeat(frame, copies), np.repeat(index, copies)
     first = np.r_[True, (np.diff(frame) != 0) | (np.diff(index) != 0)] if len(frame) else np.zeros(0, dtype=bool)
-    found = len(frame)
-    noise = np.where(first, 0.35, 1.5)[:, None] * rng.normal(size=(found, 3)) * [1, 1, 0.2]
-    alarms = max(0, per_sample * len(tokens) - found)
+    seen_count = len(frame)
+    noise = np.where(first, 0.35, 1.5)[:, None] * rng.normal(size=(seen_count, 3)) * [1, 1, 0.2]
+    alarms = max(0, per_sample * len(tokens) - seen_count)
     alarm_frame = rng.integers(0, len(tokens), alarms)
     offset = np.c_[rng.uniform(-54, 54, (alarms, 2)), rng.normal(1.0, 0.5, alarms)]
     alarm_label = rng.choice(len(_SHARE), alarms, p=_SHARE / _SHARE.sum())
     label = np.r_[scene.label[index], alarm_label]
-    score = np.r_[np.where(first, rng.beta(3, 2, found), rng.beta(1.2, 8, found)), rng.beta(1, 12, alarms)]
-    size = np.r_[scene.size[index], _SIZE[alarm_label]] * rng.normal(1, 0.08, (found + alarms, 1)).clip(0.5)
-    half = np.r_[scene.yaw[index] + 0.15 * rng.normal(size=found), rng.uniform(-np.pi, np.pi, alarms)] / 2
-    velocity = np.r_[scene.velocity[index], np.zeros((alarms, 2))] + 0.3 * rng.normal(size=(found + alarms, 2))
+    score = np.r_[np.where(first, rng.beta(3, 2, seen_count), rng.beta(1.2, 8, seen_count)), rng.beta(1, 12, alarms)]
+    size = np.r_[scene.size[index], _SIZE[alarm_label]] * rng.normal(1, 0.08, (seen_count + alarms, 1)).clip(0.5)
+    half = np.r_[scene.yaw[index] + 0.15 * rng.normal(size=seen_count), rng.uniform(-np.pi, np.pi, alarms)] / 2
+    velocity = np.r_[scene.velocity[index], np.zeros((alarms, 2))] + 0.3 * rng.normal(size=(seen_count + alarms, 2))
     centre = np.r_[places[frame, index] + noise, scene.ego[alarm_frame] + offset]
     order = np.lexsort((-score, np.r_[frame, alarm_frame]))
     columns = {

@@ -31,7 +31,7 @@ from crkd_core.evaluation.nuscenes.scoring import read_ground_truth
 _PREPARED = "prepared"
 
 
-def measure_ours(folder: Path, repeats: int) -> dict[str, float]:
+def measure_crkd(folder: Path, repeats: int) -> dict[str, float]:
     """Medians of both parts, after one run that is not counted."""
 
     def boxes():
@@ -84,18 +84,18 @@ def compare(samples: int, detections: int, repeats: int) -> tuple[list[list[str]
         folder = Path(scratch)
         arguments = ["--samples", str(samples), "--detections", str(detections), "--repeats", str(repeats)]
         held = run_case(__file__, ("data", scratch), arguments)
-        found = {name: run_case(__file__, (name, scratch), arguments) for name in ("crkd", "devkit")}
-        scores = [Metrics.from_json(json.loads((folder / f"{name}.json").read_text())) for name in found]
+        measured = {name: run_case(__file__, (name, scratch), arguments) for name in ("crkd", "devkit")}
+        scores = [Metrics.from_json(json.loads((folder / f"{name}.json").read_text())) for name in measured]
     difference = require_equal(*scores)
     rows = []
-    for name, values in found.items():
+    for name, values in measured.items():
         total = values["boxes"] + values["metrics"]
         parts = [f"{seconds:.3f}" for seconds in (values["boxes"], values["metrics"], total)]
         rows.append([f"{name}, {samples} samples", *parts, f"{1000 * total / samples:.2f}", f"{values['memory']:.0f}"])
-    ours, theirs = (
-        (values["boxes"], values["metrics"], values["boxes"] + values["metrics"]) for values in found.values()
+    crkd, devkit = (
+        (values["boxes"], values["metrics"], values["boxes"] + values["metrics"]) for values in measured.values()
     )
-    ratios = [f"{slow / fast:.0f}x" for fast, slow in zip(ours, theirs)]
+    ratios = [f"{slow / fast:.0f}x" for fast, slow in zip(crkd, devkit)]
     rows.append([f"ratio, {samples} samples", *ratios, ratios[-1], ""])
     density = ", ".join(f"{number / samples:.0f} {name}" for name, number in held.items())
     said = f"{samples} samples: {density} boxes a sample; mAP {scores[0].mean_ap:.4f}, difference {difference:.1e}"
@@ -114,12 +114,12 @@ def main() -> None:
         if name == "data":
             report(write_case(Path(folder), options.samples[0], options.detections))
         else:
-            report(measure_ours(Path(folder), options.repeats) if name == "crkd" else measure_devkit(Path(folder)))
+            report(measure_crkd(Path(folder), options.repeats) if name == "crkd" else measure_devkit(Path(folder)))
         return
     rows, said = [], []
     for samples in options.samples:
-        found, text = compare(samples, options.detections, options.repeats)
-        rows += found
+        table, text = compare(samples, options.detections, options.repeats)
+        rows += table
         said.append(text)
     columns = ["", "boxes (s)", "metrics (s)", "both (s)", "a sample (ms)", "peak memory (MB)"]
     show("nuScenes detection metrics, one process each", columns, rows)

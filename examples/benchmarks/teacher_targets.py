@@ -77,9 +77,9 @@ def deviations(targets: list[TeacherTargets], scenes: list[Scene], config: Confi
     worst: dict[str, list] = {}
     for scene, live in zip(scenes, targets, strict=True):
         stored = decode_targets(live.encode(storage))
-        expected, found = (_losses_and_gradients(objective, scene.student, part) for part in (live, stored))
+        expected, actual = (_losses_and_gradients(objective, scene.student, part) for part in (live, stored))
         for term, (loss, gradient) in expected.items():
-            off = [abs(float(found[term][0] / loss) - 1), float((found[term][1] - gradient).norm() / gradient.norm())]
+            off = [abs(float(actual[term][0] / loss) - 1), float((actual[term][1] - gradient).norm() / gradient.norm())]
             worst[term] = np.maximum(worst.get(term, [0.0, 0.0]), off).tolist()
     return worst
 
@@ -90,12 +90,12 @@ def _losses_and_gradients(
     features = student.features
     maps = [features.gated_camera, features.fused, features.radar_activation]
     maps += [value for task in student.head.tasks for value in vars(task).values()]
-    wanted = [*(bev_map.requires_grad_() for bev_map in maps), *objective.parameters()]
+    leaves = [*(bev_map.requires_grad_() for bev_map in maps), *objective.parameters()]
     losses = objective(student, targets)
     losses["all"] = torch.stack(list(losses.values())).sum()
     results = {}
     for term, loss in losses.items():
-        gradients = torch.autograd.grad(loss, wanted, retain_graph=True, allow_unused=True)
+        gradients = torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True)
         results[term] = (loss.detach(), torch.cat([g.flatten() for g in gradients if g is not None]))
     return results
 
@@ -143,10 +143,10 @@ def main() -> None:
     title = f"size of a sample and view (MB), {options.preset}: {len(scenes[0].boxes)} boxes, {cells:.0f} mask cells"
     show(title, ["part", "raw fp16", *STORAGES], sizes(targets, scenes))
 
-    found = {storage: deviations(targets, scenes, config, storage) for storage in STORAGES}
+    worst = {storage: deviations(targets, scenes, config, storage) for storage in STORAGES}
     columns = [f"{storage} {what}" for storage in STORAGES for what in ("loss", "gradient")]
     rows = [
-        [term, *(f"{value:.1e}" for storage in STORAGES for value in found[storage][term])] for term in found["fp32"]
+        [term, *(f"{value:.1e}" for storage in STORAGES for value in worst[storage][term])] for term in worst["fp32"]
     ]
     show(f"relative deviation from the live teacher, worst of {len(scenes)} scenes", ["term", *columns], rows)
 

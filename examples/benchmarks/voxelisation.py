@@ -86,12 +86,12 @@ def main() -> None:
     rows = []
     for name, (voxel_grid, limit, count, features) in cases.items():
         points = surface_points(count, features)
-        ours, loop = voxelize(points, voxel_grid, limit), voxelize_in_a_loop(points, voxel_grid, limit)
+        batched, loop = voxelize(points, voxel_grid, limit), voxelize_in_a_loop(points, voxel_grid, limit)
         for part in ("features", "coordinates", "counts"):
-            torch.testing.assert_close(getattr(ours, part), getattr(loop, part), rtol=0, atol=0)
+            torch.testing.assert_close(getattr(batched, part), getattr(loop, part), rtol=0, atol=0)
         fast = median_seconds(lambda: voxelize(points, voxel_grid, limit), options.repeats)  # noqa: B023
         slow = median_seconds(lambda: voxelize_in_a_loop(points, voxel_grid, limit), options.repeats)  # noqa: B023
-        rows.append([name, f"{count}", f"{len(ours.counts)}", f"{fast:.4f}", f"{slow:.4f}", f"{slow / fast:.1f}x"])
+        rows.append([name, f"{count}", f"{len(batched.counts)}", f"{fast:.4f}", f"{slow:.4f}", f"{slow / fast:.1f}x"])
     columns = ["", "points", "voxels", "torch (s)", "loop (s)", "ratio"]
     show(f"Voxelisation of one sample, {options.preset}, {torch.get_num_threads()} threads", columns, rows)
 

@@ -80,10 +80,10 @@ def interrupt(monkeypatch):
     yet renamed to its name, when it is, or when that many steps were reported.
     """
     old = signal.signal(signal.SIGINT, signal.default_int_handler)
-    flush, advance, wanted, written = atomic._flush, _PlainTask.advance, {}, [""]
+    flush, advance, trigger, written = atomic._flush, _PlainTask.advance, {}, [""]
 
     def press() -> None:
-        wanted.clear()
+        trigger.clear()
         os.kill(os.getpid(), signal.SIGINT)
 
     def flush_and_press(path):
@@ -91,19 +91,19 @@ def interrupt(monkeypatch):
         if not path.is_dir():
             written[0] = path.name
         key = "made" if path.is_dir() else "file"
-        if key in wanted and wanted[key] in written[0]:
+        if key in trigger and trigger[key] in written[0]:
             press()
 
     def advance_and_press(self, steps=1, **fields):
         advance(self, steps, **fields)
-        if "step" in wanted:
-            wanted["step"] -= steps
-            if wanted["step"] <= 0:
+        if "step" in trigger:
+            trigger["step"] -= steps
+            if trigger["step"] <= 0:
                 press()
 
     monkeypatch.setattr(atomic, "_flush", flush_and_press)
     monkeypatch.setattr(_PlainTask, "advance", advance_and_press)
-    yield wanted.update
+    yield trigger.update
     signal.signal(signal.SIGINT, old)
 
 

@@ -26,17 +26,17 @@ FILES = [
 PROBLEMS = {"cut": "bytes, found", "flipped": "its checksum differs", "gone": "the file is missing"}
 
 
-@pytest.mark.parametrize("how", PROBLEMS)
+@pytest.mark.parametrize("damage_kind", PROBLEMS)
 @pytest.mark.parametrize(("artifact", "file"), FILES)
-def test_a_damaged_file(refused, evaluated, tmp_path, artifact, file, how):
+def test_a_damaged_file(refused, evaluated, tmp_path, artifact, file, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     path = workspace.root / artifact / file
-    damage(path, how)
+    damage(path, damage_kind)
     stage, name = artifact.split("/")
     remake = {"prepare": "crkd prepare --nuscenes ", "evaluate": "crkd evaluate --model distill/crkd "}.get(
         stage, f"crkd {stage} "
     )
-    words = (f"{path} is damaged", PROBLEMS[how], f"make it again with: {remake}", "--force")
+    words = (f"{path} is damaged", PROBLEMS[damage_kind], f"make it again with: {remake}", "--force")
     said = refused(4, words, *READERS[artifact], "-w", workspace.root)
     assert stage in ("prepare", "evaluate") or f"--name {name}" in said
 
@@ -58,22 +58,22 @@ def test_damage_that_the_stamps_do_not_show(refused, evaluated, tmp_path, artifa
     refused(4, (f"{path} is damaged", words, "--force"), *READERS[artifact], "-w", workspace.root)
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped"])
+@pytest.mark.parametrize("damage_kind", ["cut", "flipped"])
 @pytest.mark.parametrize("artifact", READERS)
-def test_a_damaged_manifest(refused, evaluated, tmp_path, artifact, how):
+def test_a_damaged_manifest(refused, evaluated, tmp_path, artifact, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     path = workspace.root / artifact / "manifest.json"
-    damage(path, how)
+    damage(path, damage_kind)
     words = (f"{path} is damaged", "expected a manifest", "make it again with: crkd ")
     refused(4, words, *READERS[artifact], "-w", workspace.root)
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
-def test_the_damaged_configuration_that_later_stages_keep_to(crkd, refused, evaluated, tmp_path, how):
+@pytest.mark.parametrize("damage_kind", ["cut", "flipped", "gone"])
+def test_the_damaged_configuration_that_later_stages_keep_to(crkd, refused, evaluated, tmp_path, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     path = workspace.root / "train-teacher" / "teacher" / "config.yaml"
     good = path.read_bytes()
-    damage(path, how)
+    damage(path, damage_kind)
     words = (str(path), "is damaged", "--preset or --config", "--force")
     refused(4, words, "train-teacher", "--name", "n", "-w", workspace.root)
     (tmp_path / "mine.yaml").write_bytes(good)
@@ -121,9 +121,9 @@ def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatc
         assert crkd(*command).code == 130
     partial = workspace.root / "train-teacher" / "n.partial"
     checkpoint = partial / "checkpoint.safetensors"
-    for how in ("cut", "flipped"):
+    for damage_kind in ("cut", "flipped"):
         good = checkpoint.read_bytes()
-        damage(checkpoint, how)
+        damage(checkpoint, damage_kind)
         refused(4, (f"{checkpoint} of the unfinished run cannot be used", "checksum", "--no-resume"), *command)
         checkpoint.write_bytes(good)
     damage(checkpoint, "cut")
@@ -132,14 +132,14 @@ def test_a_damaged_unfinished_run(crkd, refused, evaluated, tmp_path, monkeypatc
     assert again.read_bytes() == first.read_bytes()
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
-def test_a_training_goes_on_without_its_metrics(crkd, evaluated, tmp_path, monkeypatch, how):
+@pytest.mark.parametrize("damage_kind", ["cut", "flipped", "gone"])
+def test_a_training_goes_on_without_its_metrics(crkd, evaluated, tmp_path, monkeypatch, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     command = ("train-teacher", "--name", "n", "-w", workspace.root)
     with monkeypatch.context() as patched:
         patched.setattr("crkd_core.training.run.write_trained", _stop)
         assert crkd(*command).code == 130
-    damage(workspace.root / "train-teacher" / "n.partial" / "logs" / "metrics.parquet", how)
+    damage(workspace.root / "train-teacher" / "n.partial" / "logs" / "metrics.parquet", damage_kind)
     ended = crkd(*command)
     assert ended.code == 0, ended.err
     assert "the metrics of train-teacher n before step 2 cannot be read" in ended.err
@@ -155,9 +155,9 @@ def _stop(*_):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped"])
+@pytest.mark.parametrize("damage_kind", ["cut", "flipped"])
 @pytest.mark.parametrize("stage", ["prepare", "extract-teacher"])
-def test_a_damaged_shard_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeypatch, stage, how):
+def test_a_damaged_shard_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeypatch, stage, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     data = ("--nuscenes", evaluated.nuscenes) if stage == "prepare" else ()
     command = (stage, *data, "--name", "n", "-w", workspace.root)
@@ -166,7 +166,7 @@ def test_a_damaged_shard_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeyp
         patched.setattr(f"crkd_core.{module}.write_index", _stop)
         assert crkd(*command).code == 130
     shard = min((workspace.root / stage / "n.partial").rglob("shard-*.safetensors"))
-    damage(shard, how)
+    damage(shard, damage_kind)
     ended = crkd(*command)
     assert ended.code == 0
     assert f"{shard.name} of the unfinished {stage}/n is damaged and is made again" in ended.err

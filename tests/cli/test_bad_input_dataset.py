@@ -153,7 +153,7 @@ def test_an_empty_split(crkd, refused, chain, world, tmp_path, renamed, command,
 
 
 @pytest.mark.parametrize(
-    ("channel", "how", "workers", "words"),
+    ("channel", "damage_kind", "workers", "words"),
     [
         ("CAM_FRONT", "cut", 0, ("is damaged and cannot be decoded", "unpack")),
         ("CAM_FRONT", "cut", 1, ("is damaged and cannot be decoded", "unpack")),
@@ -162,10 +162,12 @@ def test_an_empty_split(crkd, refused, chain, world, tmp_path, renamed, command,
         ("LIDAR_TOP", "odd", 0, ("is damaged", "expected a multiple of 20 bytes")),
     ],
 )
-def test_a_sensor_file_that_went_bad_after_preparing(refused, chain, world, tmp_path, channel, how, workers, words):
+def test_a_sensor_file_that_went_bad_after_preparing(
+    refused, chain, world, tmp_path, channel, damage_kind, workers, words
+):
     workspace = chain.copy(tmp_path).workspace
     for path in (world / "samples" / channel).iterdir():
-        path.write_bytes(path.read_bytes()[:1234]) if how == "odd" else damage(path, how)
+        path.write_bytes(path.read_bytes()[:1234]) if damage_kind == "odd" else damage(path, damage_kind)
     arguments = ("train-teacher", "--name", "n", "--nuscenes", world, "--set", f"train.workers={workers}")
     refused(3, (channel, *words), *arguments, "-w", workspace.root)
 

@@ -154,9 +154,9 @@ def test_a_read_only_workspace_can_be_read(runner, evaluated, tmp_path):
             folder.chmod(0o755)
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped", "gone"])
+@pytest.mark.parametrize("damage_kind", ["cut", "flipped", "gone"])
 @pytest.mark.parametrize("file", ["submission.json", "detections.parquet"])
-def test_a_damaged_file_of_an_unfinished_evaluation(crkd, evaluated, tmp_path, monkeypatch, file, how):
+def test_a_damaged_file_of_an_unfinished_evaluation(crkd, evaluated, tmp_path, monkeypatch, file, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     folder = workspace.root / "evaluate" / "crkd-val"
     expected = tree(folder)
@@ -164,13 +164,13 @@ def test_a_damaged_file_of_an_unfinished_evaluation(crkd, evaluated, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr("crkd_core.stages.evaluate.write_scores", stop)
         assert crkd(*command).code == 130
-    damage(folder.with_name("crkd-val.partial") / file, how)
+    damage(folder.with_name("crkd-val.partial") / file, damage_kind)
     assert crkd(*command).code == 0
     assert tree(folder) == expected
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped"])
-def test_a_damaged_picture_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeypatch, how):
+@pytest.mark.parametrize("damage_kind", ["cut", "flipped"])
+def test_a_damaged_picture_of_an_unfinished_run(crkd, evaluated, tmp_path, monkeypatch, damage_kind):
     workspace = evaluated.copy(tmp_path).workspace
     folder = workspace.root / "visualize" / "val"
     expected = tree(folder)
@@ -178,7 +178,7 @@ def test_a_damaged_picture_of_an_unfinished_run(crkd, evaluated, tmp_path, monke
     with monkeypatch.context() as patched:
         patched.setattr("crkd_core.stages.visualize.write_page", stop)
         assert crkd(*command).code == 130
-    damage(min(folder.with_name("val.partial").glob("0*.png")), how)
+    damage(min(folder.with_name("val.partial").glob("0*.png")), damage_kind)
     ended = crkd(*command)
     assert ended.code == 0
     assert "is damaged and is made again" in ended.err

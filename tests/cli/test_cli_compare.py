@@ -23,7 +23,7 @@ def asked(make, monkeypatch):
     requests = []
     artifact = make("compare", "teacher-crkd-val")
     labels = ("all", *DETECTION_CLASSES)
-    rows = [row("all", "all", label, -0.05 * place) for place, label in enumerate(labels)]
+    rows = [row("all", "all", label, -0.05 * rank) for rank, label in enumerate(labels)]
     rows += [row("condition", name, label, 0.3) for name in ("day", "night") for label in labels]
     missed = pa.table({"class": ["car", "bus", "car"]})
 

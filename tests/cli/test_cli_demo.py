@@ -15,15 +15,8 @@ from crkd_core.errors import TrainingError
 from crkd_core.stages.evaluate import EvaluateRequest
 from crkd_core.stages.simulate import SimulateRequest
 
-STAGES = {
-    "simulate": "simulate",
-    "prepare": "prepare",
-    "train": "train_teacher",
-    "extract": "extract_teacher",
-    "distill": "distill",
-    "evaluate": "evaluate",
-    "visualize": "visualize",
-}
+STAGES = ("simulate", "prepare", "train_teacher", "extract_teacher", "distill", "evaluate", "visualize")
+"""Modules of the stages, each with the function of its name."""
 
 
 @pytest.fixture
@@ -47,8 +40,8 @@ def asked(monkeypatch):
         requests.append(request)
         return scored if isinstance(request, EvaluateRequest) else result
 
-    for module, function in STAGES.items():
-        monkeypatch.setattr(import_module(f"crkd_core.stages.{module}"), function, note)
+    for stage in STAGES:
+        monkeypatch.setattr(import_module(f"crkd_core.stages.{stage}"), stage, note)
     return requests
 
 

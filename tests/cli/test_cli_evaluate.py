@@ -91,7 +91,7 @@ def test_all_leaves_out_what_is_stale(crkd, asked):
     assert result.code == 0
     assert [request.model for request in asked] == ["train-teacher/teacher", "distill/plain", "distill/gone"]
     values = json.loads(result.out)
-    assert [found["model"] for found in values["models"]] == ["teacher", "plain"]
+    assert [entry["model"] for entry in values["models"]] == ["teacher", "plain"]
     assert values["models"][0]["metrics"]["mean_ap"] == 0.25
     assert values["models"][0]["metrics"]["label_tp_errors"]["car"]["orient_err"] is None
     assert "warning: left out: distill/gone is stale" in result.err
@@ -130,11 +130,11 @@ def test_known_causes_are_named_last(crkd, asked):
 
 
 def test_json_has_every_row(crkd, asked):
-    (found,) = json.loads(crkd("evaluate", "--bootstrap", "0", "--json").out)["models"]
-    assert found["findings"][0]["cause"] == "no radar points"
-    assert len(found["breakdown"]) == 4 * 11 - 1
-    assert found["breakdown"][0]["ap_low"] is None
-    assert found["curves"] == []
+    (entry,) = json.loads(crkd("evaluate", "--bootstrap", "0", "--json").out)["models"]
+    assert entry["findings"][0]["cause"] == "no radar points"
+    assert len(entry["breakdown"]) == 4 * 11 - 1
+    assert entry["breakdown"][0]["ap_low"] is None
+    assert entry["curves"] == []
 
 
 def test_an_unknown_kind_of_slices(crkd, asked):

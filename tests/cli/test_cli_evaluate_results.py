@@ -31,14 +31,14 @@ def test_perfect_detections_score_perfectly(crkd, only_prepared, tmp_path):
     arguments = ("evaluate", "--results", file, "--split", "mini_val", "-w", only_prepared.root)
     result = crkd(*arguments, "--official", "--json")
     assert result.code == 0, result.err
-    (found,) = json.loads(result.out)["models"]
-    assert found["model"] == "Other-detector-v2"
-    assert found["official_difference"] < 1e-9
-    metrics = found["metrics"]
+    (entry,) = json.loads(result.out)["models"]
+    assert entry["model"] == "Other-detector-v2"
+    assert entry["official_difference"] < 1e-9
+    metrics = entry["metrics"]
     assert metrics["label_aps"]["car"]["0.5"] > 0.99
     assert metrics["label_tp_errors"]["car"]["trans_err"] == pytest.approx(0, abs=1e-9)
     assert metrics["label_tp_errors"]["car"]["vel_err"] > 0.1
-    manifest = json.loads((Path(found["artifact"]) / "manifest.json").read_text())
+    manifest = json.loads((Path(entry["artifact"]) / "manifest.json").read_text())
     assert manifest["facts"]["modalities"] == ["camera"]
     assert manifest["facts"]["nds"] == pytest.approx(metrics["nd_score"])
     boxes = sum(len(boxes) for boxes in results["results"].values())
@@ -68,9 +68,9 @@ def test_a_models_own_submission_scores_as_the_model(crkd, evaluated, tmp_path):
     result = crkd("evaluate", "--results", file, "--results", submission, "-w", copy.workspace.root, "--json")
     assert result.code == 0, result.err
     metrics = json.loads((submission.parent / "metrics.json").read_text())
-    for found in json.loads(result.out)["models"]:
-        assert found["metrics"]["nd_score"] == pytest.approx(metrics["nd_score"], abs=1e-12)
-    assert [found["model"] for found in json.loads(result.out)["models"]] == ["again", "submission"]
+    for entry in json.loads(result.out)["models"]:
+        assert entry["metrics"]["nd_score"] == pytest.approx(metrics["nd_score"], abs=1e-12)
+    assert [entry["model"] for entry in json.loads(result.out)["models"]] == ["again", "submission"]
     rows = crkd("evaluate", "--results", file, "-w", copy.workspace.root)
     assert "again" in rows.out
     drawn = crkd("visualize", "--samples", "1", "--model", "again", "-w", copy.workspace.root, "--debug")
@@ -85,7 +85,7 @@ def test_a_file_that_is_named_twice_is_evaluated_once(crkd, only_prepared, tmp_p
     results = [word for path in spellings for word in ("--results", path)]
     ended = crkd("evaluate", *results, "-w", only_prepared.root, "--json")
     assert ended.code == 0, ended.err
-    assert [found["model"] for found in json.loads(ended.out)["models"]] == ["other"]
+    assert [entry["model"] for entry in json.loads(ended.out)["models"]] == ["other"]
 
 
 def test_a_file_does_not_replace_a_model(crkd, evaluated, tmp_path):

@@ -79,7 +79,7 @@ def test_help_imports_nothing_heavy(start_python):
 
 def test_flags_of_every_command_are_frozen():
     commands = typer.main.get_command(app).commands
-    found = {
+    flags = {
         name: {
             flag
             for parameter in command.params
@@ -89,7 +89,7 @@ def test_flags_of_every_command_are_frozen():
         }
         for name, command in commands.items()
     }
-    assert found == FLAGS
+    assert flags == FLAGS
 
 
 @pytest.mark.parametrize("command", sorted(FLAGS))

@@ -40,9 +40,9 @@ def _set_created(workspace, label: str, when: str) -> None:
 
 
 def test_an_empty_workspace_says_how_to_begin(workspace):
-    found = workspace_status(workspace)
-    assert found.artifacts == ()
-    assert found.next_command == "crkd prepare --nuscenes DIR"
+    status = workspace_status(workspace)
+    assert status.artifacts == ()
+    assert status.next_command == "crkd prepare --nuscenes DIR"
     assert not workspace.root.exists()
 
 
@@ -50,37 +50,37 @@ def test_an_empty_workspace_says_how_to_begin(workspace):
 def test_the_next_command_is_the_next_stage(workspace, make, stages):
     names = list(CHAIN)
     make_chain(make, until=names[stages - 1])
-    found = workspace_status(workspace)
-    assert [artifact.state for artifact in found.artifacts] == ["finished"] * stages
-    assert found.next_command == CHAIN[names[stages]]
+    status = workspace_status(workspace)
+    assert [artifact.state for artifact in status.artifacts] == ["finished"] * stages
+    assert status.next_command == CHAIN[names[stages]]
 
 
 def test_a_complete_chain_needs_nothing(workspace, make):
     make_chain(make)
-    found = workspace_status(workspace)
-    assert found.next_command is None
-    assert "done" in found.next_reason
+    status = workspace_status(workspace)
+    assert status.next_command is None
+    assert "done" in status.next_reason
 
 
 def test_everything_made_from_a_remade_artifact_is_stale(workspace, make):
     make_chain(make)
     make("prepare", "my-prepare", text="other contents", force=True)
-    found = workspace_status(workspace)
-    states = {artifact.stage: artifact.state for artifact in found.artifacts}
+    status = workspace_status(workspace)
+    states = {artifact.stage: artifact.state for artifact in status.artifacts}
     assert states == {"prepare": "finished", **dict.fromkeys(list(CHAIN)[1:], "stale")}
-    assert found.next_command == "crkd train-teacher --name my-train-teacher --force"
-    assert "prepare/my-prepare has been remade" in found.next_reason
+    assert status.next_command == "crkd train-teacher --name my-train-teacher --force"
+    assert "prepare/my-prepare has been remade" in status.next_reason
 
 
 def test_a_truncated_file_is_damage(workspace, make):
     made = make_chain(make)
     path = made["extract-teacher"].file("file.txt")
     path.write_text("cont")
-    found = workspace_status(workspace)
-    (damaged,) = [artifact for artifact in found.artifacts if artifact.state == "damaged"]
+    status = workspace_status(workspace)
+    (damaged,) = [artifact for artifact in status.artifacts if artifact.state == "damaged"]
     assert damaged.stage == "extract-teacher"
     assert "file.txt" in damaged.reason
-    assert found.next_command == "crkd extract-teacher --name my-extract-teacher --force"
+    assert status.next_command == "crkd extract-teacher --name my-extract-teacher --force"
 
 
 def test_changed_bytes_of_the_same_length_are_found_thoroughly(workspace, make):
@@ -95,10 +95,10 @@ def test_changed_bytes_of_the_same_length_are_found_thoroughly(workspace, make):
 def test_an_unreadable_manifest_is_damage(workspace, make):
     made = make_chain(make)
     made["prepare"].file("manifest.json").write_text("{")
-    found = workspace_status(workspace)
-    assert found.of_stage("prepare")[0].state == "damaged"
+    status = workspace_status(workspace)
+    assert status.of_stage("prepare")[0].state == "damaged"
     # What can still be read of it is enough to make it again.
-    assert found.next_command == "crkd prepare --nuscenes DIR --name my-prepare --force"
+    assert status.next_command == "crkd prepare --nuscenes DIR --name my-prepare --force"
     made["train-teacher"].file("manifest.json").write_text("")
     made["prepare"].file("manifest.json").write_text('{\n  "command": "crkd prepare --nuscenes \'my data\'",\n')
     assert workspace_status(workspace).next_command == "crkd prepare --nuscenes 'my data' --force"
@@ -107,20 +107,20 @@ def test_an_unreadable_manifest_is_damage(workspace, make):
 def test_an_unfinished_run_is_continued_by_its_own_command(workspace, make):
     make_chain(make, until="prepare")
     leave_unfinished(workspace, "train-teacher", "crkd train-teacher --name half")
-    found = workspace_status(workspace)
-    (unfinished,) = found.of_stage("train-teacher")
+    status = workspace_status(workspace)
+    (unfinished,) = status.of_stage("train-teacher")
     assert (unfinished.state, unfinished.name) == ("unfinished", "half")
     assert unfinished.size_bytes >= 1000
-    assert found.next_command == "crkd train-teacher --name half"
+    assert status.next_command == "crkd train-teacher --name half"
 
 
 def test_a_run_under_way_is_not_called_unfinished(workspace, make):
     make_chain(make, until="prepare")
     with workspace.write(ArtifactRequest("train-teacher", "busy", command="crkd train-teacher", settings={})):
-        found = workspace_status(workspace)
-    assert found.of_stage("train-teacher")[0].state == "running"
-    assert found.next_command is None
-    assert "train-teacher/busy" in found.next_reason
+        status = workspace_status(workspace)
+    assert status.of_stage("train-teacher")[0].state == "running"
+    assert status.next_command is None
+    assert "train-teacher/busy" in status.next_reason
 
 
 def test_the_plain_student_is_not_the_taught_one(workspace, make):
@@ -182,11 +182,11 @@ def test_data_of_an_older_format_are_stale(crkd, workspace, make):
     manifest = read_manifest(folder)
     older = manifest.model_copy(update={"settings": manifest.settings | {"format": 1}})
     (folder / "manifest.json").write_text(older.sealed().model_dump_json())
-    found = workspace_status(workspace)
-    (prepared,) = found.of_stage("prepare")
+    status = workspace_status(workspace)
+    (prepared,) = status.of_stage("prepare")
     assert (prepared.state, prepared.command) == ("stale", "crkd prepare --name my-prepare --force")
     assert "it was prepared in an older format (1, this version needs 3)" in prepared.reason
-    assert found.next_command == prepared.command
+    assert status.next_command == prepared.command
 
 
 def test_json(crkd, make):

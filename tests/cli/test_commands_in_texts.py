@@ -113,10 +113,10 @@ def test_commands_in_messages_and_help(path):
 )
 def test_commands_in_the_readme_the_findings_and_the_examples(path):
     text = path.read_text(encoding="utf-8")
-    found = list(mentions(text))
-    for name, words in found:
+    commands = list(mentions(text))
+    for name, words in commands:
         check(name, words)
-    assert found or path.suffix == ".md" or path.name == "environment.sh"
+    assert commands or path.suffix == ".md" or path.name == "environment.sh"
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

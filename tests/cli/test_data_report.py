@@ -41,7 +41,7 @@ def test_a_good_folder_has_a_short_calm_report(crkd, folder, tmp_path):
         "images        160 x 90 px",
         "key frames    0.50 s apart, in 2 scenes",
     ):
-        assert any(found.startswith(line) for found in lines), result.out
+        assert any(printed.startswith(line) for printed in lines), result.out
     assert "boxes up to 4.1 m/s (car)" in result.out
 
 
@@ -201,8 +201,8 @@ def test_what_reading_the_tables_left_out_is_told():
         ignored_attributes={"vehicle.flying": 2, "vehicle.Moving": 1},
         similar_attributes={"vehicle.Moving": "vehicle.moving"},
     )
-    found = replace(good, boxes=boxes, oddities=["something is odd"]).warnings
-    assert found == [
+    warnings = replace(good, boxes=boxes, oddities=["something is odd"]).warnings
+    assert warnings == [
         "3 boxes dropped: a size of zero",
         "7 boxes of 'vehicle.Car' are not detected; nuScenes' name is vehicle.car",
         "attributes that nuScenes does not have are ignored: 'vehicle.flying' of 2 boxes, 'vehicle.Moving' of 1 box "

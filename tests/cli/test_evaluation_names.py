@@ -56,12 +56,12 @@ def names(workspace: Workspace) -> set[str]:
 def test_a_teacher_and_a_student_of_one_name(crkd, workspace, together):
     labels, at = ["train-teacher/x", "distill/x"], ("-w", workspace.root)
     if together:
-        found = as_json(crkd, "--model", labels[0], "--model", labels[1], *at)
-        assert [entry["model"] for entry in found] == labels
+        entries = as_json(crkd, "--model", labels[0], "--model", labels[1], *at)
+        assert [entry["model"] for entry in entries] == labels
     else:
-        found = [as_json(crkd, "--model", label, *at)[0] for label in labels]
+        entries = [as_json(crkd, "--model", label, *at)[0] for label in labels]
     assert names(workspace) == {"crkd-val", "x-val", "distill-x-val"}
-    teacher, student = found
+    teacher, student = entries
     assert teacher["artifact"] != student["artifact"]
     assert teacher["breakdown"] != student["breakdown"]
     assert teacher["metrics"] != student["metrics"]
@@ -78,12 +78,12 @@ def test_a_teacher_and_a_student_of_one_name(crkd, workspace, together):
 def test_two_files_of_one_name(crkd, workspace, results, together):
     at = ("-w", workspace.root)
     if together:
-        found = as_json(crkd, "--results", results[0], "--results", results[1], *at)
-        assert [entry["model"] for entry in found] == ["a/res.json", "b/res.json"]
+        entries = as_json(crkd, "--results", results[0], "--results", results[1], *at)
+        assert [entry["model"] for entry in entries] == ["a/res.json", "b/res.json"]
     else:
-        found = [as_json(crkd, "--results", file, *at)[0] for file in results]
+        entries = [as_json(crkd, "--results", file, *at)[0] for file in results]
     assert {"res-val", "b-res-val"} <= names(workspace)
-    first, second = found
+    first, second = entries
     assert first["metrics"]["mean_ap"] > second["metrics"]["mean_ap"]
     assert first["breakdown"] != second["breakdown"]
     # A file that changed where it lies replaces its own evaluation only.
@@ -104,9 +104,9 @@ def test_folders_of_one_name_and_a_model_called_like_a_file(crkd, workspace, res
     clone(workspace, workspace.find("distill", "plain", needed_for="test", make=""), "res")
     at = ("-w", workspace.root)
     arguments = [word for file in (*results, deeper) for word in ("--results", file)]
-    found = as_json(crkd, *arguments, *at)
-    assert len({entry["artifact"] for entry in found}) == 3
-    assert [entry["model"] for entry in found[1:]] == ["b/res.json", "other/a/res.json"]
+    entries = as_json(crkd, *arguments, *at)
+    assert len({entry["artifact"] for entry in entries}) == 3
+    assert [entry["model"] for entry in entries[1:]] == ["b/res.json", "other/a/res.json"]
     before = names(workspace)
     model = as_json(crkd, "--model", "res", *at)[0]
     assert names(workspace) - before == {"distill-res-val"}
@@ -121,8 +121,8 @@ def test_a_model_that_was_trained_again_replaces_its_own_evaluation(crkd, worksp
     assert ended.code == 0
     assert "replaced" not in ended.err
     assert names(workspace) == {"crkd-val", "x-val"}
-    (found,) = [artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "x-val"]
-    assert found.manifest.inputs["model"] == student.reference()
+    (evaluation,) = [artifact for artifact in workspace.artifacts("evaluate") if artifact.name == "x-val"]
+    assert evaluation.manifest.inputs["model"] == student.reference()
     other = crkd("evaluate", "--model", "distill/x", "--set", "student.head.nms.score_threshold=0.5", "-q", *at)
     assert "warning: evaluate/x-val is replaced by one with other settings" in other.err
     assert "nms.score_threshold (0.1 -> 0.5)" in other.err

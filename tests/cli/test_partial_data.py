@@ -26,21 +26,21 @@ def prepared_in(root: Path, name: str = VERSION) -> PreparedData:
     return PreparedData(Workspace(root).find("prepare", name, needed_for="test", make=""))
 
 
-def lose(path: Path, how: str) -> None:
+def lose(path: Path, loss_kind: str) -> None:
     """Make a file missing in one of the ways in which files are."""
     path.unlink()
-    if how == "dangling link":
+    if loss_kind == "dangling link":
         path.symlink_to("/nowhere/file")
-    elif how == "circular link":
+    elif loss_kind == "circular link":
         path.symlink_to(path)
 
 
-@pytest.mark.parametrize("how", ["gone", "dangling link", "circular link"])
+@pytest.mark.parametrize("loss_kind", ["gone", "dangling link", "circular link"])
 @pytest.mark.parametrize("channel", ["CAM_FRONT", "LIDAR_TOP"])
-def test_a_lost_key_frame_file_leaves_its_sample_out(crkd, folder, tmp_path, channel, how):
+def test_a_lost_key_frame_file_leaves_its_sample_out(crkd, folder, tmp_path, channel, loss_kind):
     assert crkd("prepare", "--nuscenes", folder.root, "-w", "whole").code == 0
     lost = folder.files(channel)[1]
-    lose(lost, how)
+    lose(lost, loss_kind)
     refusal = crkd("prepare", "--nuscenes", folder.root, "-w", "ws")
     words = (f"{channel}: 1 of 6 key-frame files", lost.name, "--allow-missing samples (leaves out 1 of 6 key frames)")
     check_message(refusal.code, 3, refusal.out, refusal.err, words)
@@ -66,10 +66,10 @@ def assert_same_but_for(part: PreparedData, whole: PreparedData, left_out: str, 
         assert part.neighbours(token) == whole.neighbours(token)
         np.testing.assert_array_equal(part.global_from_lidar(token), whole.global_from_lidar(token))
         assert part.cameras(token).paths == whole.cameras(token).paths
-        ours, expected = part.annotations(token), whole.annotations(token)
-        assert ours.tokens == expected.tokens
-        np.testing.assert_array_equal(ours.velocity, expected.velocity)
-        np.testing.assert_array_equal(ours.boxes.tensor, expected.boxes.tensor)
+        annotations, expected = part.annotations(token), whole.annotations(token)
+        assert annotations.tokens == expected.tokens
+        np.testing.assert_array_equal(annotations.velocity, expected.velocity)
+        np.testing.assert_array_equal(annotations.boxes.tensor, expected.boxes.tensor)
         np.testing.assert_array_equal(part.radar(token)[0], whole.radar(token)[0])
         gone = {path for path in whole.lidar_sweeps(token).paths if not (part.dataroot / path).is_file()}
         assert set(part.lidar_sweeps(token).paths) == set(whole.lidar_sweeps(token).paths) - gone
@@ -101,10 +101,10 @@ def test_one_archive_of_several(crkd, folder, tmp_path):
     ],
 )
 def test_what_to_allow_is_named_and_works(crkd, folder, lost, allow):
-    for place in lost:
+    for sensor_folder in lost:
         # The first image and the last of everything else: of samples that are not left out for the image.
-        choose = min if "CAM" in place else max
-        choose((folder.root / place).iterdir()).unlink()
+        choose = min if "CAM" in sensor_folder else max
+        choose((folder.root / sensor_folder).iterdir()).unlink()
     said = crkd("prepare", "--nuscenes", folder.root, "-w", "ws").err
     assert f"--allow-missing {allow}" in said
     assert crkd("prepare", "--nuscenes", folder.root, "-w", "ws", "--allow-missing", allow).code == 0
@@ -122,14 +122,14 @@ def test_a_key_frame_without_a_record(crkd, folder, tmp_path, channel):
     assert len(prepared_in(tmp_path / "ws").tokens("train")) == 2
 
 
-@pytest.mark.parametrize("how", ["gone", "dangling link", "empty"])
-def test_a_sensors_folder_without_files(crkd, folder, tmp_path, how):
-    place = folder.root / "samples" / "CAM_BACK"
-    shutil.rmtree(place)
-    if how == "dangling link":
-        place.symlink_to("/nowhere/folder")
-    elif how == "empty":
-        place.mkdir()
+@pytest.mark.parametrize("loss_kind", ["gone", "dangling link", "empty"])
+def test_a_sensors_folder_without_files(crkd, folder, tmp_path, loss_kind):
+    channel_folder = folder.root / "samples" / "CAM_BACK"
+    shutil.rmtree(channel_folder)
+    if loss_kind == "dangling link":
+        channel_folder.symlink_to("/nowhere/folder")
+    elif loss_kind == "empty":
+        channel_folder.mkdir()
     refusal = crkd("prepare", "--nuscenes", folder.root, "-w", "ws", "--allow-missing", "samples")
     words = ("lacks files of every key frame: CAM_BACK: 6 of 6", "Unpack the missing archives")
     check_message(refusal.code, 3, refusal.out, refusal.err, words)

@@ -33,11 +33,11 @@ def models(out: str) -> list[dict]:
 def test_the_tables_are_enough(crkd, chain, tables, file, tmp_path):
     result = crkd("evaluate", "--results", file, "--nuscenes", tables, "-w", "ws", "--json")
     assert result.code == 0, result.err
-    (found,) = models(result.out)
+    (entry,) = models(result.out)
     copy = chain.copy(tmp_path / "prepared").workspace.root
     (expected,) = models(crkd("evaluate", "--results", file, "-w", copy, "--json").out)
-    assert found["metrics"] == expected["metrics"]
-    assert (found["samples"], found["samples_of_split"]) == (2, 2)
+    assert entry["metrics"] == expected["metrics"]
+    assert (entry["samples"], entry["samples_of_split"]) == (2, 2)
     manifest = json.loads((tmp_path / "ws" / "evaluate" / "other-val" / "manifest.json").read_text())
     assert manifest["inputs"]["prepared"]["stage"] == "tables"
     assert "--nuscenes" in manifest["command"]
@@ -148,9 +148,9 @@ def test_a_part_of_a_split_is_scored_and_said_to_be(crkd, chain, part, file, tmp
     assert "The nuScenes devkit agrees" in result.out
     assert str(root / "evaluate" / "part-val-subset") in result.out
     again = crkd(*asked, "--subset", "--json", "--official")
-    (found,) = models(again.out)
-    assert (found["samples"], found["samples_of_split"]) == (1, 2)
-    assert found["official_difference"] < 1e-9
+    (entry,) = models(again.out)
+    assert (entry["samples"], entry["samples_of_split"]) == (1, 2)
+    assert entry["official_difference"] < 1e-9
     manifest = json.loads((root / "evaluate" / "part-val-subset" / "manifest.json").read_text())
     assert (manifest["facts"]["samples"], manifest["facts"]["samples_of_split"]) == (1, 2)
     assert "--subset" in manifest["command"]

@@ -39,8 +39,8 @@ def run_image_augmentation(comparison: Comparison) -> None:
         matrix = _image_matrix(case, name, (width, height))
         comparison.check(key, {"img_aug_matrix": matrix, "rot2x2": matrix[:2, :2], "trans2": matrix[:2, 3]}[output])
     for size, draw in case.config.items():
-        if found := re.fullmatch(r"test_draw_(\d+)x(\d+)", size):
-            _check_test_draw(comparison, size, (int(found[1]), int(found[2])), draw[0]["test_draw"])
+        if drawn_size := re.fullmatch(r"test_draw_(\d+)x(\d+)", size):
+            _check_test_draw(comparison, size, (int(drawn_size[1]), int(drawn_size[2])), draw[0]["test_draw"])
 
 
 def _draw(case: GoldenCase, name: str) -> tuple[NDArray, bool, float]:
@@ -59,13 +59,13 @@ def _image(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDArray[np.
     return np.asarray(transform_image(source, case.arrays[f"in/{name}/resize_dims"], crop[:2], size_px, flip, rotation))
 
 
-def _check_pixels(comparison: Comparison, key: str, ours: NDArray[np.uint8]) -> None:
+def _check_pixels(comparison: Comparison, key: str, image: NDArray[np.uint8]) -> None:
     comparison.rule("pixels")
-    theirs = comparison.case.arrays[key]
-    if ours.shape != theirs.shape:
-        comparison.require(key, False, f"has the shape {ours.shape}, and {theirs.shape} is recorded")
+    recorded = comparison.case.arrays[key]
+    if image.shape != recorded.shape:
+        comparison.require(key, False, f"has the shape {image.shape}, and {recorded.shape} is recorded")
         return
-    off = np.abs(ours.astype(int) - theirs)
+    off = np.abs(image.astype(int) - recorded)
     agrees = off.max(initial=0) <= _GREY_LEVEL and (off > 0).mean() <= _SHARE
     share = f"{(off > 0).mean():.2%} of the values differ, by at most {off.max(initial=0)}"
     comparison.require(key, bool(agrees), share, float(off.max(initial=0)) / 255)
@@ -76,8 +76,8 @@ def _check_test_draw(comparison: Comparison, key: str, source_px: tuple[int, int
     height, width = comparison.case.config["real_final_dim"]
     data = DataConfig(image=ImageConfig.model_construct(height_px=height, width_px=width, test_resize=resize))
     view = test_view(data, [source_px], 1)
-    ours = [view.resized_px[0].tolist(), view.crop_px[0].tolist(), bool(view.flip[0]), float(view.rotation_deg[0])]
-    comparison.require(key, ours == [resized, crop[:2], flip, rotation], f"our test view is {ours}")
+    drawn = [view.resized_px[0].tolist(), view.crop_px[0].tolist(), bool(view.flip[0]), float(view.rotation_deg[0])]
+    comparison.require(key, drawn == [resized, crop[:2], flip, rotation], f"our test view is {drawn}")
 
 
 def run_bev_augmentation(comparison: Comparison) -> None:
@@ -132,9 +132,9 @@ def _check_kept(comparison: Comparison, prefix: str, inputs: dict[str, NDArray],
     known = labels >= 0
     boxes = boxes_from_released(torch.from_numpy(inputs["boxes"]))
     annotations = annotations_of(boxes[known], labels[known], np.ones(int(known.sum()), bool))
-    ours, found = training_boxes(annotations, matrix, grid, require_points=True)
-    comparison.check(f"{prefix}boxes", boxes_to_released(ours, case[f"{prefix}boxes"][:, 6]))
-    comparison.check(f"{prefix}labels", found)
+    kept_boxes, kept_labels = training_boxes(annotations, matrix, grid, require_points=True)
+    comparison.check(f"{prefix}boxes", boxes_to_released(kept_boxes, case[f"{prefix}boxes"][:, 6]))
+    comparison.check(f"{prefix}labels", kept_labels)
 
 
 def _range(case: GoldenCase) -> GridConfig:

@@ -63,7 +63,7 @@ class Comparison:
     def check(
         self,
         key: str,
-        ours: Any,
+        values: Any,
         *,
         where: Any = None,
         rows: NDArray[np.bool_] | None = None,
@@ -81,13 +81,13 @@ class Comparison:
             scale: magnitude to relate differences to, if larger than the recorded array's own.
         """
         self._seen.add(key)
-        theirs = np.asarray(self.case.arrays[key])
-        theirs = theirs if rows is None else theirs[rows]
-        theirs = theirs if columns is None else theirs[..., columns]
+        recorded = np.asarray(self.case.arrays[key])
+        recorded = recorded if rows is None else recorded[rows]
+        recorded = recorded if columns is None else recorded[..., columns]
         if tolerance is None:
             tolerance = GRADIENT_TOLERANCE if key.startswith("grad") else TOLERANCE
         mask = None if where is None else np.asarray(_numpy(where), bool)
-        self.differences.append(_difference(key, _numpy(ours), theirs, mask, tolerance, scale or 0.0))
+        self.differences.append(_difference(key, _numpy(values), recorded, mask, tolerance, scale or 0.0))
 
     def require(self, key: str, agrees: bool, reason: str, absolute: float = 0.0) -> None:
         """Note the outcome of a comparison of another kind."""
@@ -107,13 +107,13 @@ class Comparison:
     @property
     def problems(self) -> list[str]:
         """Everything that makes the case fail, one sentence each."""
-        found = [
+        lines = [
             f"{d.key}: {d.reason or f'differs by {d.absolute:.3g}, {d.relative:.3g} of the scale'}"
             for d in self.differences
             if not d.agrees
         ]
-        found += [f"{key}: recorded but not compared" for key in self.uncompared]
-        return found or ([] if self._seen else ["nothing was compared"])
+        lines += [f"{key}: recorded but not compared" for key in self.uncompared]
+        return lines or ([] if self._seen else ["nothing was compared"])
 
     @property
     def left_out(self) -> bool:
@@ -133,21 +133,21 @@ def _numpy(values: Any) -> NDArray:
 
 
 def _difference(
-    key: str, ours: NDArray, theirs: NDArray, where: NDArray | None, tolerance: float, scale: float
+    key: str, values: NDArray, recorded: NDArray, where: NDArray | None, tolerance: float, scale: float
 ) -> Difference:
-    if ours.shape != theirs.shape:
-        return Difference(key, np.inf, np.inf, False, f"has the shape {ours.shape}, and {theirs.shape} is recorded")
+    if values.shape != recorded.shape:
+        return Difference(key, np.inf, np.inf, False, f"has the shape {values.shape}, and {recorded.shape} is recorded")
     if where is not None:
-        chosen = np.broadcast_to(where, theirs.shape)
-        ours, theirs = ours[chosen], theirs[chosen]
-    if theirs.dtype.kind in "biuUS":
-        wrong = int((ours != theirs).sum())
-        return Difference(key, float(wrong), float(wrong), wrong == 0, f"{wrong} of {theirs.size} values differ")
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    finite = np.isfinite(theirs)
-    if not np.array_equal(ours[~finite], theirs[~finite], equal_nan=True) or not np.isfinite(ours[finite]).all():
+        chosen = np.broadcast_to(where, recorded.shape)
+        values, recorded = values[chosen], recorded[chosen]
+    if recorded.dtype.kind in "biuUS":
+        wrong = int((values != recorded).sum())
+        return Difference(key, float(wrong), float(wrong), wrong == 0, f"{wrong} of {recorded.size} values differ")
+    values, recorded = values.astype(np.float64), recorded.astype(np.float64)
+    finite = np.isfinite(recorded)
+    if not np.array_equal(values[~finite], recorded[~finite], equal_nan=True) or not np.isfinite(values[finite]).all():
         return Difference(key, np.inf, np.inf, False, "NaN and infinite values stand in other places")
-    magnitude, off = np.abs(theirs[finite]), np.abs(ours[finite] - theirs[finite])
+    magnitude, off = np.abs(recorded[finite]), np.abs(values[finite] - recorded[finite])
     scale = max(float(magnitude.max(initial=0.0)), scale, _SMALLEST_SCALE)
     absolute = float(off.max(initial=0.0))
     each = bool((off <= tolerance * (magnitude + scale / 2)).all())

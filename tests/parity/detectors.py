@@ -88,8 +88,8 @@ def run_detector(comparison: Comparison) -> None:
     maps = {"other_bev": out.features.points, "fused": out.features.fused, "decoder": decoded[0]}
     check_outputs(comparison, {name: value for name, value in maps.items() if value is not None})
     check_outputs(comparison, head_arrays(out.head), "out/head/")
-    found = decode_detections(out.head, loaded.data.grid.build(), loaded.config.head.nms)
-    for index, detections in enumerate(found):
+    decoded_samples = decode_detections(out.head, loaded.data.grid.build(), loaded.config.head.nms)
+    for index, detections in enumerate(decoded_samples):
         check_detections(comparison, f"out/img{index}/", detections)
 
 
@@ -174,10 +174,10 @@ class _DistillationStep:
 
     def run_variant(self, variant: str) -> None:
         """Another variant: of the same student's output, with the targets of another teacher or a second sigmoid."""
-        found = re.fullmatch(r"teacher_(eval|train)_(single|double)(_shifted_points)?", variant)
-        if found is None:
+        parts = re.fullmatch(r"teacher_(eval|train)_(single|double)(_shifted_points)?", variant)
+        if parts is None:
             return
-        mode, sigmoids, shifted = found.groups()
+        mode, sigmoids, shifted = parts.groups()
         self.teacher.detector.train(mode == "train")
         if mode == "train":
             self.comparison.rule("teacher-train")
@@ -198,8 +198,8 @@ class _DistillationStep:
             out = detector.eval()(self.inputs)
         maps = {"decoder": decoded[-1], **head_arrays(out.head)}
         self._check_sampled(maps, "out/eval/sub4/")
-        found = decode_detections(out.head, self.grid, self.student.config.head.nms)
-        for index, detections in enumerate(found):
+        decoded_samples = decode_detections(out.head, self.grid, self.student.config.head.nms)
+        for index, detections in enumerate(decoded_samples):
             check_detections(self.comparison, f"out/eval/img{index}/", detections)
 
     @torch.no_grad()
@@ -230,12 +230,14 @@ class _DistillationStep:
         }
         seen = _sigmoided(student.head) if double else student.head
         weights = self.config.respd.task_weights
-        for index, (ours, theirs) in enumerate(zip(seen.tasks, targets.parts["respd"].tasks, strict=True)):
+        for index, (student_task, teacher_task) in enumerate(
+            zip(seen.tasks, targets.parts["respd"].tasks, strict=True)
+        ):
             classes, weight = HEAD_TASKS[index], self.config.respd.weight * weights[index]
             terms[f"heatmap/task{index}"] = detection[f"heatmap/{classes[0]}"]
             terms[f"bbox/task{index}"] = detection[f"box/{classes[0]}"]
-            terms[f"heatmap/task{index}/kd"] = weight * heatmap_term(ours, theirs, self.config.respd)
-            terms[f"bbox/task{index}/kd"] = weight * box_term(ours, theirs, self.config.respd)
+            terms[f"heatmap/task{index}/kd"] = weight * heatmap_term(student_task, teacher_task, self.config.respd)
+            terms[f"bbox/task{index}/kd"] = weight * box_term(student_task, teacher_task, self.config.respd)
         return terms
 
     def _check_terms(self, variant: str, terms: dict[str, Tensor]) -> None:
@@ -329,10 +331,10 @@ class _DistillationStep:
 def _student_name(published: str) -> str:
     """Our name of a student's tensor in a distiller."""
     module, _, rest = published.partition(".")
-    ours = our_name(f"{module.removesuffix(_STUDENT)}.{rest}")
-    if ours is None or not module.endswith(_STUDENT):
+    name = our_name(f"{module.removesuffix(_STUDENT)}.{rest}")
+    if name is None or not module.endswith(_STUDENT):
         raise KeyError(f"{published} is no tensor of a distiller's student")
-    return ours
+    return name
 
 
 def _shifted(inputs: SensorInputs) -> list[Tensor]:

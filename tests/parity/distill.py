@@ -72,10 +72,10 @@ def _adapters(comparison: Comparison, config: RelDConfig) -> nn.ModuleList:
 
 
 def _adapter_name(key: str) -> str:
-    ours = our_adapter_name(f"{_ADAPTERS}{key}")
-    if ours is None:
+    name = our_adapter_name(f"{_ADAPTERS}{key}")
+    if name is None:
         raise ConfigError(f"{_ADAPTERS}{key} is no tensor of a relation adapter")
-    return ours.removeprefix("adapters.")
+    return name.removeprefix("adapters.")
 
 
 def run_scale_mask(comparison: Comparison) -> None:

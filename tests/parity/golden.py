@@ -33,17 +33,17 @@ class GoldenCase:
 
     def series(self, prefix: str) -> list[Tensor]:
         """`prefix`0, `prefix`1, ... as long as there are any."""
-        found = []
-        while f"{prefix}{len(found)}" in self.arrays:
-            found.append(self[f"{prefix}{len(found)}"])
-        return found
+        arrays = []
+        while f"{prefix}{len(arrays)}" in self.arrays:
+            arrays.append(self[f"{prefix}{len(arrays)}"])
+        return arrays
 
     def series_of(self, prefix: str, suffix: str) -> list[np.ndarray]:
         """`prefix`0`suffix`, `prefix`1`suffix`, ... as long as there are any, as they were recorded."""
-        found: list[np.ndarray] = []
-        while f"{prefix}{len(found)}{suffix}" in self.arrays:
-            found.append(self.arrays[f"{prefix}{len(found)}{suffix}"])
-        return found
+        arrays: list[np.ndarray] = []
+        while f"{prefix}{len(arrays)}{suffix}" in self.arrays:
+            arrays.append(self.arrays[f"{prefix}{len(arrays)}{suffix}"])
+        return arrays
 
     def keys(self, prefix: str) -> list[str]:
         """Names that start with `prefix`, in recorded order."""

@@ -53,9 +53,9 @@ def run_head_forward(comparison: Comparison) -> None:
 def head_arrays(head: HeadOutput) -> dict[str, Tensor]:
     """Our maps by their recorded names."""
     return {
-        f"task{index}/{theirs}": getattr(task, ours)
+        f"task{index}/{published}": getattr(task, name)
         for index, task in enumerate(head.tasks)
-        for ours, theirs in HEAD_MAPS.items()
+        for name, published in HEAD_MAPS.items()
     }
 
 
@@ -93,8 +93,8 @@ def run_targets(comparison: Comparison) -> None:
     boxes = [boxes_from_released(tensor) for tensor in case.series("in/boxes")]
     targets = build_head_targets(boxes, case.series("in/labels"), grid, head_config(case.config))
     for index, task in enumerate(targets.tasks):
-        found = {"heatmap": task.heatmap, "anno_box": task.boxes, "ind": task.cells, "mask": task.valid}
-        check_outputs(comparison, {f"{name}{index}": value for name, value in found.items()})
+        tensors = {"heatmap": task.heatmap, "anno_box": task.boxes, "ind": task.cells, "mask": task.valid}
+        check_outputs(comparison, {f"{name}{index}": value for name, value in tensors.items()})
 
 
 def run_loss(comparison: Comparison) -> None:
@@ -144,9 +144,9 @@ def run_soft_loss(comparison: Comparison) -> None:
         )
     config = RespDConfig(task_weights=tuple(float(w) for w in case.config["head"]["loss_soft_task_weights"]))
     total = torch.zeros(())
-    for index, (ours, theirs) in enumerate(zip(seen.tasks, teacher_response(teacher, config).tasks)):
+    for index, (student_task, teacher_task) in enumerate(zip(seen.tasks, teacher_response(teacher, config).tasks)):
         for name, term in (("heatmap", heatmap_term), ("bbox", box_term)):
-            value = config.task_weights[index] * term(ours, theirs, config)
+            value = config.task_weights[index] * term(student_task, teacher_task, config)
             comparison.check(f"out/{name}/task{index}/kd", value, tolerance=tolerance)
             total = total + value
     total.backward()
@@ -156,12 +156,12 @@ def run_soft_loss(comparison: Comparison) -> None:
 
 def _check_head_gradients(comparison: Comparison, head: HeadOutput, prefix: str) -> None:
     for index, task in enumerate(head.tasks):
-        for ours, theirs in HEAD_MAPS.items():
-            key = f"{prefix}task{index}/{theirs}"
+        for name, published in HEAD_MAPS.items():
+            key = f"{prefix}task{index}/{published}"
             if key not in comparison.case:
                 continue
             if comparison.case[key].isfinite().all():
-                leaf = getattr(task, ours)
+                leaf = getattr(task, name)
                 comparison.check(key, torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
             else:
                 comparison.leave_out(key, "not-finite")
@@ -183,40 +183,42 @@ def run_get_boxes(comparison: Comparison) -> None:
         for sample, valid in enumerate(peaks.valid[:, index]):
             rows = (values[sample, index][valid] for values in (peaks.boxes.float(), peaks.scores.float(), channels))
             boxes, *others = rows
-            found = SampleDetections(Boxes3D(boxes), *others)
-            check_detections(comparison, f"out/decoded/task{index}/img{sample}/", found, centred=True)
-    for sample, found in enumerate(decode_detections(head, grid, config)):
-        check_detections(comparison, f"out/img{sample}/", found)
+            detections = SampleDetections(Boxes3D(boxes), *others)
+            check_detections(comparison, f"out/decoded/task{index}/img{sample}/", detections, centred=True)
+    for sample, detections in enumerate(decode_detections(head, grid, config)):
+        check_detections(comparison, f"out/img{sample}/", detections)
 
 
-def check_detections(comparison: Comparison, prefix: str, found: SampleDetections, *, centred: bool = False) -> None:
+def check_detections(
+    comparison: Comparison, prefix: str, detections: SampleDetections, *, centred: bool = False
+) -> None:
     """Compare boxes, scores and labels in their order; rows of equal score may stand in any."""
     case = comparison.case
     if f"{prefix}boxes" not in case:
         return
     expected = case[f"{prefix}boxes"]
-    order = _matched(found, case[f"{prefix}scores"], expected, case[f"{prefix}labels"])
+    order = _matched(detections, case[f"{prefix}scores"], expected, case[f"{prefix}labels"])
     if not torch.equal(order, torch.arange(len(order))):
         comparison.rule("near-ties")
-    boxes = boxes_to_released(found.boxes[order], expected[:, 6], centred=centred)
+    boxes = boxes_to_released(detections.boxes[order], expected[:, 6], centred=centred)
     comparison.check(f"{prefix}boxes", boxes)
-    comparison.check(f"{prefix}scores", found.scores[order])
-    comparison.check(f"{prefix}labels", found.labels[order], tolerance=0.0)
+    comparison.check(f"{prefix}scores", detections.scores[order])
+    comparison.check(f"{prefix}labels", detections.labels[order], tolerance=0.0)
 
 
-def _matched(found: SampleDetections, scores: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+def _matched(detections: SampleDetections, scores: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
     """Our rows in the recorded order: each recorded row takes the nearest of ours with its label and score."""
-    count = len(found.scores)
+    count = len(detections.scores)
     if count != len(scores) or not count:
         return torch.arange(count)
     rows = torch.arange(count)
-    swapped = (found.labels != labels) | ((found.scores - scores).abs() > _TIE)
-    near = (found.boxes.centre[:, :2] - boxes[:, :2]).abs().amax(dim=1) > 1e-2
+    swapped = (detections.labels != labels) | ((detections.scores - scores).abs() > _TIE)
+    near = (detections.boxes.centre[:, :2] - boxes[:, :2]).abs().amax(dim=1) > 1e-2
     loose = torch.nonzero(swapped | near).flatten()
     free = loose.tolist()
     for row in loose.tolist():
-        distance = (found.boxes.centre[free, :2] - boxes[row, :2]).norm(dim=1)
-        alike = (found.labels[free] == labels[row]) & ((found.scores[free] - scores[row]).abs() <= _TIE)
+        distance = (detections.boxes.centre[free, :2] - boxes[row, :2]).norm(dim=1)
+        alike = (detections.labels[free] == labels[row]) & ((detections.scores[free] - scores[row]).abs() <= _TIE)
         distance = torch.where(alike, distance, torch.inf)
         best = int(distance.argmin())
         if distance[best].isinf():

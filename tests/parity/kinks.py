@@ -40,14 +40,14 @@ class Kinks:
         The larger of two trials, which switch complementary halves, so that every uncertain input is switched once.
         """
         usual = self._gradients(loss, parameters)
-        found = dict.fromkeys(parameters, 0.0)
+        shares = dict.fromkeys(parameters, 0.0)
         for self._opposite in (False, True):
             self._generator = torch.Generator().manual_seed(0)
             for name, gradient in self._gradients(loss, parameters).items():
                 moved = float((gradient - usual[name]).norm() / usual[name].norm().clamp(min=1e-12))
-                found[name] = max(found[name], moved)
+                shares[name] = max(shares[name], moved)
         self._generator = None
-        return found
+        return shares
 
     def _gradients(self, loss: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values()), retain_graph=True)))

@@ -71,7 +71,7 @@ def run_radar_loading(comparison: Comparison) -> None:
         if key == "out/normalize_true/points":
             comparison.leave_out(key, "unused-option")
             continue
-        ours = _radar_features(case, "compensate_1" in key, "filter_default" in key)
+        features = _radar_features(case, "compensate_1" in key, "filter_default" in key)
         if "compensate_0" in key:
             comparison.rule("uncompensated")
         if "filter_default" in key:
@@ -80,7 +80,7 @@ def run_radar_loading(comparison: Comparison) -> None:
         if key.endswith("/all58"):
             comparison.rule("unused-columns")
             columns = case.config["use_dim"]
-        comparison.check(key, ours, columns=columns)
+        comparison.check(key, features, columns=columns)
 
 
 def _radar_features(case: GoldenCase, compensate: bool, preselect: bool) -> NDArray[np.float32]:
@@ -111,14 +111,14 @@ def run_dataset_info(comparison: Comparison) -> None:
     cameras = range(len(case.series_of("in/cam", "/cam_intrinsic__f64")))
     lidar_from_camera = [_from_matrix(case, f"in/cam{index}/sensor2lidar") for index in cameras]
     intrinsics = [rigid_transforms(case.arrays[f"in/cam{index}/cam_intrinsic__f64"], np.zeros(3)) for index in cameras]
-    found = {
+    calibration = {
         "camera2lidar": lidar_from_camera,
         "lidar2camera": [inverse_rigid(matrix) for matrix in lidar_from_camera],
         "lidar2image": [compose(k, inverse_rigid(m)) for k, m in zip(intrinsics, lidar_from_camera)],
         "camera2ego": [_from_quaternion(case, f"in/cam{index}/sensor2ego") for index in cameras],
         "camera_intrinsics": intrinsics,
     }
-    for name, matrices in found.items():
+    for name, matrices in calibration.items():
         comparison.check(f"out/{name}", np.stack(matrices))
     _check_labels(comparison)
 
@@ -132,13 +132,13 @@ def _check_labels(comparison: Comparison) -> None:
     boxes = boxes_from_released(torch.from_numpy(recorded[known]).float(), centred=True)
     labels = torch.tensor([DETECTION_CLASSES.index(name) for name in names if name in DETECTION_CLASSES])
     annotations = annotations_of(boxes, labels.long(), case.arrays["in/valid_flag"][known])
-    ours, found = training_boxes(annotations, np.eye(4), UNBOUNDED, require_points=True)
+    kept_boxes, kept_labels = training_boxes(annotations, np.eye(4), UNBOUNDED, require_points=True)
     kept = case.arrays["out/gt_labels_3d"] >= 0
     if not kept.all():
         comparison.rule("unknown-class")
     near_yaw = case["out/gt_bboxes_3d"][kept][:, 6]
-    comparison.check("out/gt_bboxes_3d", boxes_to_released(ours, near_yaw), rows=kept)
-    comparison.check("out/gt_labels_3d", found, rows=kept)
+    comparison.check("out/gt_bboxes_3d", boxes_to_released(kept_boxes, near_yaw), rows=kept)
+    comparison.check("out/gt_labels_3d", kept_labels, rows=kept)
 
 
 def annotations_of(boxes: Boxes3D, labels: torch.Tensor, has_points: NDArray[np.bool_]) -> Annotations:

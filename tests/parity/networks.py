@@ -90,17 +90,19 @@ def run_backbone(comparison: Comparison) -> None:
         maps = list(enumerate(module(case["in/x"])))
     else:
         maps = _swin_maps(comparison, module, state)
-    wanted = case.config["out_indices"]
-    chosen = [found for stage, found in maps if stage in wanted]
-    check_outputs(comparison, {str(index): found for index, found in enumerate(chosen)})
+    out_indices = case.config["out_indices"]
+    chosen = [stage_map for stage, stage_map in maps if stage in out_indices]
+    check_outputs(comparison, {str(index): stage_map for index, stage_map in enumerate(chosen)})
 
 
 def _swin_maps(comparison: Comparison, module: SwinTransformer, state: dict[str, Tensor]) -> list[tuple[int, Tensor]]:
     """The map of every stage; norms that the case does not have are neutral."""
     case = comparison.case
     for key in [key for key in state if key.endswith("relative_position_index")]:
-        ours = module.stages[0][0].attention.relative_position_index
-        comparison.require(f"param/{key}", torch.equal(ours, state[key]), "relative positions are counted differently")
+        positions = module.stages[0][0].attention.relative_position_index
+        comparison.require(
+            f"param/{key}", torch.equal(positions, state[key]), "relative positions are counted differently"
+        )
     first_norm = [state.pop(f"norm0.{name}", None) for name in ("weight", "bias")]
     for stage, norm in enumerate(module.norms, start=1):
         for name, tensor in norm.state_dict().items():

@@ -39,8 +39,8 @@ def run_results(comparison: Comparison) -> None:
     comparison.check("out/rotation_wxyz__f64", _same_sign(world.rotation_wxyz, case.arrays["out/rotation_wxyz__f64"]))
     comparison.rule("planar-velocity")
     comparison.check("out/velocity__f64", world.velocity, columns=[0, 1])
-    ours = attribute_names(case.arrays["in/labels"][kept], world.velocity)
-    comparison.require("config/attributes", ours == case.config["attributes"], f"our attributes are {ours}")
+    attributes = attribute_names(case.arrays["in/labels"][kept], world.velocity)
+    comparison.require("config/attributes", attributes == case.config["attributes"], f"our attributes are {attributes}")
 
 
 def _pose(case: GoldenCase, name: str) -> NDArray[np.float64]:
@@ -54,11 +54,11 @@ def _in_range(case: GoldenCase, boxes: Boxes3D, ego_from_lidar: NDArray[np.float
     return np.hypot(centre[:, 0], centre[:, 1]) <= limits[case.arrays["in/labels"]]
 
 
-def _same_sign(ours: NDArray, theirs: NDArray) -> NDArray:
+def _same_sign(rotation: NDArray, recorded: NDArray) -> NDArray:
     """Quaternions of either sign are one rotation."""
-    if ours.shape != theirs.shape:
-        return ours
-    return np.where((ours * theirs).sum(axis=1, keepdims=True) < 0, -ours, ours)
+    if rotation.shape != recorded.shape:
+        return rotation
+    return np.where((rotation * recorded).sum(axis=1, keepdims=True) < 0, -rotation, rotation)
 
 
 def run_schedule(comparison: Comparison) -> None:
@@ -89,7 +89,7 @@ def run_checkpoint_conversion(comparison: Comparison) -> None:
     config = _swin_config(case)
     positions = relative_position_index(config.window)
     state = {key: positions if key.endswith(_POSITIONS) else value for key, value in case.under("in/").items()}
-    ours = import_swin(state, config).weights
+    weights = import_swin(state, config).weights
     for key in case.keys("out/"):
         name = key.removeprefix("out/backbone.")
         if name.startswith("norm."):
@@ -98,7 +98,7 @@ def run_checkpoint_conversion(comparison: Comparison) -> None:
             comparison.leave_out(key, "noise-positions")
         else:
             renamed = our_name(f"encoders.camera.backbone.{name}") or ""
-            comparison.check(key, ours[renamed.removeprefix("camera.backbone.")])
+            comparison.check(key, weights[renamed.removeprefix("camera.backbone.")])
 
 
 def _swin_config(case: GoldenCase) -> SwinConfig:

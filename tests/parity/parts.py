@@ -18,7 +18,7 @@ class Part:
 
     module: nn.Module
     published: str
-    ours: str
+    prefix: str
 
     def load(self, state: Mapping[str, Tensor], left_out: Sequence[str] = ()) -> "Part":
         """Load recorded weights (named relative to the module) through the import of published weights.
@@ -26,18 +26,18 @@ class Part:
         Args:
             left_out: beginnings of the published names of weights that the case lacks; they stay as they are.
         """
-        published = {published_name(f"{self.ours}.{key}"): value for key, value in self.module.state_dict().items()}
+        published = {published_name(f"{self.prefix}.{key}"): value for key, value in self.module.state_dict().items()}
         kept = {str(key).removeprefix(f"{self.published}."): value for key, value in published.items()}
         state = {**{key: value for key, value in kept.items() if key.startswith(tuple(left_out))}, **state}
-        self.module.load_state_dict(import_part(state, self.module, self.published, self.ours))
+        self.module.load_state_dict(import_part(state, self.module, self.published, self.prefix))
         return self
 
     def name(self, key: str) -> str:
         """Our name, within the module, of one of its published tensors."""
-        ours = our_name(f"{self.published}.{key}")
-        if ours is None:
+        name = our_name(f"{self.published}.{key}")
+        if name is None:
             raise ConfigError(f"{self.published}.{key} is no tensor of a published detector")
-        return ours.removeprefix(f"{self.ours}.")
+        return name.removeprefix(f"{self.prefix}.")
 
 
 def check_outputs(comparison: Comparison, outputs: Mapping[str, Tensor], prefix: str = "out/") -> None:

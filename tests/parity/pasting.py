@@ -16,8 +16,8 @@ def run_object_paste(comparison: Comparison) -> None:
     settings = case.config
     boxes, labels = boxes_from_released(case["in/gt_boxes"]), case["in/gt_labels"]
     pastes = settings.get("epoch", 0) < settings["stop_epoch"]
-    wanted = missing_objects(labels, settings["sample_groups"]) if pastes else []
-    named = [[DETECTION_CLASSES[label], number] for label, number in wanted]
+    missing = missing_objects(labels, settings["sample_groups"]) if pastes else []
+    named = [[DETECTION_CLASSES[label], number] for label, number in missing]
     comparison.require("config/draws", named == settings["draws"], f"we would draw {named}")
 
     database, least = _database(case), settings["min_points"]["filter_by_min_points"]
@@ -29,10 +29,10 @@ def run_object_paste(comparison: Comparison) -> None:
         allowed = len(drawn.with_points(least.get(name, 0))) == len(drawn) == len(ids.unique()) <= number
         allowed &= bool((drawn.labels == DETECTION_CLASSES.index(name)).all())
         comparison.require(f"in/draw{index}/ids", allowed, "we would not draw these")
-    points, pasted, found = paste_objects(case["in/points"].numpy(), boxes, labels, draws)
+    points, pasted, pasted_labels = paste_objects(case["in/points"].numpy(), boxes, labels, draws)
     comparison.check("out/points", points)
     comparison.check("out/gt_boxes", boxes_to_released(pasted, case["out/gt_boxes"][:, 6]))
-    comparison.check("out/gt_labels", found)
+    comparison.check("out/gt_labels", pasted_labels)
 
 
 def _database(case: GoldenCase) -> LidarObjects:

@@ -26,8 +26,8 @@ def run_voxelize(comparison: Comparison) -> None:
     for limits, max_voxels in zip(("train", "eval"), case.config["max_voxels"]):
         for index, points in enumerate(case.series("in/points")):
             voxels = voxelize(points, _voxel_grid(case.config), max_voxels)
-            found = {"voxels": voxels.features, "coors": voxels.coordinates[:, 1:], "num": voxels.counts}
-            check_outputs(comparison, {f"{name}{index}": value for name, value in found.items()}, f"out/{limits}/")
+            tensors = {"voxels": voxels.features, "coors": voxels.coordinates[:, 1:], "num": voxels.counts}
+            check_outputs(comparison, {f"{name}{index}": value for name, value in tensors.items()}, f"out/{limits}/")
 
 
 def _voxel_grid(settings: dict) -> VoxelGrid:
@@ -141,10 +141,10 @@ def run_sparse_encoder(comparison: Comparison) -> None:
 
 def _check_stages(comparison: Comparison, stages: list[SparseTensor], last: SparseTensor) -> None:
     for index, stage in enumerate(stages):
-        found = {
+        tensors = {
             "indices": stage.sites.coordinates,
             "features": stage.features,
             "shape": torch.tensor(stage.sites.spatial_shape),
         }
-        check_outputs(comparison, {f"stage{index}/{name}": value for name, value in found.items()})
+        check_outputs(comparison, {f"stage{index}/{name}": value for name, value in tensors.items()})
     check_outputs(comparison, {"conv_out_shape": torch.tensor(last.sites.spatial_shape)})

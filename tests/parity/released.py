@@ -82,9 +82,9 @@ def head_from_case(case: GoldenCase, prefix: str, *, grad: bool = False, half: b
     tasks = []
     for task in range(len({key.split("/")[0] for key in case.under(f"{prefix}task")})):
         maps = {}
-        for ours, theirs in HEAD_MAPS.items():
-            values = case[f"{prefix}task{task}/{theirs}"]
-            maps[ours] = (values.half().float() if half else values).requires_grad_(grad)
+        for name, published in HEAD_MAPS.items():
+            values = case[f"{prefix}task{task}/{published}"]
+            maps[name] = (values.half().float() if half else values).requires_grad_(grad)
         tasks.append(TaskOutput(**maps))
     return HeadOutput(tuple(tasks))
 
@@ -120,8 +120,12 @@ def head_config(head: Settings) -> HeadConfig:
         if set(others) != {1.0} or vx != vy:
             raise ValueError(f"our box loss weighs nothing but the velocity, and the case {train['code_weights']}")
         values["velocity_weight"] = vx
-    ours = {"gaussian_overlap": "gaussian_overlap", "min_radius_cells": "min_radius", "max_objects": "max_objs"}
-    values |= {name: train[theirs] for name, theirs in ours.items() if theirs in train}
+    published_names = {
+        "gaussian_overlap": "gaussian_overlap",
+        "min_radius_cells": "min_radius",
+        "max_objects": "max_objs",
+    }
+    values |= {name: train[published] for name, published in published_names.items() if published in train}
     return HeadConfig(**values)
 
 

@@ -42,9 +42,13 @@ def published_rounding(
 
 def _moves_points(transform: ViewTransform, case: GoldenCase, inputs: SensorInputs) -> bool:
     rig, augmentation = inputs.rig, inputs.bev_augmentation
-    ours, theirs = (make(transform.frustum, rig, augmentation) for make in (frustum_points, published_frustum_points))
-    if (ours - theirs).abs().max() > _ROUNDING_M:
-        raise ValueError(f"our frustum points are {float((ours - theirs).abs().max()):.3g} m off the published ones")
+    points, published_points = (
+        make(transform.frustum, rig, augmentation) for make in (frustum_points, published_frustum_points)
+    )
+    if (points - published_points).abs().max() > _ROUNDING_M:
+        raise ValueError(
+            f"our frustum points are {float((points - published_points).abs().max()):.3g} m off the published ones"
+        )
     cells = transform.cells(rig, augmentation)
     with patch.object(view_transform, "frustum_points", published_frustum_points):
         moved = not torch.equal(cells, transform.cells(rig, augmentation))

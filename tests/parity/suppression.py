@@ -49,8 +49,8 @@ def _sides_and_yaw(boxes: Boxes3D, near_yaw: Tensor) -> Tensor:
 
 def _limits(name: str, limit: int) -> tuple[float, int | None, int]:
     """Threshold, boxes considered and boxes kept of a recorded key such as ``0.2_pre20_post7``."""
-    found = re.fullmatch(r"([\d.]+)(?:_pre(\d+))?(?:_post(\d+))?", name)
-    if found is None:
+    parts = re.fullmatch(r"([\d.]+)(?:_pre(\d+))?(?:_post(\d+))?", name)
+    if parts is None:
         raise ValueError(f"cannot read the threshold and limits in {name!r}")
-    threshold, considered, kept = found.groups()
+    threshold, considered, kept = parts.groups()
     return float(threshold), int(considered) if considered else None, int(kept) if kept else limit

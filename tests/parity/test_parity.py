@@ -101,9 +101,9 @@ def case_of(**arrays) -> GoldenCase:
     return GoldenCase("made", {}, {key.replace("__", "/"): np.asarray(value) for key, value in arrays.items()})
 
 
-def compared(ours, theirs, key="out__a", **options) -> bool:
-    comparison = Comparison(case_of(**{key: theirs}))
-    comparison.check(key.replace("__", "/"), np.asarray(ours), **options)
+def compared(values, recorded, key="out__a", **options) -> bool:
+    comparison = Comparison(case_of(**{key: recorded}))
+    comparison.check(key.replace("__", "/"), np.asarray(values), **options)
     return not comparison.problems
 
 

@@ -17,11 +17,14 @@ from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.ablate.ablate import ablate, plan_ablation
 from crkd_core.stages.ablate.request import AblateRequest
-from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, CONTROL, CRKD, METRICS, RESPD, canonical, ladder_rows
-from crkd_core.stages.ablate.table import ScoredRow, write_tables
+from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, METRICS, canonical, ladder_rows
+from crkd_core.stages.ablate.scored_row import ScoredRow
+from crkd_core.stages.ablate.table import write_tables
+from crkd_core.stages.ablate.variants import CONTROL, distilled
 from crkd_core.stages.evaluate import EvaluateResult
 
 SILENT = SilentProgress()
+RESPD, CRKD = distilled(("respd",)), distilled(("respd", "csrd", "msfd", "reld"))
 LADDER = ("conv", "gated", "control", "respd", "respd-csrd", "respd-csrd-msfd", "respd-csrd-msfd-reld")
 
 
@@ -107,8 +110,8 @@ def test_rows_with_other_targets_have_them_extracted(chain, tmp_path, monkeypatc
     copy = chain.copy(tmp_path)
     stages = Stages(monkeypatch)
     ablate(AblateRequest(copy.config, ("mask",), seeds=(0,)), copy.workspace, SILENT)
-    found = {run.name: (run.config.distill.msfd.mask, run.config.distill.losses) for run in stages.extractions}
-    assert found == {
+    extracted = {run.name: (run.config.distill.msfd.mask, run.config.distill.losses) for run in stages.extractions}
+    assert extracted == {
         "ablate-respd-msfd-plain": ("plain", ("respd", "msfd")),
         "ablate-respd-msfd-scaled": ("released", ("respd", "msfd")),
     }
@@ -161,13 +164,13 @@ def test_every_row_is_a_valid_student_of_every_preset(preset):
     config = load_config(preset)
     students = {row.variant.name: row.variant for rows in COMPARISONS.values() for row in rows}
     resolved = {name: variant.resolve(config, 1) for name, variant in students.items()}
-    assert all(found.train.seed == 1 for found in resolved.values())
+    assert all(widths.train.seed == 1 for widths in resolved.values())
     assert canonical(students["respd-dynamic"], config) == RESPD
     assert canonical(students["respd-uniform"], config) == students["respd-uniform"]
     if preset.startswith("paper"):
         student = resolved["widths-128"].student
-        found = (student.camera.view_transform.channels, student.radar.channels[-1], student.fuser.channels)
-        assert found == (128, 128, 256)
+        widths = (student.camera.view_transform.channels, student.radar.channels[-1], student.fuser.channels)
+        assert widths == (128, 128, 256)
         assert resolved["widths-64"].student.fuser.channels == 64
 
 

@@ -20,7 +20,7 @@ from crkd_core.errors import ConfigError, MissingArtifactError, StaleArtifactErr
 from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
 from crkd_core.training.steps import DistillationStep

@@ -34,12 +34,12 @@ def workspace(chain, tmp_path_factory):
     tokens = prepared.tokens("train")
     for name in ("sharp", "blind"):
         samples = []
-        for place, token in enumerate(tokens):
+        for index, token in enumerate(tokens):
             truth = prepared.annotations(token)
-            kept = (truth.labels == 0) | (name == "sharp") | (place == 0)
+            kept = (truth.labels == 0) | (name == "sharp") | (index == 0)
             boxes = Boxes3D(torch.nan_to_num(truth.boxes.tensor[kept]))
-            found = SampleDetections(boxes, torch.full((len(boxes),), 0.9), truth.labels[kept])
-            samples.append((token, found, prepared.global_from_lidar(token)))
+            detections = SampleDetections(boxes, torch.full((len(boxes),), 0.9), truth.labels[kept])
+            samples.append((token, detections, prepared.global_from_lidar(token)))
         path = tmp_path_factory.mktemp(name) / f"{name}.json"
         write_submission(path, Detections.collect(samples), tokens, ("camera", "radar"))
         evaluate(ResultsRequest(path, "train"), copy.workspace, PROGRESS)

@@ -199,8 +199,8 @@ def test_ground_truth_as_detections_scores_perfectly(workspace, tmp_path):
         truth = prepared.annotations(token)
         kept = truth.has_points
         boxes = Boxes3D(torch.nan_to_num(truth.boxes.tensor[kept]))
-        found = SampleDetections(boxes, torch.full((len(boxes),), 0.9), truth.labels[kept])
-        samples.append((token, found, prepared.global_from_lidar(token)))
+        detections = SampleDetections(boxes, torch.full((len(boxes),), 0.9), truth.labels[kept])
+        samples.append((token, detections, prepared.global_from_lidar(token)))
         # Half of the smallest class range, so that the benchmark surely keeps the object.
         near = boxes.centre[:, :2].norm(dim=1) < 15
         classes |= set(truth.labels[kept][near].tolist())

@@ -45,8 +45,8 @@ def spoilt(prepared: PreparedData, spoil: Spoil) -> Evidence:
         labels = torch.cat([truth.labels, truth.labels])
         right, wrong = torch.rand((2, len(truth)), generator=random)
         scores = torch.cat([0.5 + 0.5 * right, 0.5 * wrong])
-        found = SampleDetections(Boxes3D(spoil(boxes, labels, random)), scores, labels)
-        samples.append((token, found, prepared.global_from_lidar(token)))
+        detections = SampleDetections(Boxes3D(spoil(boxes, labels, random)), scores, labels)
+        samples.append((token, detections, prepared.global_from_lidar(token)))
     return evidence_of(prepared, samples)
 
 
@@ -139,12 +139,12 @@ def test_samples_of_another_place_on_the_same_map(prepared):
         places = torch.rand((2000, 2), generator=torch.Generator().manual_seed(1)) * 120 - 60
         lonely = places[(places[:, None] - centres).abs().amax(dim=-1).amin(dim=1) > 21][:40]
         boxes[: len(lonely), :2] = lonely
-        found = SampleDetections(
+        detections = SampleDetections(
             Boxes3D(boxes[: len(lonely)]),
             torch.linspace(0.1, 0.9, len(lonely)),
             torch.zeros(len(lonely), dtype=torch.long),
         )
-        samples.append((token, found, prepared.global_from_lidar(token)))
+        samples.append((token, detections, prepared.global_from_lidar(token)))
     (diagnosis,) = diagnose(evidence_of(prepared, samples))
     assert diagnosis.cause == "wrong split or version"
     assert "within 20 m" in diagnosis.evidence

@@ -13,7 +13,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.evaluation.inference import detect
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES
@@ -47,10 +47,10 @@ def check_export_and_detection(artifact, workspace) -> None:
     tokens = prepared.tokens("val")[:1]
     batch = collate([SampleDataset(prepared, tokens, config.data, modalities, bev=None, seed=0)[(0, 0)]])
     nms, cpu = model.detector_config.head.nms, torch.device("cpu")
-    ((token, found),) = detect(model.detector, [batch], config.data.grid.build(), nms, cpu, "fp32", SILENT)
+    ((token, detections),) = detect(model.detector, [batch], config.data.grid.build(), nms, cpu, "fp32", SILENT)
     assert token == tokens[0]
-    assert len(found.scores) > 0
-    assert found.boxes.tensor.isfinite().all()
+    assert len(detections.scores) > 0
+    assert detections.boxes.tensor.isfinite().all()
 
 
 @pytest.mark.parametrize("modalities", ["lidar", "camera, lidar"])

@@ -13,7 +13,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.import_weights import ImportRequest, import_weights
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.stages.visualize import VisualizeRequest, visualize

@@ -62,7 +62,7 @@ def run_chain(chain: Chain) -> None:
     # Here, because unit tests need none of the stages.
     from crkd_core.datasets.simulated.config import SimulationConfig
     from crkd_core.stages.distill import DistillRequest, distill
-    from crkd_core.stages.extract import ExtractRequest, extract_teacher
+    from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
     from crkd_core.stages.prepare import PrepareRequest, prepare
     from crkd_core.stages.simulate import SimulateRequest, simulate
     from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher

@@ -31,14 +31,14 @@ def main(backend: str) -> None:
             detector.fuser.compile(dynamic=False)
         else:
             compile_dense_parts(detector, backend)
-        found = detector(inputs)
+        output = detector(inputs)
     assert list(detector.state_dict()) == names
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == (5 if backend != "inductor" else 2)
     assert not torch._dynamo.utils.counters["graph_break"]
-    torch.testing.assert_close(found.features.fused, expected.features.fused, rtol=1e-4, atol=1e-5)
-    for ours, eager in zip(found.head.tasks, expected.head.tasks, strict=True):
-        torch.testing.assert_close(ours.heatmap_logits, eager.heatmap_logits, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(ours.regression, eager.regression, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.features.fused, expected.features.fused, rtol=1e-4, atol=1e-5)
+    for compiled, eager in zip(output.head.tasks, expected.head.tasks, strict=True):
+        torch.testing.assert_close(compiled.heatmap_logits, eager.heatmap_logits, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compiled.regression, eager.regression, rtol=1e-4, atol=1e-5)
     print("equal")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
+from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
 from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
 from crkd_core.evaluation.nuscenes.accumulate import summarise
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, GtColumns, SplitSamples
@@ -46,26 +46,28 @@ class Case:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
         rng = np.random.default_rng(self.seed)
         gt = self._boxes(rng, self.gt)
-        found = self._boxes(rng, self.detections)
+        detections = self._boxes(rng, self.detections)
         if self.gt:
             source = rng.integers(0, self.gt, self.detections)
             copied = rng.random(self.detections) < self.near
             for name in ("sample", "label", "translation", "size_wlh", "rotation", "velocity", "attribute"):
-                values = getattr(found, name)
+                values = getattr(detections, name)
                 values[copied] = getattr(gt, name)[source[copied]]
             noise = rng.normal(size=(self.detections, 3)) * rng.choice([0.0, 0.3, 1.5], size=(self.detections, 1))
-            found.translation[:] = self._snap(found.translation + noise)
-            found.velocity[:] += noise[:, :2]
-            found.rotation[:] += 0.1 * rng.normal(size=(self.detections, 4)) * (noise != 0).any(axis=1, keepdims=True)
+            detections.translation[:] = self._snap(detections.translation + noise)
+            detections.velocity[:] += noise[:, :2]
+            detections.rotation[:] += (
+                0.1 * rng.normal(size=(self.detections, 4)) * (noise != 0).any(axis=1, keepdims=True)
+            )
             renamed = rng.random(self.detections) < 0.2
-            found.attribute[renamed] = rng.integers(-1, len(ATTRIBUTES), renamed.sum())
-            found.size_wlh[:] *= rng.choice([1.0, 1.2, 0.7], size=(self.detections, 1))
-        found.score[:] = rng.uniform(self.lowest_score, 1, self.detections)
-        found.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
+            detections.attribute[renamed] = rng.integers(-1, len(ATTRIBUTES), renamed.sum())
+            detections.size_wlh[:] *= rng.choice([1.0, 1.2, 0.7], size=(self.detections, 1))
+        detections.score[:] = rng.uniform(self.lowest_score, 1, self.detections)
+        detections.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
         if self.score_step:
-            found.score[:] = np.round(found.score / self.score_step) * self.score_step
-        found, gt = (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (found, gt))
-        return found, as_gt(gt)
+            detections.score[:] = np.round(detections.score / self.score_step) * self.score_step
+        detections, gt = (boxes[np.argsort(boxes.sample, kind="stable")] for boxes in (detections, gt))
+        return detections, as_gt(gt)
 
     def _snap(self, values: np.ndarray) -> np.ndarray:
         return np.round(values / self.step_m) * self.step_m if self.step_m else values
@@ -134,11 +136,11 @@ def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metr
     from nuscenes.eval.detection.data_classes import DetectionMetrics
 
     config = config_factory("detection_cvpr_2019")
-    found, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
+    detected, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
     summary = DetectionMetrics(config)
     for name in config.class_names:
         data = {
-            distance: accumulate(annotated, found, name, config.dist_fcn_callable, distance)
+            distance: accumulate(annotated, detected, name, config.dist_fcn_callable, distance)
             for distance in config.dist_ths
         }
         for distance, entry in data.items():

@@ -22,7 +22,7 @@ _PRELOADED = [
     "crkd_core.stages.simulate",
     "crkd_core.stages.prepare",
     "crkd_core.stages.train_teacher",
-    "crkd_core.stages.extract",
+    "crkd_core.stages.extract_teacher",
     "crkd_core.stages.distill",
     "crkd_core.stages.evaluate",
     "crkd_core.stages.visualize",
@@ -131,17 +131,17 @@ def _arrange(fault: Fault) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.file_bytes, resource.RLIM_INFINITY))
 
-    wanted = fault.full_when_writing
-    if wanted == "":
+    full_when_writing = fault.full_when_writing
+    if full_when_writing == "":
         fill()
-    elif wanted is not None:
+    elif full_when_writing is not None:
         # Python's own writers open the temporary file; Arrow's and Pillow's are announced by its folder's creation.
         from crkd_core.artifacts import atomic
 
         original = atomic.explain_write_errors
 
         def announce(path):
-            if wanted in Path(path).name:
+            if full_when_writing in Path(path).name:
                 fill()
             return original(path)
 
@@ -150,7 +150,7 @@ def _arrange(fault: Fault) -> None:
         def opened(event, details):
             if (
                 event == "open"
-                and wanted in os.path.basename(str(details[0]))
+                and full_when_writing in os.path.basename(str(details[0]))
                 and set("wa") & set(str(details[1] or ""))
             ):
                 fill()

@@ -18,14 +18,14 @@ _PROSE = re.compile(r" (?:and|or|which|needs|with|on|to|for|is)\b.*$")
 
 def printed_commands(text: str) -> list[str]:
     """Commands that a message tells to run: behind a colon, in its order."""
-    found = []
+    commands = []
     for line in text.splitlines():
         for match in _COMMAND.finditer(line):
             before = line[: match.start()]
             # Not the subject of a sentence ("error: crkd distill needs ...").
             if before.endswith(": ") and before not in ("error: ", "warning: "):
-                found.append(_PROSE.sub("", match.group()).rstrip(".:,"))
-    return found
+                commands.append(_PROSE.sub("", match.group()).rstrip(".:,"))
+    return commands
 
 
 def pasted(text: str, folder: Path) -> list[str]:

@@ -13,10 +13,10 @@ from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.classes import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
+from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
+from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.splits import splits_of_scenes
 from crkd_core.datasets.nuscenes.sweeps import choose_files
-from crkd_core.datasets.nuscenes.tables import read_tables
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.io.detections import SCHEMA
@@ -103,11 +103,11 @@ def _annotations(rng: np.random.Generator, case: WorldCase, categories: np.ndarr
         if index == case.objects - 1:
             present = np.arange(case.frames)
         tokens = [f"box{index}-{frame}" for frame in present]
-        for place, frame in enumerate(present):
+        for position, frame in enumerate(present):
             attribute = str(rng.choice(ATTRIBUTES))
             rows.append(
                 {
-                    "token": tokens[place],
+                    "token": tokens[position],
                     "sample_token": f"sample{frame}",
                     "instance_token": f"object{index}",
                     "visibility_token": "4",
@@ -115,8 +115,8 @@ def _annotations(rng: np.random.Generator, case: WorldCase, categories: np.ndarr
                     "translation": (centre + frame * drift).tolist(),
                     "size": size.tolist(),
                     "rotation": list(rotation),
-                    "prev": tokens[place - 1] if place else "",
-                    "next": (tokens[place + 1 :] or [""])[0],
+                    "prev": tokens[position - 1] if position else "",
+                    "next": (tokens[position + 1 :] or [""])[0],
                     "num_lidar_pts": int(rng.choice([0, 4])),
                     "num_radar_pts": int(rng.choice([0, 1])),
                 }
@@ -132,19 +132,19 @@ def _detections(
     rng: np.random.Generator, case: WorldCase, annotations: list[dict], categories: np.ndarray, ego: np.ndarray
 ) -> pa.Table:
     labels = [CLASS_OF_CATEGORY.get(_CATEGORIES[category]) for category in categories]
-    found = []
+    boxes = []
     for row in annotations:
         name = labels[int(row["instance_token"].removeprefix("object"))]
         if name is not None and rng.random() < 0.8:
             noise = rng.normal(size=3) * rng.choice([0.0, 0.2, 1.0])
             frame = int(row["sample_token"].removeprefix("sample"))
-            found.append((frame, DETECTION_CLASSES.index(name), row["translation"] + noise, row["size"]))
+            boxes.append((frame, DETECTION_CLASSES.index(name), row["translation"] + noise, row["size"]))
     for _ in range(case.false_alarms):
         frame = int(rng.integers(case.frames))
-        found.append((frame, int(rng.integers(10)), ego[frame] + rng.uniform(-60, 60, 3), rng.uniform(0.5, 4, 3)))
+        boxes.append((frame, int(rng.integers(10)), ego[frame] + rng.uniform(-60, 60, 3), rng.uniform(0.5, 4, 3)))
     quiet = rng.random(case.frames) < case.silent
     rows = []
-    for frame, label, centre, size in found:
+    for frame, label, centre, size in boxes:
         attribute = str(rng.choice(["", *ATTRIBUTES]))
         velocity = [math.nan, 0.0] if rng.random() < 0.1 else rng.normal(size=2)
         score = rng.random()

@@ -17,13 +17,13 @@ def snapshot(folder: Path) -> dict[str, str]:
     }
 
 
-def damage(path: Path, how: str) -> None:
+def damage(path: Path, kind: str) -> None:
     """Cut a file in half, turn one byte of it round, or remove it."""
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    if how == "cut":
+    if kind == "cut":
         path.write_bytes(data[:middle])
-    elif how == "flipped":
+    elif kind == "flipped":
         data[middle] ^= 0xFF
         path.write_bytes(data)
     else:

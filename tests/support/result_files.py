@@ -17,20 +17,20 @@ def perfect_results(prepared: PreparedData, split: str = "val") -> dict[str, Any
     """A result file's contents with every object of a split that the benchmark counts: those with a point inside."""
     results = {}
     for token in prepared.tokens(split):
-        found = prepared.annotations(token)
+        annotations = prepared.annotations(token)
         results[token] = [
             {
                 "sample_token": token,
-                "translation": found.translation[i].tolist(),
-                "size": found.size_wlh[i].tolist(),
-                "rotation": found.rotation[i].tolist(),
+                "translation": annotations.translation[i].tolist(),
+                "size": annotations.size_wlh[i].tolist(),
+                "rotation": annotations.rotation[i].tolist(),
                 "velocity": [0.5, 0.25],
-                "detection_name": DETECTION_CLASSES[found.labels[i]],
+                "detection_name": DETECTION_CLASSES[annotations.labels[i]],
                 "detection_score": 0.5 + i / 1000,
-                "attribute_name": found.attributes[i],
+                "attribute_name": annotations.attributes[i],
             }
-            for i in range(len(found))
-            if found.lidar_points[i] + found.radar_points[i] > 0
+            for i in range(len(annotations))
+            if annotations.lidar_points[i] + annotations.radar_points[i] > 0
         ]
     meta = {"use_camera": True, "use_lidar": False, "use_radar": False, "use_map": False, "use_external": True}
     return {"meta": meta, "results": results}

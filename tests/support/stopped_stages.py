@@ -52,8 +52,8 @@ class Stage:
     def finished_files(self) -> dict[str, int]:
         """Time stamps of what need not be made again: shards, detections, pictures."""
         folder = self.result if self.result.exists() else self.result.with_name(self.result.name + ".partial")
-        found = [path for kind in ("shard-*", "detections*", "*.png") for path in folder.rglob(kind)]
-        return {path.name: path.stat().st_mtime_ns for path in found}
+        files = [path for kind in ("shard-*", "detections*", "*.png") for path in folder.rglob(kind)]
+        return {path.name: path.stat().st_mtime_ns for path in files}
 
     def check_nothing_lost(self) -> None:
         """The workspace is as it was, and no file is half written."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.nuscenes.classes import (
+from crkd_core.datasets.nuscenes.categories import (
     ATTRIBUTES,
     BICYCLE_RACK,
     CATEGORIES,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.datasets.nuscenes.lidar import explain_size, refuse_other_columns
+from crkd_core.datasets.nuscenes.nuscenes_tables import LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.nuscenes.regular_files import kind_of_file
 from crkd_core.datasets.nuscenes.sweeps import RADAR_INDICES, SampleFiles
-from crkd_core.datasets.nuscenes.tables import LIDAR_INDEX, NuScenesTables
 from crkd_core.errors import DatasetError
 
 ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
@@ -223,15 +223,15 @@ def _file_lines(tables: NuScenesTables, channel: str, rows: NDArray[np.int64], a
 
 
 def _sweep_lines(
-    tables: NuScenesTables, channel: str, index: int, wanted: NDArray[np.int64], absent: NDArray[np.bool_]
+    tables: NuScenesTables, channel: str, index: int, rows: NDArray[np.int64], absent: NDArray[np.bool_]
 ) -> list[str]:
     sensors = tables.sensors
-    if wanted.shape[1] < 2 or (wanted[:, 0] < 0).all():
+    if rows.shape[1] < 2 or (rows[:, 0] < 0).all():
         return []
     of_channel = sensors.channel == index
     if not (of_channel & ~sensors.is_key_frame).any():
         return [f"{channel}: sample_data.json lists no sweeps"]
-    used = np.unique(wanted)
+    used = np.unique(rows)
     used = used[used >= 0]
     used = used[~sensors.is_key_frame[used]]
     gone = used[absent[used]]

@@ -87,8 +87,8 @@ def _broken(path: Path, position: int, rest: str) -> DatasetError:
     return _invalid(path, position, "a whole record", rest[:30])
 
 
-def _invalid(path: Path, position: int, expected: str, found: str, problem: str = "") -> DatasetError:
+def _invalid(path: Path, position: int, expected: str, actual: str, problem: str = "") -> DatasetError:
     return DatasetError(
-        f"the table {path} is not valid at character {position}: expected {expected}, found {found!r}"
+        f"the table {path} is not valid at character {position}: expected {expected}, found {actual!r}"
         f"{problem and f' ({problem})'}; unpack the metadata archive again."
     )

@@ -4,20 +4,22 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-from crkd_core.config.split_names import TRAINVAL
+from crkd_core.config.split_names import TEST, TRAIN, TRAINVAL, VAL
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
 from crkd_core.errors import DatasetError, UsageError
 
 SPLITS_NAME = "splits.json"
 """File of a version folder with splits of one's own, as nuscenes-devkit 1.2 reads it."""
 
-_SPLITS_OF_KIND = {"trainval": ("train", "val"), "mini": ("mini_train", "mini_val"), "test": ("test",)}
-_PARTS = {TRAINVAL: ("train", "val"), f"mini_{TRAINVAL}": ("mini_train", "mini_val")}
-_RESERVED = ("train", "val", "test", "mini_train", "mini_val", "train_detect", "train_track")
+SPLITS_OF_KIND = {"trainval": (TRAIN, VAL), "mini": (f"mini_{TRAIN}", f"mini_{VAL}"), "test": (TEST,)}
+"""The official splits of a version, by the end of its name."""
+
+_PARTS = {TRAINVAL: SPLITS_OF_KIND["trainval"], f"mini_{TRAINVAL}": SPLITS_OF_KIND["mini"]}
+_RESERVED = (*chain.from_iterable(SPLITS_OF_KIND.values()), "train_detect", "train_track")
 _EXPECTED = '{"my_train": ["scene name", ...], "my_val": [...]}'
 _OFFICIAL = Path(__file__).with_name("official_splits.json")
 
@@ -49,7 +51,7 @@ def official_scenes(split: str) -> tuple[str, ...]:
 
 def splits_of_version(version: str) -> tuple[str, ...] | None:
     """The official splits that a version holds, by the end of its name; None for a version of another kind."""
-    for kind, splits in _SPLITS_OF_KIND.items():
+    for kind, splits in SPLITS_OF_KIND.items():
         if version.endswith(kind):
             return splits
     return None
@@ -89,7 +91,7 @@ def splits_of_scenes(version: str) -> dict[str, list[str]]:
     A version whose name ends otherwise than in trainval, mini or test gets every official list.
     """
     splits: dict[str, list[str]] = {}
-    for split in splits_of_version(version) or ("train", "val", "test"):
+    for split in splits_of_version(version) or (TRAIN, VAL, TEST):
         for scene in official_scenes(split):
             splits.setdefault(scene, []).append(split)
     return splits
@@ -153,8 +155,8 @@ def _read_lists(path: Path) -> dict[str, list[str]]:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError) as error:
-        place = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise DatasetError(f"{path} is not valid JSON{place}; expected {_EXPECTED}.") from None
+        position = f" ({error.msg}, line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise DatasetError(f"{path} is not valid JSON{position}; expected {_EXPECTED}.") from None
     if not isinstance(values, dict):
         raise DatasetError(f"{path} is not an object of splits; expected {_EXPECTED}.")
     for name, names in values.items():

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.datasets.nuscenes.availability import Missing, find_missing
-from crkd_core.datasets.nuscenes.folder import digest_tables, find_version
-from crkd_core.datasets.nuscenes.images import measure_images, sizes_by_camera
+from crkd_core.datasets.nuscenes.image_files import measure_images, sizes_by_camera
 from crkd_core.datasets.nuscenes.lidar import look_at_lidar
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables, read_tables
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, SceneSplits, read_splits
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, choose_files
-from crkd_core.datasets.nuscenes.tables import NuScenesTables, read_tables
+from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Progress
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.datasets.nuscenes.tables import CHANNELS, LIDAR_INDEX, NuScenesTables
+from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, NuScenesTables
 from crkd_core.geometry.transforms import inverse_rigid
 
 MAX_SWEEP_AGE_S = 0.75
@@ -95,15 +95,15 @@ def _earlier(
     sensors = tables.sensors
     rows = np.flatnonzero(sensors.channel == channel)
     rows = rows[np.lexsort((sensors.timestamp_us[rows], scenes[rows]))]
-    place = np.full(len(sensors.path), -1, dtype=np.int64)
-    place[rows] = np.arange(len(rows))
+    rank_of_row = np.full(len(sensors.path), -1, dtype=np.int64)
+    rank_of_row[rows] = np.arange(len(rows))
     chosen = np.full((len(keys), count), -1, dtype=np.int64)
     has_key = keys >= 0
     for sweep in range(count):
-        places = place[keys[has_key]] - sweep
-        earlier = rows[np.maximum(places, 0)]
+        ranks = rank_of_row[keys[has_key]] - sweep
+        earlier = rows[np.maximum(ranks, 0)]
         age_us = sensors.timestamp_us[keys[has_key]] - sensors.timestamp_us[earlier]
-        valid = (places >= 0) & (scenes[earlier] == scenes[keys[has_key]]) & (age_us <= MAX_SWEEP_AGE_S * 1e6)
+        valid = (ranks >= 0) & (scenes[earlier] == scenes[keys[has_key]]) & (age_us <= MAX_SWEEP_AGE_S * 1e6)
         chosen[has_key, sweep] = np.where(valid, earlier, -1)
     return chosen
 

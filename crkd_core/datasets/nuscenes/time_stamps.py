@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.datasets.nuscenes.scenes import SampleColumns
-from crkd_core.datasets.nuscenes.sensors import SensorColumns
+from crkd_core.datasets.nuscenes.sensor_tables import SensorColumns
 from crkd_core.errors import DatasetError
 
 _KEY_FRAMES_APART_S = (0.02, 20.0)

@@ -10,10 +10,11 @@ from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
-from crkd_core.datasets.nuscenes.folder import digest_tables, find_version
+from crkd_core.config.classes import LIDAR_CHANNEL
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
+from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import count_splits
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -72,8 +73,8 @@ def _tables(source: VersionTables) -> dict[str, Any]:
     if (files.lidar_key < 0).any():
         token = tables.samples.tokens[int((files.lidar_key < 0).argmax())]
         raise DatasetError(
-            f"sample_data.json of {source.dataroot / source.version} has no key frame of LIDAR_TOP for the sample "
-            f"{token}; the benchmark measures distances from the pose of its record."
+            f"sample_data.json of {source.dataroot / source.version} has no key frame of {LIDAR_CHANNEL} for the "
+            f"sample {token}; the benchmark measures distances from the pose of its record."
         )
     order = preparing.order_samples(tables)
     return preparing.evaluation_tables(tables, files, order, source.splits.of_scene)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.tables import numbers_of
 from crkd_core.config.classes import CAMERA_CHANNELS, DETECTION_CLASSES
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns
-from crkd_core.datasets.nuscenes.classes import attributes_of
+from crkd_core.datasets.nuscenes.categories import attributes_of
 from crkd_core.datasets.nuscenes.lidar import read_lidar
+from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.nuscenes.survey import Survey, first_lidar_samples
-from crkd_core.datasets.nuscenes.tables import CHANNELS, LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.prepared import preparing
 from crkd_core.geometry.transforms import rotations_from_quaternions
 from crkd_core.progress import format_count

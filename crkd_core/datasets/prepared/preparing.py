@@ -31,9 +31,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, global_from_sensor, lidar_from_sensor, repeat_oldest
-from crkd_core.datasets.nuscenes.tables import NuScenesTables
 from crkd_core.datasets.nuscenes.weather import is_night, is_rain
 from crkd_core.geometry.transforms import inverse_rigid, rotate_vectors, rotations_from_quaternions, transform_points
 

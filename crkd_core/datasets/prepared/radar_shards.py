@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from crkd_core.artifacts.shards import ItemKey, read_shard, shard_name, write_index, write_shard
 from crkd_core.cores import helpers
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.radar import CODES, VALUES, compact_features, read_radar
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, lidar_from_sensor, repeat_oldest
-from crkd_core.datasets.nuscenes.tables import NuScenesTables
 from crkd_core.progress import Progress
 from crkd_core.workers import workers
 

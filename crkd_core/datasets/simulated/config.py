@@ -7,11 +7,8 @@ from pydantic import Field, model_validator
 
 from crkd_core.config.numbers import Count, Positive, PositiveInt, Seed
 from crkd_core.config.sections import Section
-from crkd_core.datasets.nuscenes.splits import official_scenes
+from crkd_core.datasets.nuscenes.splits import SPLITS_OF_KIND, official_scenes
 from crkd_core.errors import ConfigError
-
-OFFICIAL_SPLITS = {"mini": ("mini_train", "mini_val"), "trainval": ("train", "val")}
-"""The official nuScenes splits whose scene names each kind borrows."""
 
 WORLD_SIZES: dict[str, dict[str, str | int]] = {
     "full": {},
@@ -96,7 +93,7 @@ class SimulationConfig(Section):
     @model_validator(mode="after")
     def _check_scenes(self) -> "SimulationConfig":
         counts = {"train_scenes": self.train_scenes, "val_scenes": self.val_scenes}
-        for (field, count), split in zip(counts.items(), OFFICIAL_SPLITS[self.kind], strict=True):
+        for (field, count), split in zip(counts.items(), SPLITS_OF_KIND[self.kind], strict=True):
             most = len(official_scenes(split))
             if count > most:
                 raise ConfigError(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
+from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
 
 _LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 _FIELDS = ("sample_token", *_LENGTHS, "detection_name", "detection_score", "attribute_name")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from crkd_core.artifacts.prepared_format import check_format
 from crkd_core.artifacts.tables import numbers_of, read_table
-from crkd_core.datasets.nuscenes.classes import ATTRIBUTES
+from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
 from crkd_core.datasets.nuscenes.point_counts import total_points
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -59,7 +59,7 @@ class BoxColumns:
         size_wlh: width, length, height (m).
         rotation: quaternion (w, x, y, z).
         velocity: vx, vy (m/s), NaN where unknown.
-        attribute: index into ``nuscenes.classes.ATTRIBUTES``, -1 for none.
+        attribute: index into ``nuscenes.categories.ATTRIBUTES``, -1 for none.
         ego_distance: horizontal distance from the car (m).
         score: 0 to 1; -1 for annotations.
         points: LiDAR and radar points inside; -1 where nobody knows, and for detections.

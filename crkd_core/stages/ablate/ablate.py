@@ -13,20 +13,17 @@ from crkd_core.errors import UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.stages.ablate.checks import check_ablation, check_split
-from crkd_core.stages.ablate.plan import (
-    AblationPlan,
-    AblationStudent,
-    PlannedRun,
-    plan_students,
-    progress_of,
-)
+from crkd_core.stages.ablate.plan import AblationPlan, AblationStudent, plan_students
+from crkd_core.stages.ablate.planned_run import PlannedRun, progress_of
 from crkd_core.stages.ablate.request import AblateRequest, pin_request
-from crkd_core.stages.ablate.rows import STAGE, published_backbone
-from crkd_core.stages.ablate.table import ScoredRow, score_rows, write_tables
+from crkd_core.stages.ablate.rows import published_backbone
+from crkd_core.stages.ablate.scored_row import ScoredRow, score_rows
+from crkd_core.stages.ablate.table import write_tables
 from crkd_core.stages.ablate.teacher_targets import extraction_for, fitting_targets
+from crkd_core.stages.ablate.variants import STAGE
 from crkd_core.stages.distill import distill
 from crkd_core.stages.evaluate import EvaluateResult, evaluate
-from crkd_core.stages.extract import extract_teacher
+from crkd_core.stages.extract_teacher import extract_teacher
 from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.training.distributed import ProcessGroup, process_group
 

@@ -12,8 +12,8 @@ from crkd_core.datasets.prepared.source import PreparedSource, find_prepared, op
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.stages.ablate.plan import plan_students
 from crkd_core.stages.ablate.request import AblateRequest
-from crkd_core.stages.ablate.rows import STAGE
 from crkd_core.stages.ablate.teacher_targets import fitting_targets
+from crkd_core.stages.ablate.variants import STAGE
 from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.teacher_cache.settings import check_teacher
 from crkd_core.training.distributed import choose_device

@@ -1,21 +1,16 @@
 """The plan of an ablation: its rows, and the students that they need in the order to train them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.loading import with_overrides
 from crkd_core.config.schema import Config
-from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
-from crkd_core.evaluation.identity import Subject, evaluations_of
 from crkd_core.stages.ablate.request import AblateRequest, check_request
-from crkd_core.stages.ablate.rows import COMPARISONS, STAGE, ShownVariant, Variant, canonical, run_of
+from crkd_core.stages.ablate.rows import COMPARISONS, ShownVariant, canonical
+from crkd_core.stages.ablate.variants import STAGE, Variant, run_of
 from crkd_core.stages.distill import DistillRequest
 from crkd_core.stages.evaluate import EvaluateRequest
 from crkd_core.training.student import STAGE as STUDENT_STAGE
-
-State = Literal["finished", "unfinished", "to do"]
 
 
 @dataclass(frozen=True)
@@ -87,18 +82,6 @@ class AblationPlan:
         return {student.variant: student.config for student in self.students}
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """One student of an ablation: what it is, how long it trains, and how far its training and scoring are."""
-
-    name: str
-    losses: tuple[str, ...]
-    start: str | None
-    epochs: int
-    trained: State
-    scored: State
-
-
 def plan_students(request: AblateRequest, workspace: Workspace) -> AblationPlan:
     """Rows and students of a request.
 
@@ -135,29 +118,3 @@ def plan_students(request: AblateRequest, workspace: Workspace) -> AblationPlan:
         for variant in variants
     )
     return AblationPlan(rows, students, continued)
-
-
-def progress_of(plan: AblationPlan, split: str, workspace: Workspace) -> Iterator[PlannedRun]:
-    """How far every student is."""
-    for student in plan.students:
-        yield PlannedRun(
-            name=student.name,
-            losses=student.variant.losses,
-            start=student.start,
-            epochs=student.epochs,
-            trained=_state(workspace, STUDENT_STAGE, student.name),
-            scored=_state(workspace, EVALUATE_STAGE, _evaluation_name(workspace, student.name, split)),
-        )
-
-
-def _evaluation_name(workspace: Workspace, run: str, split: str) -> str:
-    evaluations = evaluations_of(workspace, split)
-    own = [artifact.name for artifact in evaluations if Subject.of(artifact) == Subject(run, STUDENT_STAGE)]
-    return own[-1] if own else f"{run}-{split}"
-
-
-def _state(workspace: Workspace, stage: str, name: str) -> State:
-    finished = [artifact for artifact in workspace.artifacts(stage) if artifact.name == name]
-    if finished and workspace.staleness(finished[0]) is None:
-        return "finished"
-    return "unfinished" if name in workspace.partial_names(stage) else "to do"

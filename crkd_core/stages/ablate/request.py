@@ -8,7 +8,7 @@ from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.numbers import MOST_SEED
 from crkd_core.config.schema import Config
-from crkd_core.config.split_names import TRAIN
+from crkd_core.config.split_names import TEST, TRAIN, VAL
 from crkd_core.datasets.prepared.source import pin_machine, prepared_with
 from crkd_core.errors import UsageError, quoted
 from crkd_core.stages.ablate.rows import COMPARISONS
@@ -36,7 +36,7 @@ class AblateRequest:
     comparisons: tuple[str, ...] = ("ladder",)
     seeds: tuple[int, ...] = (0, 1, 2)
     set_after: tuple[str, ...] = ()
-    split: str = "val"
+    split: str = VAL
     teacher: str | None = None
     name: str | None = None
     prepared: str | None = None
@@ -79,7 +79,7 @@ def check_request(request: AblateRequest) -> None:
             f"expected different seeds from 0 to {MOST_SEED}, such as 0,1,2, found "
             f"{','.join(map(quoted, request.seeds)) or 'none'}."
         )
-    if request.split == "test":
+    if request.split == TEST:
         raise UsageError(f"the annotations of {request.split} are not public, so there is nothing to compare; use val.")
 
 

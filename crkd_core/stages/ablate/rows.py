@@ -1,71 +1,19 @@
-"""What ``crkd ablate`` trains and compares: the paper's ladder and design comparisons, with its published cells.
+"""Rows of the comparisons of ``crkd ablate``: the paper's ladder and design comparisons, with its published cells.
 
-A :class:`Variant` is a way to train a student; a :class:`Row` shows one beside what the paper published for it. Rows of
-different comparisons may show one variant, which is then trained once.
+Rows of different comparisons may show one variant, which is then trained once.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from crkd_core.config.distill import LOSS_NAMES, LossName
-from crkd_core.config.loading import with_overrides
+from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.models import ResNetConfig
 from crkd_core.config.schema import Config
+from crkd_core.stages.ablate.variants import CONTROL, CONV, GATED, Variant, distilled, respd_and
 
-STAGE = "ablate"
 METRICS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 BACKBONES = ("Swin-T", "ResNet-50")
 """Image backbones that the paper published results of (nuScenes val, single frame)."""
-
-_PAPER_WIDTHS = (80, 256, 256)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to train a student, apart from the seed.
-
-    Attributes:
-        name: part of the run's name.
-        losses: of the objective; () is no distillation.
-        start: whose weights (of the same seed) it begins with and is then trained on for the distillation's epochs;
-            None: it is a plain student with new weights.
-        overrides: changes of the configuration, besides those of `start`.
-        widths: channels of camera map, radar map and fused map in a detector of the paper's widths; a detector of other
-            widths gets its own in the same proportion.
-    """
-
-    name: str
-    losses: tuple[str, ...] = ()
-    start: "Variant | None" = None
-    overrides: tuple[str, ...] = ()
-    widths: tuple[int, int, int] = _PAPER_WIDTHS
-
-    def resolve(self, config: Config, seed: int) -> Config:
-        """The configuration of its run.
-
-        Raises:
-            ConfigError: the configuration does not allow it.
-        """
-        losses = f"distill.losses=[{', '.join(self.losses)}]"
-        begun = self.start.overrides if self.start is not None else ()
-        widths = self._width_overrides(config)
-        return with_overrides(config, [losses, f"train.seed={seed}", *begun, *self.overrides, *widths])
-
-    def _width_overrides(self, config: Config) -> list[str]:
-        if self.widths == _PAPER_WIDTHS:
-            return []
-        student = config.student
-        own = (student.camera.view_transform.channels, student.radar.channels[-1], student.fuser.channels)
-        camera, radar, fused = (
-            max(round(width * channels / paper), 1)
-            for width, channels, paper in zip(self.widths, own, _PAPER_WIDTHS, strict=True)
-        )
-        radar_channels = [*student.radar.channels[:-1], radar]
-        return [
-            f"student.camera.view_transform.channels={camera}",
-            f"student.radar.channels={radar_channels}",
-            f"student.fuser.channels={fused}",
-        ]
 
 
 @dataclass(frozen=True)
@@ -92,32 +40,10 @@ def published_backbone(config: Config) -> str:
     return "ResNet-50" if config.student.camera.backbone == ResNetConfig() else "Swin-T"
 
 
-CONV = Variant("conv", overrides=("student.fuser.kind=conv",))
-GATED = Variant("gated", overrides=("student.fuser.kind=gated",))
-CONTROL = Variant("control", start=GATED)
-
-
-def distilled(losses: Sequence[str], choice: str = "", *overrides: str) -> Variant:
-    """The gated student, trained on with losses and settings of a name."""
-    return Variant("-".join((*losses, choice) if choice else losses), tuple(losses), GATED, overrides)
-
-
-def _respd_and(loss: LossName, choice: str, *overrides: str) -> Variant:
-    return distilled(("respd", loss), choice, *overrides)
-
-
 _CONTROL_ROW = Row("control, equal epochs", CONTROL)
 _UNDISTILLED = (
-    Row(
-        "conv fuser",
-        CONV,
-        {"Swin-T": (43.2, 54.1, 0.489, 0.269, 0.512, 0.313, 0.171), "ResNet-50": (41.8, 52.9)},
-    ),
-    Row(
-        "gated fuser",
-        GATED,
-        {"Swin-T": (44.9, 55.9, 0.464, 0.267, 0.458, 0.304, 0.165), "ResNet-50": (41.7, 53.5)},
-    ),
+    Row("conv fuser", CONV, {"Swin-T": (43.2, 54.1, 0.489, 0.269, 0.512, 0.313, 0.171), "ResNet-50": (41.8, 52.9)}),
+    Row("gated fuser", GATED, {"Swin-T": (44.9, 55.9, 0.464, 0.267, 0.458, 0.304, 0.165), "ResNet-50": (41.7, 53.5)}),
     _CONTROL_ROW,
 )
 _PAPER_STEPS: dict[str, tuple[str, dict[str, tuple[float, ...]]]] = {
@@ -142,8 +68,6 @@ def ladder_rows(losses: Sequence[str] = LOSS_NAMES) -> tuple[Row, ...]:
     )
 
 
-RESPD = distilled(("respd",))
-CRKD = distilled(tuple(_PAPER_STEPS))
 _CRKD_ROW = ladder_rows(())[-1]
 
 COMPARISONS: dict[str, tuple[Row, ...]] = {
@@ -153,37 +77,21 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
         _CONTROL_ROW,
         Row(
             "CSRD from LiDAR feature",
-            _respd_and("csrd", "feature", "distill.csrd.target=lidar_feature"),
+            respd_and("csrd", "feature", "distill.csrd.target=lidar_feature"),
             {"Swin-T": (44.9, 56.3)},
         ),
-        Row(
-            "CSRD from heatmap",
-            _respd_and("csrd", "heatmap", "distill.csrd.target=heatmap"),
-            {"Swin-T": (46.0, 57.0)},
-        ),
+        Row("CSRD from heatmap", respd_and("csrd", "heatmap", "distill.csrd.target=heatmap"), {"Swin-T": (46.0, 57.0)}),
     ),
     "mask": (
         _CONTROL_ROW,
-        Row("MSFD, plain mask", _respd_and("msfd", "plain", "distill.msfd.mask=plain"), {"Swin-T": (46.0, 56.7)}),
-        Row(
-            "MSFD, scaled mask",
-            _respd_and("msfd", "scaled", "distill.msfd.mask=released"),
-            {"Swin-T": (46.2, 56.9)},
-        ),
-        Row("MSFD, rotated mask", _respd_and("msfd", "rotated", "distill.msfd.mask=rotated")),
+        Row("MSFD, plain mask", respd_and("msfd", "plain", "distill.msfd.mask=plain"), {"Swin-T": (46.0, 56.7)}),
+        Row("MSFD, scaled mask", respd_and("msfd", "scaled", "distill.msfd.mask=released"), {"Swin-T": (46.2, 56.9)}),
+        Row("MSFD, rotated mask", respd_and("msfd", "rotated", "distill.msfd.mask=rotated")),
     ),
     "adapter": (
         _CONTROL_ROW,
-        Row(
-            "RelD without adapter",
-            _respd_and("reld", "bare", "distill.reld.adapter=false"),
-            {"Swin-T": (45.9, 56.9)},
-        ),
-        Row(
-            "RelD with adapter",
-            _respd_and("reld", "adapted", "distill.reld.adapter=true"),
-            {"Swin-T": (46.2, 57.0)},
-        ),
+        Row("RelD without adapter", respd_and("reld", "bare", "distill.reld.adapter=false"), {"Swin-T": (45.9, 56.9)}),
+        Row("RelD with adapter", respd_and("reld", "adapted", "distill.reld.adapter=true"), {"Swin-T": (46.2, 57.0)}),
     ),
     "weights": (
         _CONTROL_ROW,
@@ -200,8 +108,8 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
     ),
     "affinity": (
         _CONTROL_ROW,
-        Row("RelD, dot product", _respd_and("reld", "dot", "distill.reld.affinity=dot")),
-        Row("RelD, cosine", _respd_and("reld", "cosine", "distill.reld.affinity=cosine")),
+        Row("RelD, dot product", respd_and("reld", "dot", "distill.reld.affinity=dot")),
+        Row("RelD, cosine", respd_and("reld", "cosine", "distill.reld.affinity=cosine")),
     ),
     "fuser-widths": (
         Row(
@@ -238,8 +146,3 @@ def canonical(variant: Variant, config: Config) -> Variant:
             if is_alike and row.variant.resolve(config, seed=0) == resolved:
                 return row.variant
     return variant
-
-
-def run_of(variant: Variant) -> str:
-    """What the runs of a variant are called, before ``-s<seed>``."""
-    return f"{STAGE}-{variant.name}"

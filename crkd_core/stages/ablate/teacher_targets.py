@@ -6,8 +6,8 @@ from crkd_core.config.loading import with_overrides
 from crkd_core.config.schema import Config
 from crkd_core.stages.ablate.plan import AblationPlan, AblationStudent
 from crkd_core.stages.ablate.request import AblateRequest
-from crkd_core.stages.ablate.rows import STAGE, run_of
-from crkd_core.stages.extract import ExtractRequest
+from crkd_core.stages.ablate.variants import STAGE, run_of
+from crkd_core.stages.extract_teacher import ExtractRequest
 from crkd_core.teacher_cache.settings import STAGE as EXTRACT_STAGE
 from crkd_core.teacher_cache.settings import target_settings
 from crkd_core.teacher_cache.teacher_input import settings_problem

@@ -112,14 +112,14 @@ def test_a_run_that_is_killed_again_while_it_continues(expected, tmp_path):
     assert tried > 40
 
 
-@pytest.mark.parametrize("how", ["force", "replace"])
+@pytest.mark.parametrize("option", ["force", "replace"])
 @pytest.mark.parametrize("value", ["1", "2"])
-def test_a_remake(tmp_path, how, value):
-    if (how, value) == ("replace", "1"):
+def test_a_remake(tmp_path, option, value):
+    if (option, value) == ("replace", "1"):
         pytest.skip("what is there already is not made again")
     old, expected = (expected_tree(tmp_path / "expected", text) for text in ("1", value))
     for step in range(1, 1000):
-        first, stage = Stage(tmp_path / str(step)), Stage(tmp_path / str(step), value, **{how: True})
+        first, stage = Stage(tmp_path / str(step)), Stage(tmp_path / str(step), value, **{option: True})
         first()
         ended = run_until(step, stage, stage.root)
         is_finished = any(stage.root.rglob("manifest.json")) and len(list(stage.root.rglob("model.txt"))) > 1
@@ -152,8 +152,8 @@ def test_readers_between_all_steps_of_a_remake(tmp_path):
     stage, workspace = Stage(tmp_path, "2", force=True), Workspace(tmp_path / "workspace")
 
     def look() -> None:
-        found = workspace.find("train-teacher", needed_for="a test", make="crkd train-teacher")
-        assert found.file("model.txt").read_text() in ("1", "2")
+        artifact = workspace.find("train-teacher", needed_for="a test", make="crkd train-teacher")
+        assert artifact.file("model.txt").read_text() in ("1", "2")
         assert len(workspace_status(workspace).artifacts) in (1, 2)
         assert workspace.artifacts("train-teacher")
 

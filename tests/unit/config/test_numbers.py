@@ -52,7 +52,7 @@ def refuses(section: type[BaseModel], name: str, value: object) -> bool:
     try:
         section.model_validate({name: value})
     except ValidationError as error:
-        own = [found for found in error.errors() if found["loc"][:1] == (name,)]
+        own = [problem for problem in error.errors() if problem["loc"][:1] == (name,)]
         return bool(own) and len(explain_invalid(error, section)) < 400
     except ConfigError:
         return True

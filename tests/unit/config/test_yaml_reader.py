@@ -23,9 +23,9 @@ from crkd_core.errors import ConfigError, quoted
     ],
 )  # fmt: skip
 def test_plain_values(text, value):
-    found = read_yaml(text, "it")
-    assert found == value
-    assert type(found) is type(value)
+    values = read_yaml(text, "it")
+    assert values == value
+    assert type(values) is type(value)
 
 
 @pytest.mark.parametrize("name", preset_names())

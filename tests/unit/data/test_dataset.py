@@ -190,8 +190,8 @@ def test_samples_come_the_same_from_worker_processes(world):
     data[(0, 2)]
     keys = [[(0, 2), (2, 2)], [(1, 2)]]
     batches = list(DataLoader(data, batch_sampler=keys, collate_fn=collate, num_workers=2))
-    for batch, wanted in zip(batches, keys):
-        for position, key in enumerate(wanted):
+    for batch, batch_keys in zip(batches, keys):
+        for position, key in enumerate(batch_keys):
             sample = data[key]
             assert batch.tokens[position] == sample.token
             assert torch.equal(batch.inputs.images[position], sample.images)

@@ -77,10 +77,10 @@ def test_normalisation_takes_off_the_mean_and_divides_by_the_deviation():
     config = ImageConfig()
     image = np.zeros((2, 3, 3), np.uint8)
     image[..., 1] = 255
-    found = normalise_images([image], config.mean, config.std)
-    assert found.shape == (1, 3, 2, 3)
-    np.testing.assert_allclose(found[0, 0], np.full((2, 3), -0.485 / 0.229), rtol=1e-6)
-    np.testing.assert_allclose(found[0, 1], np.full((2, 3), (1 - 0.456) / 0.224), rtol=1e-6)
+    normalised = normalise_images([image], config.mean, config.std)
+    assert normalised.shape == (1, 3, 2, 3)
+    np.testing.assert_allclose(normalised[0, 0], np.full((2, 3), -0.485 / 0.229), rtol=1e-6)
+    np.testing.assert_allclose(normalised[0, 1], np.full((2, 3), (1 - 0.456) / 0.224), rtol=1e-6)
 
 
 def load(tmp_path, raws, matrices, ages, chosen):
@@ -94,9 +94,9 @@ def test_the_car_itself_is_dropped_from_earlier_sweeps_only(tmp_path):
     raw = np.array([[0.5, -0.9, 0, 1, 2], [0.5, -1.1, 0, 1, 2]], np.float32)
     moved = np.eye(4)
     moved[0, 3] = 10.0
-    ours = load(tmp_path, [raw, raw], [np.eye(4), moved], [0.0, 0.05], [0, 1])
-    np.testing.assert_allclose(ours[:, 0], [0.5, 0.5, 10.5])
-    np.testing.assert_allclose(ours[:, 4], [0, 0, 0.05])
+    points = load(tmp_path, [raw, raw], [np.eye(4), moved], [0.0, 0.05], [0, 1])
+    np.testing.assert_allclose(points[:, 0], [0.5, 0.5, 10.5])
+    np.testing.assert_allclose(points[:, 4], [0, 0, 0.05])
 
 
 def test_points_on_the_border_of_the_range_are_out(tmp_path):
@@ -105,5 +105,5 @@ def test_points_on_the_border_of_the_range_are_out(tmp_path):
 
 
 def test_no_points_are_no_points(tmp_path):
-    ours = load(tmp_path, [np.zeros((0, 5))], [np.eye(4)], [0.0], [0])
-    assert torch.from_numpy(ours).shape == (0, 5)
+    points = load(tmp_path, [np.zeros((0, 5))], [np.eye(4)], [0.0], [0])
+    assert torch.from_numpy(points).shape == (0, 5)

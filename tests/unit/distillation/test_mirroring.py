@@ -21,8 +21,8 @@ CONFIG = DistillConfig(reld=RelDConfig(scales=(8, 4)))
 MIRRORINGS = [(True, False), (False, True), (True, True)]
 
 
-def _assert_equal(ours, theirs, **tolerance):
-    for one, other in zip(ours.split(), theirs.split(), strict=True):
+def _assert_equal(actual, expected_targets, **tolerance):
+    for one, other in zip(actual.split(), expected_targets.split(), strict=True):
         expected = other.encode("fp32")
         for name, tensor in one.encode("fp32").items():
             torch.testing.assert_close(tensor, expected[name], **tolerance, msg=name)
@@ -58,11 +58,11 @@ def _mirror_output(output, mirrored):
 @pytest.mark.parametrize("mirrored", MIRRORINGS)
 def test_mirrored_targets_are_those_of_the_mirrored_maps_and_boxes(random_output, random_boxes, small_grid, mirrored):
     output, boxes = random_output(1), random_boxes(2)
-    ours = build_targets(output, boxes, small_grid, CONFIG).mirrored(mirrored)
-    theirs = build_targets(
+    actual = build_targets(output, boxes, small_grid, CONFIG).mirrored(mirrored)
+    expected = build_targets(
         _mirror_output(output, mirrored), [_mirror_boxes(part, mirrored) for part in boxes], small_grid, CONFIG
     )
-    _assert_equal(ours, theirs, rtol=1e-5, atol=1e-5)
+    _assert_equal(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("mirrored", MIRRORINGS)
@@ -82,8 +82,8 @@ def test_no_mirroring_is_the_same_object(random_output, random_boxes, small_grid
 def test_a_perfect_teacher_s_targets_are_mirrored_as_the_ground_truth_is(small_grid, mirrored):
     boxes = _boxes_in_cells_of_their_own(small_grid)
     labels = torch.arange(len(boxes)) % 10
-    ours = _perfect(boxes, labels, small_grid).mirrored(mirrored)
-    _assert_equal(ours, _perfect(_mirror_boxes(boxes, mirrored), labels, small_grid), rtol=1e-5, atol=1e-5)
+    actual = _perfect(boxes, labels, small_grid).mirrored(mirrored)
+    _assert_equal(actual, _perfect(_mirror_boxes(boxes, mirrored), labels, small_grid), rtol=1e-5, atol=1e-5)
 
 
 def _boxes_in_cells_of_their_own(grid):

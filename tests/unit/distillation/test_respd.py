@@ -113,8 +113,8 @@ def test_the_threshold_is_the_whole_batch_s():
 def test_dynamic_tasks_count_as_configured(random_output):
     student, teacher = random_output(0).head, teacher_response(random_output(1).head, CONFIG)
     parts = [
-        heatmap_term(ours, theirs, CONFIG) + box_term(ours, theirs, CONFIG)
-        for ours, theirs in zip(student.tasks, teacher.tasks)
+        heatmap_term(student_task, teacher_task, CONFIG) + box_term(student_task, teacher_task, CONFIG)
+        for student_task, teacher_task in zip(student.tasks, teacher.tasks)
     ]
     expected = sum(w * part for w, part in zip((2, 2, 2, 1, 2, 1), parts))
     torch.testing.assert_close(respd_loss(student, teacher, CONFIG), expected)

@@ -52,9 +52,9 @@ def test_stored_in_fp32_every_loss_and_gradient_equals_the_live_teacher_s(random
     for name, loss in losses.items():
         assert loss > 0
         torch.testing.assert_close(loss, live_losses[name], rtol=1e-6, atol=0, msg=name)
-    for ours, live in zip(grads, live_grads, strict=True):
+    for stored, live in zip(grads, live_grads, strict=True):
         assert live.abs().sum() > 0
-        torch.testing.assert_close(ours, live, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(stored, live, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_stored_in_fewer_bits_losses_and_gradients_stay_close(
     losses, grads = _gradients(random_output, leaves, small_grid, _through_disk(targets, storage))
     for name, loss in losses.items():
         torch.testing.assert_close(loss, live_losses[name], rtol=loss_deviation, atol=0, msg=name)
-    for ours, live in zip(grads, live_grads, strict=True):
-        assert (ours - live).norm() < gradient_deviation * live.norm()
+    for stored, live in zip(grads, live_grads, strict=True):
+        assert (stored - live).norm() < gradient_deviation * live.norm()
 
 
 def test_samples_from_different_batches_join_to_the_batch_s_own_targets(
@@ -84,8 +84,8 @@ def test_samples_from_different_batches_join_to_the_batch_s_own_targets(
     live, cached = (_gradients(random_output, leaves, small_grid, TeacherTargets.join(s)) for s in (whole, one_by_one))
     for name, loss in live[0].items():
         torch.testing.assert_close(cached[0][name], loss, rtol=1e-6, atol=0)
-    for ours, theirs in zip(cached[1], live[1], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+    for gradient, live_gradient in zip(cached[1], live[1], strict=True):
+        torch.testing.assert_close(gradient, live_gradient, rtol=1e-5, atol=1e-8)
 
 
 def _slice(value, sample: int):
@@ -99,34 +99,34 @@ def _slice(value, sample: int):
 
 
 def test_round_trip_is_exact_in_fp32(targets):
-    expected, found = _flat(targets), _flat(_through_disk(targets, "fp32"))
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    expected, actual = _flat(targets), _flat(_through_disk(targets, "fp32"))
+    assert actual.keys() == expected.keys()
+    assert all(torch.equal(actual[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("storage", ["fp16", "int8"])
 def test_round_trip_in_fewer_bits_is_as_close_as_promised(targets, storage):
     parts, stored_parts = targets.parts, _through_disk(targets, storage).parts
     for name in ("msfd.camera", "msfd.fused"):
-        ours, stored = parts[name], stored_parts[name]
-        assert torch.equal(ours.indices, stored.indices)
-        step = (ours.features.amax(0).clamp(min=0) - ours.features.amin(0).clamp(max=0)) / 255
-        allowed = 0.501 * step if storage == "int8" else 5e-4 * ours.features.abs() + 1e-7
-        assert ((ours.features - stored.features).abs() <= allowed).all()
+        exact, stored = parts[name], stored_parts[name]
+        assert torch.equal(exact.indices, stored.indices)
+        step = (exact.features.amax(0).clamp(min=0) - exact.features.amin(0).clamp(max=0)) / 255
+        allowed = 0.501 * step if storage == "int8" else 5e-4 * exact.features.abs() + 1e-7
+        assert ((exact.features - stored.features).abs() <= allowed).all()
     zero = parts["msfd.fused"].features == 0
     assert zero.any()
     assert (stored_parts["msfd.fused"].features[zero] == 0).all()
-    for ours, stored in zip(parts["reld"].maps, stored_parts["reld"].maps, strict=True):
-        largest = ours.amax(dim=(2, 3), keepdim=True)
-        allowed = 0.51 * largest / 255 if storage == "int8" and ours.shape[2] > 8 else 5e-4 * ours + 1e-7
-        assert ((ours - stored).abs() <= allowed).all()
+    for exact, stored in zip(parts["reld"].maps, stored_parts["reld"].maps, strict=True):
+        largest = exact.amax(dim=(2, 3), keepdim=True)
+        allowed = 0.51 * largest / 255 if storage == "int8" and exact.shape[2] > 8 else 5e-4 * exact + 1e-7
+        assert ((exact - stored).abs() <= allowed).all()
     objectness = (of["csrd.objectness"].values for of in (stored_parts, parts))
     torch.testing.assert_close(*objectness, rtol=5e-4, atol=1e-7)
-    for ours, stored in zip(parts["respd"].tasks, stored_parts["respd"].tasks, strict=True):
-        torch.testing.assert_close(ours.boxes.features, stored.boxes.features, rtol=5e-4, atol=1e-6)
-        off = (ours.heatmap_prob - stored.heatmap_prob).abs()
-        assert (off <= ours.heatmap_prob.sqrt() / 255 + 4e-6).all()
-        peaks = (gather_cells(task.heatmap_prob, ours.boxes.indices) for task in (ours, stored))
+    for exact, stored in zip(parts["respd"].tasks, stored_parts["respd"].tasks, strict=True):
+        torch.testing.assert_close(exact.boxes.features, stored.boxes.features, rtol=5e-4, atol=1e-6)
+        off = (exact.heatmap_prob - stored.heatmap_prob).abs()
+        assert (off <= exact.heatmap_prob.sqrt() / 255 + 4e-6).all()
+        peaks = (gather_cells(task.heatmap_prob, exact.boxes.indices) for task in (exact, stored))
         torch.testing.assert_close(*peaks, rtol=5e-4, atol=1e-6)
 
 

@@ -63,9 +63,9 @@ def run(detector, batches, precision="fp32"):
 
 
 def test_samples_come_in_order_without_their_augmentation():
-    found = run(OnePeak(), [batch("1", "2"), batch("-3")])
-    assert [token for token, _ in found] == ["1", "2", "-3"]
-    for _, detections in found:
+    results = run(OnePeak(), [batch("1", "2"), batch("-3")])
+    assert [token for token, _ in results] == ["1", "2", "-3"]
+    for _, detections in results:
         assert detections.labels.tolist() == [0]
         # The peak lies at the augmentation's translation, which is the origin of the model frame.
         assert torch.allclose(detections.boxes.centre[0], torch.zeros(3), atol=1e-5)

@@ -24,9 +24,9 @@ def test_metres_and_cells_are_inverse():
     [(-54.0, 0, True), (-54.001, -1, False), (-54.59, -1, False), (53.999, 179, True), (54.0, 180, False)],
 )
 def test_borders_are_half_open_and_nothing_below_falls_into_cell_zero(x, cell, inside):
-    cells, found = GRID.locate(torch.tensor([[x, 0.0]], dtype=torch.float64))
+    cells, is_inside = GRID.locate(torch.tensor([[x, 0.0]], dtype=torch.float64))
     assert cells[0, 0] == cell
-    assert bool(found[0]) is inside
+    assert bool(is_inside[0]) is inside
 
 
 def test_centres_lie_in_their_own_cells_and_flatten_is_row_major():
@@ -46,7 +46,7 @@ def test_other_cell_size_keeps_the_area():
 )
 def test_truncating_grids_take_one_cell_more_below_the_border(x, cell, inside):
     grid = replace(GRID, rounding="truncate")
-    cells, found = grid.locate(torch.tensor([[x, 0.0]], dtype=torch.float64))
+    cells, is_inside = grid.locate(torch.tensor([[x, 0.0]], dtype=torch.float64))
     assert cells[0, 0] == cell
-    assert bool(found[0]) is inside
+    assert bool(is_inside[0]) is inside
     assert grid.with_cell(0.3).rounding == "truncate"

@@ -23,9 +23,9 @@ def test_pooling_and_gradients_equal_the_reference(dtype):
         (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
         results.append((out.detach(), features.grad, probability.grad))
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    for ours, reference in zip(*results, strict=True):
-        assert ours.dtype == reference.dtype
-        assert torch.allclose(ours, reference, atol=tolerance, rtol=tolerance)
+    for actual, reference in zip(*results, strict=True):
+        assert actual.dtype == reference.dtype
+        assert torch.allclose(actual, reference, atol=tolerance, rtol=tolerance)
     assert results[0][0].dtype == torch.float32
 
 

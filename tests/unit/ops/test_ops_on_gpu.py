@@ -32,10 +32,10 @@ def test_voxels_are_identical():
     points = torch.rand(5000, 5) * 4 - 2
     grid = VoxelGrid((-2.0, -2.0, -2.0), (0.3, 0.3, 0.5), (13, 13, 8), max_points=4)
     for max_voxels in (50, 5000):
-        ours, theirs = voxelize(points, grid, max_voxels), voxelize(points.cuda(), grid, max_voxels)
-        assert torch.equal(ours.features, theirs.features.cpu())
-        assert torch.equal(ours.coordinates, theirs.coordinates.cpu())
-        assert torch.equal(ours.counts, theirs.counts.cpu())
+        on_cpu, on_gpu = voxelize(points, grid, max_voxels), voxelize(points.cuda(), grid, max_voxels)
+        assert torch.equal(on_cpu.features, on_gpu.features.cpu())
+        assert torch.equal(on_cpu.coordinates, on_gpu.coordinates.cpu())
+        assert torch.equal(on_cpu.counts, on_gpu.counts.cpu())
 
 
 def test_sparse_convolutions():
@@ -79,8 +79,8 @@ def test_both_sparse_convolutions_agree(training, monkeypatch):
         ).sum().backward()
         gradients = [p.grad.clone() for p in layers.parameters()]
         results.append([out.sites.coordinates, out.features.detach(), features.grad, *gradients])
-    for ours, library in zip(*results, strict=True):
-        torch.testing.assert_close(library, ours, rtol=1e-3, atol=1e-3)
+    for reference, library in zip(*results, strict=True):
+        torch.testing.assert_close(library, reference, rtol=1e-3, atol=1e-3)
 
 
 def test_suppression_is_identical():

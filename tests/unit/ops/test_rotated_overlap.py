@@ -143,9 +143,9 @@ def test_degenerate_pairs_agree_with_shapely(kind):
     a, b = kind(*random_pairs(600, generator), random)
     expected = shapely_iou(a, b)
     for first, second in ((a, b), (b, a)):
-        found = pairwise_iou(first, second).numpy()
-        assert ((found >= 0) & (found <= 1)).all()
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+        actual = pairwise_iou(first, second).numpy()
+        assert ((actual >= 0) & (actual <= 1)).all()
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-9)
 
 
 def test_all_pairs_are_the_single_pairs():
@@ -158,9 +158,9 @@ def test_all_pairs_are_the_single_pairs():
 def test_overlap_exceeds_is_the_upper_triangle_of_candidates():
     boxes = torch.stack(random_pairs(40, torch.Generator().manual_seed(3)))
     candidates = torch.rand((2, 40), generator=torch.Generator().manual_seed(4)) < 0.7
-    found = overlap_exceeds(boxes, 0.1, candidates)
+    actual = overlap_exceeds(boxes, 0.1, candidates)
     for index in range(2):
         expected = rotated_iou(boxes[index], boxes[index]) > 0.1
         expected &= candidates[index, :, None] & candidates[index]
-        assert torch.equal(found[index], expected.triu(diagonal=1))
-    assert found.any()
+        assert torch.equal(actual[index], expected.triu(diagonal=1))
+    assert actual.any()

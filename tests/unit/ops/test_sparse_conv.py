@@ -32,26 +32,26 @@ def gradients(out, *inputs):
 def test_strided_convolution_equals_dense(kernel, stride, padding):
     torch.manual_seed(1)
     x, conv = random_sparse(), SparseConv3d(3, 4, kernel, stride, padding)
-    ours = conv(x)
+    sparse = conv(x)
     dense = functional.conv3d(x.dense(), dense_weight(conv), stride=stride, padding=padding)
-    assert ours.dense().shape == dense.shape
-    assert torch.allclose(ours.dense(), dense, atol=1e-5)
+    assert sparse.dense().shape == dense.shape
+    assert torch.allclose(sparse.dense(), dense, atol=1e-5)
     for a, b in zip(
-        gradients(ours.dense(), x.features, conv.weight), gradients(dense, x.features, conv.weight), strict=True
+        gradients(sparse.dense(), x.features, conv.weight), gradients(dense, x.features, conv.weight), strict=True
     ):
         assert torch.allclose(a, b, atol=1e-4)
-    assert (ours.sites.keys.diff() > 0).all()
+    assert (sparse.sites.keys.diff() > 0).all()
 
 
 def test_submanifold_convolution_equals_dense_at_its_sites():
     torch.manual_seed(2)
     x, conv = random_sparse(), SubmanifoldConv3d(3, 4)
-    ours = conv(x)
+    sparse = conv(x)
     b, i, j, k = x.sites.coordinates.unbind(1)
     dense = functional.conv3d(x.dense(), dense_weight(conv), padding=1)[b, :, i, j, k]
-    assert torch.allclose(ours.features, dense, atol=1e-5)
+    assert torch.allclose(sparse.features, dense, atol=1e-5)
     for a, e in zip(
-        gradients(ours.features, x.features, conv.weight), gradients(dense, x.features, conv.weight), strict=True
+        gradients(sparse.features, x.features, conv.weight), gradients(dense, x.features, conv.weight), strict=True
     ):
         assert torch.allclose(a, e, atol=1e-4)
 

@@ -4,7 +4,7 @@ import pytest
 
 from crkd_core.artifacts.shards import ItemKey, shard_name
 from crkd_core.config.loading import load_config
-from crkd_core.teacher_cache.plan import ItemPlan, detections_part
+from crkd_core.teacher_cache.item_plan import ItemPlan, detections_part
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ def pixels_of(gt, detections):
 
 
 def near_colour(pixels, label, tolerance=60):
-    wanted = np.array(to_rgb(class_colour(label))) * 255
-    return np.abs(pixels - wanted).max(axis=-1) < tolerance
+    colour = np.array(to_rgb(class_colour(label))) * 255
+    return np.abs(pixels - colour).max(axis=-1) < tolerance
 
 
 def test_projection_of_the_rear_face():

@@ -90,11 +90,11 @@ def test_motion_has_an_arrow_unless_unknown():
 def test_found_false_and_missed_differ():
     gt, stray = boxes([CAR], [0]), [30.0, -30.0, *CAR[2:]]
     pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([CAR], [0], [1.0])))
-    found = near(window(pixels, 10, 20, 3.6), class_colour(0)).sum()
+    true_positive = near(window(pixels, 10, 20, 3.6), class_colour(0)).sum()
     assert (window(pixels, 10, 20, 3.6).min(axis=-1) > 120).sum() == 0
     pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([stray], [0], [1.0])))
     false_alarm = near(window(pixels, 30, -30, 3.6), class_colour(0)).sum()
-    assert found > 1.5 * false_alarm > 0
+    assert true_positive > 1.5 * false_alarm > 0
     assert not near(window(pixels, 10, 20, 3.6), class_colour(0)).any()
     assert (window(pixels, 10, 20, 3.6).min(axis=-1) > 120).sum() > 20
 

@@ -21,8 +21,8 @@ def pixels(path):
 
 
 def count(path, colour: str) -> int:
-    wanted = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)])
-    return int((np.abs(pixels(path).astype(int) - wanted).max(axis=1) < 12).sum())
+    expected = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)])
+    return int((np.abs(pixels(path).astype(int) - expected).max(axis=1) < 12).sum())
 
 
 def panel(name: str, height: float, objects: int) -> PrecisionPanel:

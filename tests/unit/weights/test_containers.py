@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crkd_core.errors import UsageError
-from crkd_core.weights.reading import read_checkpoint_file
+from crkd_core.weights.checkpoint_files import read_checkpoint_file
 
 PLAIN = {"conv1.weight": torch.zeros(2), "layer1.0.weight": torch.ones(2), "bn1.running_mean": torch.ones(2)}
 AVERAGE = {key: tensor + 5 for key, tensor in PLAIN.items()}

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from crkd_core.errors import UsageError
-from crkd_core.weights.reading import read_checkpoint_file
+from crkd_core.weights.checkpoint_files import read_checkpoint_file
 
 
 class Malicious:

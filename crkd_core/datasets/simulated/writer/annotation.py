@@ -10,7 +10,7 @@ from crkd_core.datasets.simulated.sensors.assembly import Placement
 from crkd_core.datasets.simulated.sensors.backdrop import View
 from crkd_core.datasets.simulated.sensors.camera import Drawing, label_pixels, silhouette_pixels
 from crkd_core.datasets.simulated.world.script import Thing
-from crkd_core.datasets.simulated.writer.tables import Record, attribute_token
+from crkd_core.datasets.simulated.writer.table_files import Record, attribute_token
 from crkd_core.geometry.transforms import quaternions_from_yaws, transform_points
 
 MOST_DISTANT_M = 60.0

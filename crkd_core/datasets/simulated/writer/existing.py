@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.writer.folder import MARKER, counts_of, read_marker
+from crkd_core.datasets.simulated.writer.world_folder import MARKER, counts_of, read_marker
 from crkd_core.errors import UsageError
 
 

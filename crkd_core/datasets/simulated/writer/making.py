@@ -10,9 +10,9 @@ from typing import Any
 from crkd_core.artifacts.atomic import explain_write_errors, write_text
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.rig import build_rig
-from crkd_core.datasets.simulated.writer.folder import read_scene, write_marker, write_scene
 from crkd_core.datasets.simulated.writer.scene import ScenePlan, simulate_scene
-from crkd_core.datasets.simulated.writer.tables import TABLES, fixed_tables, table_text
+from crkd_core.datasets.simulated.writer.table_files import TABLES, fixed_tables, table_text
+from crkd_core.datasets.simulated.writer.world_folder import read_scene, write_marker, write_scene
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Task
 from crkd_core.workers import workers

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.config.classes import LIDAR_CHANNEL
 from crkd_core.datasets.nuscenes.radar import encode_radar
 from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.config import SimulationConfig
@@ -21,7 +22,7 @@ from crkd_core.datasets.simulated.sensors.lidar import Beams, build_beams, scan
 from crkd_core.datasets.simulated.sensors.photo import Film, jpeg_bytes
 from crkd_core.datasets.simulated.sensors.radar import Reflectors, SensorMotion, build_reflectors, detect
 from crkd_core.datasets.simulated.sensors.rig import Sensor, build_rig
-from crkd_core.datasets.simulated.sensors.schedule import Shot, shots
+from crkd_core.datasets.simulated.sensors.shots import Shot, shots
 from crkd_core.datasets.simulated.world.ground import Ground, build_ground, map_image, map_size_m
 from crkd_core.datasets.simulated.world.motion import Kinematics
 from crkd_core.datasets.simulated.world.scenario import Scenario, write_scenario
@@ -29,7 +30,7 @@ from crkd_core.datasets.simulated.world.script import World, states
 from crkd_core.datasets.simulated.world.surroundings import place_surroundings
 from crkd_core.datasets.simulated.world.traffic import populate
 from crkd_core.datasets.simulated.writer.annotation import PixelCounts, annotate
-from crkd_core.datasets.simulated.writer.tables import (
+from crkd_core.datasets.simulated.writer.table_files import (
     Record,
     SceneRecords,
     calibration_records,
@@ -158,9 +159,9 @@ def simulate_scene(
     times = {channel: shots(sensor, config) for channel, sensor in stage.rig.items()}
     tables = SceneRecords()
     _describe_scene(root, stage, tables)
-    moments = Timetable(stage.world, {shot.time_us for found in times.values() for shot in found})
+    moments = Timetable(stage.world, {shot.time_us for fired in times.values() for shot in fired})
     annotated: list[list[tuple[int, Record]]] = []
-    pending = {channel: list(found) for channel, found in times.items()}
+    pending = {channel: list(fired) for channel, fired in times.items()}
     for sample in range(config.samples_per_scene):
         lidar_points: list[Array] = []
         radar_points: list[Array] = []
@@ -170,7 +171,7 @@ def simulate_scene(
                 shot = queue.pop(0)
                 points = _fire(root, stage, moments, stage.rig[channel], shot, pixels)
                 if shot.is_key_frame and points is not None:
-                    (lidar_points if channel == "LIDAR_TOP" else radar_points).append(points)
+                    (lidar_points if channel == LIDAR_CHANNEL else radar_points).append(points)
         annotated.append(
             _annotate(stage, moments, sample, np.concatenate(lidar_points), np.concatenate(radar_points), pixels)
         )
@@ -316,13 +317,13 @@ def _sensor_records(stage: Stage, times: dict[str, list[Shot]], tables: SceneRec
     """sample_data and ego_pose records of all files, chained per channel."""
     name = stage.world.name
     ego_yaw_offset = math.atan2(stage.world.global_from_world[1, 0], stage.world.global_from_world[0, 0])
-    for channel, found in times.items():
+    for channel, fired in times.items():
         sensor = stage.rig[channel]
-        tokens = [token("sample_data", name, channel, shot.time_us) for shot in found]
+        tokens = [token("sample_data", name, channel, shot.time_us) for shot in fired]
         camera = sensor.modality == "camera"
-        for k, shot in enumerate(found):
+        for k, shot in enumerate(fired):
             ego = stage.world.ego.at(np.array([shot.time_us * 1e-6]))
-            place = transform_points(stage.world.global_from_world, np.array([[ego.x[0], ego.y[0], 0.0]]))[0]
+            translation_m = transform_points(stage.world.global_from_world, np.array([[ego.x[0], ego.y[0], 0.0]]))[0]
             timestamp = stage.world.start_us + shot.time_us
             tables.add(
                 "ego_pose",
@@ -330,7 +331,7 @@ def _sensor_records(stage: Stage, times: dict[str, list[Shot]], tables: SceneRec
                     "token": tokens[k],
                     "timestamp": timestamp,
                     "rotation": quaternions_from_yaws(float(ego.yaw[0]) + ego_yaw_offset).tolist(),
-                    "translation": [float(place[0]), float(place[1]), 0.0],
+                    "translation": [float(translation_m[0]), float(translation_m[1]), 0.0],
                 },
             )
             tables.add(
@@ -356,8 +357,8 @@ def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]],
     """instance and sample_annotation records; a chain goes on over key frames in which nobody saw the object."""
     name = stage.world.name
     seen: dict[int, list[int]] = {}
-    for sample, found in enumerate(annotated):
-        for thing, _ in found:
+    for sample, annotations in enumerate(annotated):
+        for thing, _ in annotations:
             seen.setdefault(thing, []).append(sample)
     for thing, samples in sorted(seen.items()):
         kind = stage.world.things[thing].kind
@@ -371,10 +372,10 @@ def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]],
                 "last_annotation_token": token("annotation", name, thing, samples[-1]),
             },
         )
-    for sample, found in enumerate(annotated):
-        for thing, record in found:
+    for sample, annotations in enumerate(annotated):
+        for thing, record in annotations:
             chain = seen[thing]
-            place = chain.index(sample)
+            position = chain.index(sample)
             tables.add(
                 "sample_annotation",
                 {
@@ -382,8 +383,8 @@ def _annotation_records(stage: Stage, annotated: list[list[tuple[int, Record]]],
                     "sample_token": token("sample", name, sample),
                     "instance_token": token("instance", name, thing),
                     **record,
-                    "prev": token("annotation", name, thing, chain[place - 1]) if place else "",
-                    "next": token("annotation", name, thing, chain[place + 1]) if place + 1 < len(chain) else "",
+                    "prev": token("annotation", name, thing, chain[position - 1]) if position else "",
+                    "next": token("annotation", name, thing, chain[position + 1]) if position + 1 < len(chain) else "",
                 },
             )
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.point_counts import UNKNOWN, may_have_points, total_points
-from crkd_core.datasets.nuscenes.tables import read_tables
 from crkd_core.errors import DatasetError
 from tests.support.nuscenes_factory import write_folder
 

@@ -100,5 +100,5 @@ def test_the_real_file_reads_as_with_the_devkit():
 
     every = list(range(18))
     devkit = RadarPointCloud.from_file(str(files[0]), every, every, every).points
-    ours = read_radar(files[0])
-    np.testing.assert_array_equal(devkit, np.stack([ours[name].astype(np.float64) for name in ours.dtype.names]))
+    points = read_radar(files[0])
+    np.testing.assert_array_equal(devkit, np.stack([points[name].astype(np.float64) for name in points.dtype.names]))

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.classes import CLASS_OF_CATEGORY, attributes_of, detection_label
+from crkd_core.datasets.nuscenes.categories import CLASS_OF_CATEGORY, attributes_of, detection_label
 from crkd_core.datasets.nuscenes.splits import official_scenes, parts_of_split, resolve_split, splits_of_scenes
 from crkd_core.errors import UsageError
 

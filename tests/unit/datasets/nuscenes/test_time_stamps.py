@@ -2,7 +2,7 @@
 
 import pytest
 
-from crkd_core.datasets.nuscenes.tables import read_tables
+from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.errors import DatasetError
 from tests.support.nuscenes_factory import START_US, write_folder
 

@@ -12,8 +12,8 @@ def velocities(seconds, xs, previous, following):
 
 
 def test_centred_in_the_middle_and_one_sided_at_the_ends():
-    found = velocities([0, 0.5, 1.0], [0, 1, 4], [-1, 0, 1], [1, 2, -1])
-    np.testing.assert_allclose(found, [2, 4, 6])
+    actual = velocities([0, 0.5, 1.0], [0, 1, 4], [-1, 0, 1], [1, 2, -1])
+    np.testing.assert_allclose(actual, [2, 4, 6])
 
 
 def test_a_single_annotation_has_none():
@@ -22,8 +22,8 @@ def test_a_single_annotation_has_none():
 
 def test_neighbours_too_far_in_time_give_none_and_the_centred_limit_is_double():
     assert np.isnan(velocities([0, 1.6], [0, 1], [-1, 0], [1, -1])).all()
-    found = velocities([0, 1.4, 2.9], [0, 1, 2.9], [-1, 0, 1], [1, 2, -1])
-    np.testing.assert_allclose(found[1], 1.0)
+    actual = velocities([0, 1.4, 2.9], [0, 1, 2.9], [-1, 0, 1], [1, 2, -1])
+    np.testing.assert_allclose(actual[1], 1.0)
     assert np.isnan(velocities([0, 1.6, 3.2], [0, 1, 2], [-1, 0, 1], [1, 2, -1])[1])
 
 

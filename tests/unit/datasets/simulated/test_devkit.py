@@ -17,7 +17,7 @@ from nuscenes.utils.data_classes import Box, LidarPointCloud, RadarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box, view_points
 from pyquaternion import Quaternion
 
-from crkd_core.datasets.simulated.writer.tables import CATEGORIES
+from crkd_core.datasets.simulated.writer.table_files import CATEGORIES
 
 pytestmark = pytest.mark.devkit
 
@@ -96,9 +96,9 @@ def test_every_detection_class_and_vehicle_state_occurs(nusc):
         assert states[state] > 0
     for annotation in nusc.sample_annotation:
         name = category_to_detection_name(annotation["category_name"])
-        wanted = 0 if name in ("barrier", "traffic_cone") else 1
+        expected = 0 if name in ("barrier", "traffic_cone") else 1
         if name is not None:
-            assert len(annotation["attribute_tokens"]) == wanted
+            assert len(annotation["attribute_tokens"]) == expected
 
 
 @pytest.mark.parametrize("split", ["mini_train", "mini_val"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crkd_core.datasets.nuscenes.radar import RADAR_RECORD, encode_radar
-from crkd_core.datasets.nuscenes.sensors import CHANNELS
+from crkd_core.datasets.nuscenes.sensor_tables import CHANNELS
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.assembly import Placement, assemble
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints

@@ -13,8 +13,8 @@ from crkd_core.artifacts.workspace import Workspace
 from crkd_core.datasets.nuscenes.splits import official_scenes
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.writer import making
-from crkd_core.datasets.simulated.writer.folder import MARKER
 from crkd_core.datasets.simulated.writer.names import scene_plans
+from crkd_core.datasets.simulated.writer.world_folder import MARKER
 from crkd_core.errors import ConfigError, UsageError, WriteError
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare

@@ -30,23 +30,25 @@ def some_detections(count: int, seed: int = 0) -> SampleDetections:
 
 
 def test_table_gives_back_the_detections_best_first():
-    found = some_detections(7)
-    table = Detections.collect([("a", found, TILTED), ("empty", some_detections(0), TILTED), ("b", found, np.eye(4))])
-    order = found.scores.argsort(descending=True)
+    detections = some_detections(7)
+    table = Detections.collect(
+        [("a", detections, TILTED), ("empty", some_detections(0), TILTED), ("b", detections, np.eye(4))]
+    )
+    order = detections.scores.argsort(descending=True)
     for token in ("a", "b"):
         back = table.sample(token)
-        assert torch.equal(back.boxes.tensor, found.boxes.tensor[order])
-        assert torch.equal(back.scores, found.scores[order])
-        assert torch.equal(back.labels, found.labels[order])
+        assert torch.equal(back.boxes.tensor, detections.boxes.tensor[order])
+        assert torch.equal(back.scores, detections.scores[order])
+        assert torch.equal(back.labels, detections.labels[order])
     assert len(table.sample("empty").boxes) == len(table.sample("unknown").boxes) == 0
     assert len(table) == 14
 
 
 def test_at_most_500_boxes_the_best():
-    found = some_detections(620)
-    table = Detections.collect([("a", found, np.eye(4))])
+    detections = some_detections(620)
+    table = Detections.collect([("a", detections, np.eye(4))])
     assert len(table) == 500
-    assert torch.equal(table.sample("a").scores, found.scores.sort(descending=True).values[:500])
+    assert torch.equal(table.sample("a").scores, detections.scores.sort(descending=True).values[:500])
 
 
 def test_global_boxes_go_through_the_full_rotation():
@@ -72,9 +74,9 @@ def test_devkit_reads_the_submission(tmp_path):
     from nuscenes.eval.common.loaders import load_prediction
     from nuscenes.eval.detection.data_classes import DetectionBox
 
-    found = some_detections(12)
-    found.boxes.tensor[3, 7:] = math.nan
-    table = Detections.collect([("full", found, TILTED)])
+    detections = some_detections(12)
+    detections.boxes.tensor[3, 7:] = math.nan
+    table = Detections.collect([("full", detections, TILTED)])
     path = tmp_path / "submission.json"
     write_submission(path, table, ["first-empty", "full", "last-empty"], ("camera", "radar"))
     boxes, meta = load_prediction(str(path), 500, DetectionBox)
@@ -83,9 +85,9 @@ def test_devkit_reads_the_submission(tmp_path):
     }  # fmt: skip
     assert set(boxes.sample_tokens) == {"first-empty", "full", "last-empty"}
     assert len(boxes["first-empty"]) == 0
-    best = int(found.scores.argmax())
-    assert boxes["full"][0].detection_score == pytest.approx(float(found.scores[best]))
-    assert boxes["full"][0].size == pytest.approx(found.boxes.size_wlh[best].tolist())
+    best = int(detections.scores.argmax())
+    assert boxes["full"][0].detection_score == pytest.approx(float(detections.scores[best]))
+    assert boxes["full"][0].size == pytest.approx(detections.boxes.size_wlh[best].tolist())
     assert "NaN" not in path.read_text()
     assert all(len(box.rotation) == 4 and abs(np.linalg.norm(box.rotation) - 1) < 1e-9 for box in boxes["full"])
 

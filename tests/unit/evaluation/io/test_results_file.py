@@ -44,8 +44,8 @@ def test_our_submission_comes_back(world, tmp_path):
     for token in prepared.tokens(SPLIT)[:2]:
         boxes = Boxes3D(torch.rand((20, 9), generator=generator) * 4 + 0.5)
         labels = torch.randint(0, 10, (20,), generator=generator)
-        found = SampleDetections(boxes, torch.rand(20, generator=generator), labels)
-        samples.append((token, found, prepared.global_from_lidar(token)))
+        detections = SampleDetections(boxes, torch.rand(20, generator=generator), labels)
+        samples.append((token, detections, prepared.global_from_lidar(token)))
     written = Detections.collect(samples)
     path = tmp_path / "submission.json"
     write_submission(path, written, prepared.tokens(SPLIT), ("camera", "radar"))
@@ -55,10 +55,12 @@ def test_our_submission_comes_back(world, tmp_path):
     for name in ("sample_token", "label", "class_name", "attribute", "global_translation", "global_velocity"):
         assert results.table[name].to_pylist() == written.table[name].to_pylist()
     assert results.table["score"].to_pylist() == written.table["score"].to_pylist()
-    for token, found, _ in samples:
+    for token, detections, _ in samples:
         back = Detections(results.table).sample(token)
         assert torch.allclose(
-            back.boxes.wrapped().tensor, found.boxes[found.scores.argsort(descending=True)].wrapped().tensor, atol=1e-4
+            back.boxes.wrapped().tensor,
+            detections.boxes[detections.scores.argsort(descending=True)].wrapped().tensor,
+            atol=1e-4,
         )
 
 
@@ -77,7 +79,7 @@ def test_model_frame_undoes_the_global_frame():
 @pytest.mark.parametrize("seed", range(4))
 def test_scores_are_the_devkits_on_the_same_file(seed, tmp_path):
     root = tmp_path / "world"
-    found = write_random_world(root, WorldCase(seed=seed, score_step=0.1)).to_pylist()
+    detections = write_random_world(root, WorldCase(seed=seed, score_step=0.1)).to_pylist()
     prepared = prepare_world(root, root / "prepared")
     rng = random.Random(seed)
     tokens = list(prepared.tokens(SPLIT))
@@ -93,7 +95,7 @@ def test_scores_are_the_devkits_on_the_same_file(seed, tmp_path):
             "detection_score": row["score"] + rng.choice([0.0, 1e-12]),
             "attribute_name": row["attribute"],
         }
-        for row in found
+        for row in detections
     ]
     rng.shuffle(boxes)
     results = {token: [box for box in boxes if box["sample_token"] == token] for token in tokens}
@@ -106,8 +108,8 @@ def test_scores_are_the_devkits_on_the_same_file(seed, tmp_path):
     require_equal(scoring.metrics, evaluate_official(root, VERSION, SPLIT, path, SilentProgress()))
 
 
-@pytest.mark.parametrize("how", ["indented", "compact", "meta last", "ascii escapes", "whole numbers"])
-def test_any_way_of_writing_json(world, tmp_path, how):
+@pytest.mark.parametrize("style", ["indented", "compact", "meta last", "ascii escapes", "whole numbers"])
+def test_any_way_of_writing_json(world, tmp_path, style):
     prepared, boxes = world
     expected = read(write_results(tmp_path / "plain.json", boxes), prepared)
     value = json.loads((tmp_path / "plain.json").read_text())
@@ -119,12 +121,12 @@ def test_any_way_of_writing_json(world, tmp_path, how):
         .replace("sample_token", "sample\\u005ftoken")
         .replace("sample0", "s\\u0061mple0"),
         "whole numbers": json.dumps(value).replace(".0,", ",").replace(".0]", "]"),
-    }[how]
+    }[style]
     assert text != (tmp_path / "plain.json").read_text()
     (tmp_path / "other.json").write_text(text)
-    found = read(tmp_path / "other.json", prepared)
-    assert found.table.equals(expected.table)
-    assert found.modalities == ("camera",)
+    actual = read(tmp_path / "other.json", prepared)
+    assert actual.table.equals(expected.table)
+    assert actual.modalities == ("camera",)
 
 
 def test_no_boxes_at_all(world, tmp_path):

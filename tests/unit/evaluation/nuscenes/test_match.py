@@ -117,8 +117,8 @@ def test_a_part_counts_what_is_kept_only():
     matching = match(detections, gt)
     far = gt.translation[:, 0] > 700
     part = accumulate(detections, gt, matching, gt_kept=far)["car"][2.0]
-    found = np.unique(matching.tp_gt_row[matching.tp_gt_row >= 0])
-    assert part.max_recall == pytest.approx(RECALLS[int(100 * far[found].sum() / far.sum())])
+    matched = np.unique(matching.tp_gt_row[matching.tp_gt_row >= 0])
+    assert part.max_recall == pytest.approx(RECALLS[int(100 * far[matched].sum() / far.sum())])
     sample = detections.sample == 2
     alone = summarise(accumulate(detections, gt, matching, sample, gt.sample == 2))
     boxes = detections[sample], gt[gt.sample == 2]
@@ -129,6 +129,6 @@ def test_a_part_counts_what_is_kept_only():
 def test_pairs_of_equal_keys(limit):
     rng = np.random.default_rng(0)
     keys, others = rng.integers(0, 6, 20), rng.integers(0, 8, 15)
-    found = [pair for part in equal_pairs(keys, others, limit) for pair in zip(*part)]
-    assert sorted(found) == [(i, j) for i in range(20) for j in range(15) if keys[i] == others[j]]
+    pairs = [pair for part in equal_pairs(keys, others, limit) for pair in zip(*part)]
+    assert sorted(pairs) == [(i, j) for i in range(20) for j in range(15) if keys[i] == others[j]]
     assert next(iter(equal_pairs(keys[:0], others, limit)))[0].shape == (0,)

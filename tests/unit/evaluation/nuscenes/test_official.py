@@ -75,10 +75,10 @@ def test_the_devkit_reads_the_metrics(world, tmp_path):
     metrics = score(world, tmp_path, world[1][:17])
     summary = DetectionMetrics.deserialize(json.loads(json.dumps(metrics.to_json())))
     assert require_equal(convert_summary(summary), metrics) < 1e-12
-    theirs = json.loads(json.dumps(summary.serialize()))
-    assert theirs.keys() == metrics.to_json().keys()
-    assert require_equal(Metrics.from_json(theirs), metrics) < 1e-12
-    assert list(theirs["label_aps"]) == list(metrics.to_json()["label_aps"])
+    devkit = json.loads(json.dumps(summary.serialize()))
+    assert devkit.keys() == metrics.to_json().keys()
+    assert require_equal(Metrics.from_json(devkit), metrics) < 1e-12
+    assert list(devkit["label_aps"]) == list(metrics.to_json()["label_aps"])
     assert config_factory(CONFIG_NAME).serialize() == DEVKIT_CONFIG
 
 

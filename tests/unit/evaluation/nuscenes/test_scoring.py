@@ -87,12 +87,12 @@ def test_the_order_of_samples_in_the_table_does_not_matter(world):
     tokens = prepared.tokens(SPLIT)
     mixed = pa.concat_tables([table.filter(pc.equal(table["sample_token"], token)) for token in reversed(tokens)])
     expected = score_detections(prepared, tokens, table)
-    found = score_detections(prepared, tokens, mixed)
-    assert require_equal(found.metrics, expected.metrics) == 0.0
-    rows = mixed.take(found.detections.row)["score"].to_numpy()
-    assert np.array_equal(rows.astype(np.float64), found.detections.score)
-    annotated = read_gt(prepared, found.samples)
-    assert set(found.gt.row) <= set(annotated.row)
+    scoring = score_detections(prepared, tokens, mixed)
+    assert require_equal(scoring.metrics, expected.metrics) == 0.0
+    rows = mixed.take(scoring.detections.row)["score"].to_numpy()
+    assert np.array_equal(rows.astype(np.float64), scoring.detections.score)
+    annotated = read_gt(prepared, scoring.samples)
+    assert set(scoring.gt.row) <= set(annotated.row)
 
 
 def box(**changes) -> dict:

@@ -35,8 +35,8 @@ def find_version(dataroot: Path, version: str | None = None) -> str:
             f"{dataroot} is not a folder; expected a nuScenes folder with v1.0-*/, samples/ and sweeps/. "
             "Without nuScenes at hand, make one with: crkd simulate --out DIR"
         )
-    found = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
-    if not found:
+    versions = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
+    if not versions:
         if (dataroot / "sample_data.json").exists():
             raise DatasetError(
                 f"{dataroot} is the folder of the tables; give the one that contains it: {dataroot.resolve().parent}"
@@ -46,12 +46,12 @@ def find_version(dataroot: Path, version: str | None = None) -> str:
             "and sweeps/, found none."
         )
     if version is not None:
-        if version not in found:
-            raise DatasetError(f"{dataroot} has no version {version!r}; found {', '.join(found)}.")
+        if version not in versions:
+            raise DatasetError(f"{dataroot} has no version {version!r}; found {', '.join(versions)}.")
         return version
-    if len(found) > 1:
-        raise UsageError(f"{dataroot} has several versions ({', '.join(found)}); choose one with --version.")
-    return found[0]
+    if len(versions) > 1:
+        raise UsageError(f"{dataroot} has several versions ({', '.join(versions)}); choose one with --version.")
+    return versions[0]
 
 
 def digest_tables(folder: Path) -> str:

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.datasets.nuscenes.files import open_sensor_file
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles
-from crkd_core.datasets.nuscenes.tables import NuScenesTables
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Progress
 
@@ -118,7 +118,7 @@ def measure_images(dataroot: Path, tables: NuScenesTables, files: SampleFiles, p
             path = dataroot / sensors.path[row]
             size = image_size_px(path)
             recorded = sizes[row]
-            if any(said not in (0, found) for said, found in zip(recorded.tolist(), size, strict=True)):
+            if any(stated not in (0, actual) for stated, actual in zip(recorded.tolist(), size, strict=True)):
                 raise DatasetError(
                     f"the image {path} is {size[0]} x {size[1]} px and sample_data.json says {recorded[0]} x "
                     f"{recorded[1]} px, which its calibration is for; restore the images, or scale the camera "

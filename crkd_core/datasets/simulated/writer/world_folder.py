@@ -19,7 +19,7 @@ from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, write_text
 from crkd_core.artifacts.locks import lock_path
 from crkd_core.artifacts.manifest import FileRecord, read_regular, record_file
 from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.writer.tables import TABLES
+from crkd_core.datasets.simulated.writer.table_files import TABLES
 from crkd_core.errors import UsageError
 
 MARKER = "simulation.json"

@@ -12,7 +12,7 @@ from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.progress import Progress
-from crkd_core.teacher_cache.plan import ItemPlan, detections_part
+from crkd_core.teacher_cache.item_plan import ItemPlan, detections_part
 
 DETECTIONS_NAME = "teacher_detections.parquet"
 METRICS_NAME = "teacher_metrics.json"

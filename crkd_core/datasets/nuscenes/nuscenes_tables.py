@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns, RackColumns, read_annotations
 from crkd_core.datasets.nuscenes.notes import TableNotes
 from crkd_core.datasets.nuscenes.scenes import SampleColumns, SceneRecord, check_sample_links, read_samples, read_scenes
-from crkd_core.datasets.nuscenes.sensors import (
+from crkd_core.datasets.nuscenes.sensor_tables import (
     CHANNELS,
     LIDAR_INDEX,
     SensorColumns,

@@ -1,4 +1,4 @@
-"""Stage ``extract-teacher``: run the frozen teacher once per sample and view, and keep what the losses need."""
+"""Stage ``extract-teacher``: teacher targets from one pass of the frozen teacher per sample and view."""
 
 import time
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.schema import Config
+from crkd_core.config.split_names import TRAIN
 from crkd_core.datasets.prepared.source import (
     PreparedSource,
     check_objects,
@@ -51,7 +52,7 @@ class ExtractRequest:
     verify: int = 0
     force: bool = False
     resume: bool = True
-    split: str = "train"
+    split: str = TRAIN
     command: Command | None = None
 
 
@@ -102,8 +103,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
     """
     began, config = time.monotonic(), request.config
     if not config.distill.losses:
-        some = ", ".join(LOSS_NAMES)
-        raise UsageError(f"distill.losses is empty, so there is nothing to extract; name some of {some}.")
+        raise UsageError(f"distill.losses is empty: there is nothing to extract; name some of {', '.join(LOSS_NAMES)}.")
     teacher = workspace.find("train-teacher", request.teacher, needed_for=f"crkd {STAGE}", make="crkd train-teacher")
     check_teacher(teacher, config, request.command)
     detector = read_detector_config(teacher)

@@ -24,12 +24,12 @@ from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
-from crkd_core.stages.extract import ExtractRequest, extract_teacher
+from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.teacher_cache.extraction import Extraction
-from crkd_core.teacher_cache.scoring import DETECTIONS_NAME
 from crkd_core.teacher_cache.sources import FrozenTeacher
 from crkd_core.teacher_cache.teacher_input import StoredTeacher
+from crkd_core.teacher_cache.teacher_score import DETECTIONS_NAME
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
 from tests.support.kills import KillingProgress
@@ -195,11 +195,11 @@ def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
     stored = Detections(read_table(targets, DETECTIONS_NAME))
-    for token, found in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
-        order = found.scores.argsort(descending=True, stable=True)
+    for token, detections in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
+        order = detections.scores.argsort(descending=True, stable=True)
         sample = stored.sample(token)
         assert len(sample.scores) == len(order)
-        torch.testing.assert_close(sample.scores, found.scores[order], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(sample.scores, detections.scores[order], rtol=1e-4, atol=1e-6)
     assert 0 <= targets.manifest.facts["teacher_mean_ap"] <= 1
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from crkd_core.datasets.nuscenes.folder import digest_tables, find_version
+from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, read_tables
 from crkd_core.datasets.nuscenes.sweeps import choose_files, repeat_oldest
-from crkd_core.datasets.nuscenes.tables import CHANNELS, LIDAR_INDEX, read_tables
+from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version
 from crkd_core.errors import DatasetError, UsageError
 from tests.support.nuscenes_factory import CAR_VELOCITY, write_folder
 
