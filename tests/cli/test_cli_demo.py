@@ -30,7 +30,7 @@ def asked(monkeypatch):
         artifact=artifact, root=Path("world"), version="v", scenes=1, samples=1, annotations=1, seconds=1.0,
         reused=False, samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
         bytes_per_item=1, metrics=None, split="mini_val", model="m", submission=Path("submission.json"),
-        official_difference=None, findings=(), teacher_mean_ap=None, verification=None, report=None,
+        official_difference=None, analysis=None, results_file=None, teacher_mean_ap=None, verification=None, report=None,
         paths=(Path("one.png"),), index=Path("index.html"),
     )  # fmt: skip
 

@@ -86,7 +86,7 @@ def test_one_archive_of_several(crkd, folder, tmp_path):
     result = crkd("prepare", "--nuscenes", folder.root, "-w", "ws", "--allow-missing", "samples")
     assert result.code == 0, result.err
     said = " ".join(result.out.split())
-    assert "3 of 6 key frames are left out for want of files (3 mini_train, 1 scenes entirely)" in said
+    assert "3 of 6 key frames are left out for want of files (3 mini_train, 1 scene entirely)" in said
     assert "no sample in mini_train" in said
     refusal = crkd("train-teacher", "--preset", "tiny", "-w", "ws")
     check_message(refusal.code, 3, "", refusal.err, ("no sample of the split 'mini_train'", "mini_val (3 samples)"))
