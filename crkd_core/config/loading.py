@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from crkd_core.config.explaining import explain_invalid, suggestion
+from crkd_core.config.models import backbone_kind
 from crkd_core.config.schema import Config
 from crkd_core.config.yaml_reader import read_yaml
 from crkd_core.errors import ConfigError, quoted
@@ -152,5 +153,12 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        if isinstance(old, dict) and isinstance(value, dict) and not _of_another_kind(key, old, value):
+            value = _merge(old, value)
+        merged[key] = value
     return merged
+
+
+def _of_another_kind(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Each kind of backbone has settings of its own, so that a new one begins with its defaults."""
+    return key == "backbone" and "kind" in new and backbone_kind(new) != backbone_kind(old)

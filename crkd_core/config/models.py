@@ -91,13 +91,14 @@ class TimmConfig(Section):
     name: Name = Field(description="name of the timm model, such as convnext_tiny; it starts from random weights")
 
 
-def _backbone_kind(value: Any) -> Any:
+def backbone_kind(value: Any) -> Any:
+    """The kind of a backbone's section, or of its plain values."""
     return value.get("kind", "resnet") if isinstance(value, dict) else getattr(value, "kind", None)
 
 
 BackboneConfig = Annotated[
     Annotated[ResNetConfig, Tag("resnet")] | Annotated[SwinConfig, Tag("swin")] | Annotated[TimmConfig, Tag("timm")],
-    Discriminator(_backbone_kind),
+    Discriminator(backbone_kind),
 ]
 
 

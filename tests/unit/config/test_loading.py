@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from crkd_core.config import describe_preset, load_config, preset_names
-from crkd_core.config.loading import dump_config, validate_config
+from crkd_core.config.loading import dump_config, validate_config, with_overrides
+from crkd_core.config.models import SwinConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError
 from crkd_core.models.detector import build_detector
@@ -39,6 +40,17 @@ def test_the_last_of_preset_file_and_override_wins(tmp_path):
     assert config.distill.losses == ("csrd",)
     # What is not named keeps the preset's value.
     assert config.train.distill.epochs == load_config("tiny").train.distill.epochs
+
+
+def test_a_backbone_of_another_kind_begins_with_its_own_defaults():
+    neck = "student.camera.neck.kind=lss_fpn"
+    swin = ["student.camera.backbone.kind=swin", "student.camera.backbone.embed_dims=24"]
+    assert load_config("tiny", None, [neck, *swin]).student.camera.backbone == SwinConfig(embed_dims=24)
+    assert with_overrides(load_config("tiny"), [neck, *swin]).student.camera.backbone == SwinConfig(embed_dims=24)
+    # The same kind again changes nothing else.
+    assert load_config("tiny", None, ["student.camera.backbone={kind: resnet, width: 8}"]).student.camera.backbone == (
+        load_config("tiny").student.camera.backbone.model_copy(update={"width": 8})
+    )
 
 
 @pytest.mark.parametrize(
