@@ -187,7 +187,7 @@ from crkd_core.distillation.losses import LOSSES, stored_kinds, target_settings
 from crkd_core.stages.ablate.rows import COMPARISONS
 
 config = load_config("tiny", None, ["distill.attention.power=3"])
-help_text = " ".join(CliRunner().invoke(app, ["distill", "--help"]).output.split())
+help_text = " ".join(CliRunner(env={"COLUMNS": "200"}).invoke(app, ["distill", "--help"]).output.split())
 print("command line: ", help_text[help_text.index("(csrd"):].partition(")")[0] + ")")
 print("cache key:    ", target_settings(config.distill)["attention"])
 print("cache holds:  ", ", ".join(stored_kinds()))
