@@ -31,10 +31,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
         ),
-        (
+        pytest.param(
             "metrics",
             ["--samples", "4"],
             ["crkd, 4 samples", "devkit, 4 samples", "ratio, 4 samples", "peak memory (MB)"],
+            marks=pytest.mark.devkit,
         ),
     ],
 )
