@@ -31,6 +31,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
         ),
+        (
+            "trainval_tables",
+            ["--scale", "0.003", "--against", str(ROOT)],
+            ["against", "prepare", "peak memory (MB)", "of which 0 differ", "ratio: against"],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],

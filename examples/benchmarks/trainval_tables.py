@@ -1,4 +1,4 @@
-"""`crkd prepare` at the size of nuScenes' v1.0-trainval: processor time and memory, against another checkout and the devkit.
+"""`crkd prepare` at the size of nuScenes' v1.0-trainval: CPU time and memory, against another checkout and the devkit.
 
 Tables and sensor files are made up, in the layout and numbers of the real ones (see trainval_world.py); all of it takes
 5 GB of disk and is removed in the end. Each program runs in a process of its own with one thread. What is prepared
@@ -50,7 +50,8 @@ def measure_prepare(world: Path, checkout: Path, processes: int, digests: dict[s
         command += ["--nuscenes", str(world), "--workspace", f"{scratch}/ws", "--processes", str(processes)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _path_of(checkout)}
         with (Path(scratch) / "log").open("w+") as log:
-            child = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            # Modules of the current folder would come before those of the checkout.
+            child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=scratch)
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
             if child.returncode:

@@ -1,8 +1,8 @@
 """A data set of the size and layout of nuScenes' v1.0-trainval: its tables, and a file for every name in them.
 
 850 scenes of 40 or 41 key frames: 34,000 samples, 2.6 million records of sensor data with a pose each, 1.1 million
-boxes of 64,000 instances, written as nuScenes writes them (one value a line, tokens of 32 hexadecimal digits). Sensor files
-are hard links to a few hundred distinct ones, so that all of it takes 3 GB of disk, and reading them costs a
+boxes of 64,000 instances, written as nuScenes writes them (one value a line, tokens of 32 hexadecimal digits). Sensor
+files are hard links to a few hundred distinct ones, so that all of it takes 3 GB of disk, and reading them costs a
 processor what it costs with the real ones.
 """
 
@@ -28,7 +28,7 @@ SCENES = 850
 _LOGS = 68
 _START_US = 1_531_883_530_412_470
 _SCENE_US, _KEY_FRAME_US = 40_000_000, 500_000
-_RADAR_FILES, _LIDAR_FILES, _IMAGES = 600, 20, 12
+_RADAR_FILES, _LIDAR_FILES, _IMAGES = 600, 20, 60
 _MEAN_RADAR_POINTS = 62
 _LIDAR_POINTS = 34_720
 _FORMATS = {"camera": ("jpg", "jpg"), "lidar": ("pcd.bin", "pcd"), "radar": ("pcd", "pcd")}

@@ -261,8 +261,9 @@ class TableReader(Generic[_Kind]):
                 f"the table {self.path} is damaged: {named} lacks the field {field!r}, expected {expected}; unpack the "
                 "metadata again."
             )
+        value = _shown(getattr(record, field))
         return DatasetError(
-            f"the table {self.path} is damaged: {field} of {named} is {_shown(getattr(record, field))}, expected {expected}; "
+            f"the table {self.path} is damaged: {field} of {named} is {value}, expected {expected}; "
             "unpack the metadata again, or mend what made the table."
         )
 
