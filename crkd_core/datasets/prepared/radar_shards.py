@@ -154,7 +154,7 @@ def write_radar_shard(job: RadarJob) -> NDArray[np.int32]:
     points = counts[file]
     starts = (np.cumsum(counts) - counts)[file] - (np.cumsum(points) - points)
     rows = np.repeat(starts, points) + np.arange(points.sum())
-    values, codes = compact_sweeps(records[rows], points, job.lidar_from_radar[present], job.age_s[present])
+    values, codes = compact_sweeps(np.take(records, rows), points, job.lidar_from_radar[present], job.age_s[present])
     sweep_points = np.zeros(job.files.shape, dtype=np.int32)
     sweep_points[present] = points
     ends = np.cumsum(sweep_points.sum(axis=(1, 2)))[:-1]
