@@ -30,6 +30,8 @@ class TextColumn:
     def _texts(self) -> pa.Array:
         if len(self._parts) > 1:
             self._parts = [pa.concat_arrays(self._parts)]
+            # Arrow would keep the memory of the parts for arrays to come.
+            pa.default_memory_pool().release_unused()
         return self._parts[0]
 
     def __len__(self) -> int:
