@@ -25,7 +25,7 @@ CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
 LIDAR_INDEX = CHANNELS.index(LIDAR_CHANNEL)
 
 _SampleData = TableReader[SampleDataRecord]
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 _PIXELS = (0, 2**31 - 1)
 _SMALLEST_FOCAL_LENGTH_PX = 1.0
 

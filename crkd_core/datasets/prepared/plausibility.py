@@ -40,7 +40,7 @@ _LOOKED_AT = 8
 _FEWEST_BOXES, _POINTS_INSIDE, _MARGIN_M = 10, 5, 0.2
 _LONGER_THAN_WIDE = ("car", "truck", "bus", "trailer")
 _NAMED = 3
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 
 
 def implausible(survey: Survey, written: Mapping[str, pa.Table]) -> list[str]:
