@@ -55,6 +55,12 @@ class GridConfig(Section):
     def _ranges_m(self) -> dict[str, tuple[float, float]]:
         return {"x": self.x_range_m, "y": self.y_range_m}
 
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Number of cells along x and y."""
+        x, y = (round((upper - lower) / self.cell_m) for lower, upper in (self.x_range_m, self.y_range_m))
+        return x, y
+
     def build(self) -> "crkd_core.geometry.grid.BEVGrid":
         """The grid as the geometry floor knows it."""
         # Here, because it imports torch: preparing data needs none.
