@@ -31,6 +31,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
         ),
+        (
+            "training_step",
+            [*TINY, "--detectors", "student", "--batch", "1", "--against", str(ROOT), "--rounds", "1"],
+            ["of the loss", "of a gradient", "other checkout (ms)", "ratio: student"],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],
