@@ -18,6 +18,7 @@ from crkd_core.training.distributed import ProcessGroup, pin_processes
 # Settings that change how a run computes, not what: they may differ when it is continued.
 _INCIDENTAL = {
     "compile",
+    "recompute",
     "log_gradients",
     "workers",
     "loader_timeout_s",
