@@ -60,7 +60,8 @@ class EpochBatches:
         """The batches of an epoch, ``accumulate`` a step, from step `start` on."""
         train, schedule = self._plan.config.train, self._plan.schedule
         options = LoaderOptions(train.workers, train.loader_timeout_s)
-        batches = Divided(self._sampler(epoch, start), schedule.accumulate)
+        sampler = self._sampler(epoch, start)
+        batches = sampler if schedule.accumulate == 1 else Divided(sampler, schedule.accumulate)
         return load_batches(self._dataset, batches, options, self._processes.device)
 
     def _sampler(self, epoch: int, start: int) -> TrainingSampler:

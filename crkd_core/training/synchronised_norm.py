@@ -71,7 +71,7 @@ class SynchronisedNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        full = x.float()
+        full = x.to(torch.promote_types(x.dtype, torch.float32))
         number, mean, variance = cast("tuple[Tensor, Tensor, Tensor]", _Statistics.apply(full, self._group))
         running_mean, running_var = cast(Tensor, self.running_mean), cast(Tensor, self.running_var)
         is_enough = number >= 2
@@ -84,7 +84,7 @@ class SynchronisedNorm(_BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, unbiased: Tensor, is_enough: Tensor) -> None:
-        share = is_enough.float() * (self.momentum or 0.0)
+        share = is_enough.to(mean) * (self.momentum or 0.0)
         cast(Tensor, self.running_mean).lerp_(mean, share)
         cast(Tensor, self.running_var).lerp_(unbiased, share)
         cast(Tensor, self.num_batches_tracked).add_(is_enough.long())
