@@ -1,6 +1,6 @@
 """An artifact to be made, and its folder while it is being written."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -35,6 +35,8 @@ class ArtifactRequest:
             make again).
         irreplaceable: files of an unfinished run without which all of it would be lost; others that are damaged are
             removed, so that they are made again.
+        misfit: of the settings of a stopped run whose inputs are these: "" where it can be continued all the same (its
+            artifact then has these settings), else why not in one sentence; None: they are just others.
     """
 
     stage: str
@@ -46,6 +48,7 @@ class ArtifactRequest:
     resume: bool = True
     replace: bool = False
     irreplaceable: frozenset[str] = frozenset()
+    misfit: Callable[[Mapping[str, Any]], str | None] = lambda _: None
 
     @property
     def made_of(self) -> MadeOf:
