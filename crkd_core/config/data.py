@@ -21,7 +21,6 @@ from crkd_core.geometry.grid import BEVGrid
 
 NUSCENES_COLUMNS = 5
 """float32 values a LiDAR point in nuScenes' files."""
-USUAL_DECODE: Literal["exact"] = "exact"
 # A map of 2048 x 2048 cells and 64 channels is 1 GiB.
 MOST_CELLS = 2**22
 MOST_RESIZE = 4.0
@@ -90,17 +89,11 @@ class ImageConfig(Section):
     flip: bool = Field(True, description="random horizontal image flip while training")
     mean: tuple[Fraction, Fraction, Fraction] = Field((0.485, 0.456, 0.406), description="RGB mean (0 to 1)")
     std: tuple[Share, Share, Share] = Field((0.229, 0.224, 0.225), description="RGB deviation (0 to 1)")
-    decode: Literal["exact", "fast"] = Field(
-        USUAL_DECODE,
+    decode: Annotated[Literal["exact", "fast"], OmittedAtDefault] = Field(
+        "exact",
         description="fast: JPEGs that are resized to at most 1.125 / 2 (4, 8) of their size are decoded at a half "
         "(a quarter, an eighth): less processor time, slightly other pixels",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_usual_decode(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        # As before there was another: digests of runs, and the targets that they extracted, stay as they were.
-        values = serialise(self)
-        return values if self.decode != USUAL_DECODE else {k: v for k, v in values.items() if k != "decode"}
 
 
 class LidarConfig(Section):

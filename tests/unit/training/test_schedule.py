@@ -37,7 +37,7 @@ def test_backbone_has_its_own_rate_and_position_tables_no_decay():
 
 def test_steps_are_those_of_the_plain_adamw_in_any_memory_layout():
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last), nn.BatchNorm2d(4))
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last), nn.BatchNorm2d(4))
     plain = copy.deepcopy(module)
     run = RunConfig(learning_rate=0.1)
     optimizers = [
