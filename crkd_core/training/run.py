@@ -29,7 +29,7 @@ from crkd_core.training.recomputation import recompute
 from crkd_core.training.synchronised_norm import synchronise_norms
 from crkd_core.training.trained import write_trained
 from crkd_core.training.training_plan import TrainingPlan
-from crkd_core.training.validation import open_validation
+from crkd_core.training.validation import Validation, open_validation
 
 _DETECTOR = "detector."
 
@@ -76,13 +76,15 @@ def run_training(
         # Before anything is written: what cannot be built would leave an unfinished run in the way.
         torch.manual_seed(plan.config.train.seed)
         detector = build_detector(plan.detector, plan.config.data)
+        shown = progress if processes.is_first else SilentProgress()
+        validation = open_validation(plan, dataset, processes, shown)
         with shared_writer(workspace, processes, plan.output(processes)) as (writer, folder):
             if writer is not None:
                 writer.warn(progress)
             if folder is None:
                 return _reused(writer, began)
-            shown = progress if processes.is_first else SilentProgress()
-            trainer, losses = _train(plan, detector, build_step, dataset, folder, processes, shown)
+            batches = EpochBatches(dataset, plan, processes)
+            trainer, losses = _train(plan, detector, build_step, batches, validation, folder, processes, shown)
             if writer is None:
                 return None
             weights = _weights(trainer.kept)
@@ -115,7 +117,8 @@ def _train(
     plan: TrainingPlan,
     detector: Detector,
     build_step: StepBuilder,
-    dataset: SampleDataset,
+    batches: EpochBatches,
+    validation: Validation | None,
     folder: Path,
     processes: ProcessGroup,
     progress: Progress,
@@ -123,7 +126,6 @@ def _train(
     """Train `detector` in place; returns what did it, and the mean of each loss term over the last epoch."""
     train = plan.config.train
     note_loaders(train.workers, progress)
-    validation = open_validation(plan, dataset, processes, progress)
     watched = shared_layers(detector) if train.log_gradients else {}
     step = build_step(detector, processes.device)
     if train.sync_batch_norm:
@@ -139,7 +141,7 @@ def _train(
     trainer = Trainer(
         step,
         plan,
-        EpochBatches(dataset, plan, processes),
+        batches,
         folder,
         processes,
         watched,

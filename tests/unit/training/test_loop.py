@@ -48,11 +48,12 @@ class RandomBatches:
 
     steps_per_epoch = STEPS_PER_EPOCH
 
-    def __init__(self, kill_at=None) -> None:
+    def __init__(self, kill_at=None, accumulate=1) -> None:
         self._kill_at = kill_at
+        self._accumulate = accumulate
 
     def of_epoch(self, epoch, start):
-        for number in range(start, STEPS_PER_EPOCH):
+        for number in range(start * self._accumulate, STEPS_PER_EPOCH * self._accumulate):
             if (epoch, number) == self._kill_at:
                 raise Killed
             generator = torch.Generator().manual_seed(epoch * 100 + number)
@@ -60,16 +61,21 @@ class RandomBatches:
             yield Batch(["token"] * 8, [0] * 8, SensorInputs(None, None, None, None, data), [], [], None)
 
 
-def train(folder, kill_at=None, minutes=10.0, **step):
-    train_config = TrainConfig(warmup_steps=3, checkpoint_every_minutes=minutes)
+CPU = ProcessGroup(0, 1, torch.device("cpu"))
+
+
+def plan_of(settings=None, **schedule) -> TrainingPlan:
+    train_config = TrainConfig(warmup_steps=3, **(settings or {}))
     config = load_config("tiny").model_copy(update={"train": train_config})
-    schedule = RunConfig(epochs=EPOCHS, learning_rate=1e-2)
-    plan = TrainingPlan(
-        "train-teacher", "test", "teacher", Command("train-teacher"), config, config.teacher, schedule=schedule
+    run = RunConfig(epochs=EPOCHS, learning_rate=1e-2, **schedule)
+    return TrainingPlan(
+        "train-teacher", "test", "teacher", Command("train-teacher"), config, config.teacher, schedule=run
     )
-    module = Regression(**step)
-    cpu = ProcessGroup(0, 1, torch.device("cpu"))
-    losses = Trainer(module, plan, RandomBatches(kill_at), folder, cpu).fit(SilentProgress())
+
+
+def train(folder, kill_at=None, minutes=10.0, **step):
+    module, plan = Regression(**step), plan_of({"checkpoint_every_minutes": minutes})
+    losses = Trainer(module, plan, RandomBatches(kill_at), folder, CPU).fit(SilentProgress())
     return module, losses
 
 
