@@ -16,6 +16,7 @@ from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.io.detections import Detections
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.scoring import score
+from crkd_core.evaluation.precision import FULL_PRECISION
 from crkd_core.progress import Progress, format_count
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.training_plan import TrainingPlan
@@ -52,20 +53,15 @@ class Validation:
             LoaderOptions(config.train.workers, config.train.loader_timeout_s),
             self.processes.device,
         )
-        detections = detect(
-            detector,
-            loaded,
-            config.data.grid.build(),
-            plan.detector.head.nms,
-            self.processes.device,
-            "fp32",
-            progress,
-            description=f"validate {plan.name}",
-            total=len(tokens),
+        batches = detect(
+            detector, loaded, config.data.grid.build(), plan.detector.head.nms, self.processes.device, FULL_PRECISION
         )
-        return Detections.collect(
-            (token, boxes, prepared.global_from_lidar(token)) for token, boxes in detections
-        ).table
+        detections = []
+        with progress.task(f"validate {plan.name}", total=len(tokens), unit="samples") as task:
+            for batch in batches:
+                detections += [(token, boxes, prepared.global_from_lidar(token)) for token, boxes in batch]
+                task.advance(len(batch))
+        return Detections.collect(detections).table
 
 
 def open_validation(
