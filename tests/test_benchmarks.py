@@ -31,6 +31,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
         ),
+        (
+            "loader",
+            [*TINY, "--size", "tiny", "--rounds", "1", "--against", str(ROOT)],
+            ["images: at most 0 grey levels apart", "2 loader processes", "\nratio: the process itself "],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],
