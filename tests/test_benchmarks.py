@@ -36,6 +36,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--detectors", "student", "--batch", "1", "--against", str(ROOT), "--rounds", "1"],
             ["of the loss", "of a gradient", "other checkout (ms)", "ratio: student"],
         ),
+        (
+            "loader",
+            [*TINY, "--size", "tiny", "--rounds", "1", "--against", str(ROOT)],
+            ["images: at most 0 grey levels apart", "2 loader processes", "\nratio: the process itself "],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],

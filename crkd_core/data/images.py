@@ -1,8 +1,8 @@
 """From a camera file to the pixels of a view.
 
 Loading is mostly this, so memory is passed through without copies: Pillow keeps four bytes a pixel, of which the last
-is unused, and torch's resize of interleaved bytes is fastest with four. Both filters are the same; rounding differs by
-at most one grey level.
+is unused, and torch's resize of interleaved bytes is fastest with four. It has the filter of Pillow's, which is the
+published one; rounding differs by a grey level in one of some hundred values.
 """
 
 import math

@@ -106,9 +106,9 @@ def time_loading(dataset: SampleDataset, views: int) -> dict[str, float]:
     values = {PROCESS: cpu_seconds(lambda: dataset[next(remaining)], len(keys))}
     for workers in WORKERS:
         # What it takes to start them and to read the tables is not a sample's.
-        few, many = keys[:1] * BATCH_SIZE * workers, keys * 2
-        start, end = loader_seconds(dataset, few, workers), loader_seconds(dataset, many, workers)
-        samples = len(many) - len(few)
+        few, more = keys[:1] * BATCH_SIZE * workers, keys * 2
+        start, end = loader_seconds(dataset, few, workers), loader_seconds(dataset, few + more, workers)
+        samples = len(more)
         values[_loaders(workers)] = (end[0] - start[0]) / samples
         values[f"samples/s, {workers}"] = samples / (end[1] - start[1])
     return values
