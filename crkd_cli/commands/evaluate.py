@@ -98,9 +98,6 @@ def evaluate(
     split: SplitOption = "val",
     prepared: options.PreparedOption = None,
     version: VersionOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
     nuscenes: NuscenesOption = None,
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
@@ -114,6 +111,7 @@ def evaluate(
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
     *,
+    config: options.ConfigOptions,
     machine: options.MachineOptions,
 ) -> None:
     """Score detections with the nuScenes metrics: a trained model's, or those in a file.
@@ -128,29 +126,21 @@ def evaluate(
         raise UsageError("--all and --model exclude each other.")
     session = session_of(context)
     store = session.workspace(workspace)
-    changed = bool(preset or config or overrides)
-    if results and (every or model or changed):
+    if results and (every or model or config.is_named or config.overrides):
         raise UsageError("--results scores a file as it is: leave out --all, --model, --preset, --config and --set.")
     if results and (machine.gpus or machine.processes or precision != "fp32"):
         raise UsageError("--results runs no model: leave out --gpus, --processes and --precision.")
     if not results and (subset or version is not None):
         raise UsageError(f"{'--subset' if subset else '--version'} goes with --results FILE only.")
-    from crkd_core.artifacts.configuration import resolve_nms
-    from crkd_core.artifacts.find_model import find_model
     from crkd_core.evaluation.report import AnalysisRequest
     from crkd_core.stages.evaluate import EvaluateRequest, ResultsRequest
-
-    def nms(name: str | None) -> "NMSConfig | None":
-        if not changed:
-            return None
-        return resolve_nms(find_model(store, name, "crkd evaluate"), preset, config, overrides or ())
 
     analysis, command = AnalysisRequest(resamples, curves), session.command(context)
     requests: list[EvaluateRequest | ResultsRequest] = [
         ResultsRequest(file, split, nuscenes, prepared, official, force, version, subset, analysis, command)
         for file in _different(results or [])
     ]
-    models = [] if results else [(name, nms(name)) for name in _models(store, every, model)]
+    models = [] if results else [(name, _box_selection(store, name, config)) for name in _models(store, every, model)]
     device = "cpu" if results else machine.spread(session)
     for name, selection in models:
         requests.append(
@@ -194,6 +184,17 @@ def _models(workspace: "Workspace", every: bool, named: list[str] | None) -> Seq
         make = workspace.command("crkd train-teacher")
         raise UsageError(f"--all: {workspace.root} has no trained model; make one with: {make}")
     return names
+
+
+def _box_selection(workspace: "Workspace", name: str | None, config: options.ConfigOptions) -> "NMSConfig | None":
+    """How boxes are selected, where the configuration says it; None for the model's own."""
+    if not (config.is_named or config.overrides):
+        return None
+    from crkd_core.artifacts.configuration import resolve_nms
+    from crkd_core.artifacts.find_model import find_model
+
+    model = find_model(workspace, name, "crkd evaluate")
+    return resolve_nms(model, config.preset, config.config, config.overrides or ())
 
 
 def evaluate_all(

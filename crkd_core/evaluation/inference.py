@@ -133,7 +133,8 @@ class SplitDetection:
         loading = LoaderOptions(options.workers, option="--workers ", timeout_option=None)
         batches = [batch for shard in shards for batch in self.plan.batches(shard)]
         loaded = load_batches(dataset, batches, loading, options.device)
-        return detect(self._load(), loaded, config.data.grid.build(), options.nms, options.device, options.precision)
+        detector, grid = self._load(), config.data.grid.build()
+        return detect_batches(detector, loaded, grid, options.nms, options.device, options.precision)
 
     def _tell_what_is_kept(self, folder: Path, progress: Progress) -> None:
         there = {path.name for path in folder.iterdir() if fnmatchcase(path.name, PARTS)}
@@ -150,6 +151,28 @@ class SplitDetection:
 
 
 def detect(
+    detector: nn.Module,
+    loader: Iterable[Batch],
+    grid: BEVGrid,
+    nms: NMSConfig,
+    device: torch.device,
+    precision: Precision,
+    progress: Progress,
+    description: str = "detecting",
+    total: int | None = None,
+) -> Iterator[tuple[str, SampleDetections]]:
+    """Detections of every sample that the loader gives; see :func:`detect_batches`.
+
+    Args:
+        description, total: for the progress report; number of samples.
+    """
+    with progress.task(description, total=total, unit="samples") as task:
+        for detections in detect_batches(detector, loader, grid, nms, device, precision):
+            yield from detections
+            task.advance(len(detections))
+
+
+def detect_batches(
     detector: nn.Module,
     loader: Iterable[Batch],
     grid: BEVGrid,

@@ -7,6 +7,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.data.samples import Batch
 from crkd_core.data.sampling import TrainingSampler
+from crkd_core.progress import Progress
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.training_plan import TrainingPlan
 
@@ -63,6 +64,15 @@ class EpochBatches:
         sampler = self._sampler(epoch, start)
         batches = sampler if schedule.accumulate == 1 else Divided(sampler, schedule.accumulate)
         return load_batches(self._dataset, batches, options, self._processes.device)
+
+    def warn_of_repeats(self, progress: Progress) -> None:
+        """Say it where an epoch has fewer samples than a step takes, which is then filled with them again."""
+        sampler = self._sampler(0, 0)
+        if sampler.samples < sampler.samples_per_step:
+            progress.warning(
+                f"a step takes {sampler.samples_per_step} samples and an epoch has {sampler.samples}, so every step "
+                "has some of them several times; lower the run's batch_size, or use fewer processes"
+            )
 
     def _sampler(self, epoch: int, start: int) -> TrainingSampler:
         config = self._plan.config

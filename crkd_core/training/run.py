@@ -126,6 +126,7 @@ def _train(
     """Train `detector` in place; returns what did it, and the mean of each loss term over the last epoch."""
     train = plan.config.train
     note_loaders(train.workers, progress)
+    batches.warn_of_repeats(progress)
     watched = shared_layers(detector) if train.log_gradients else {}
     step = build_step(detector, processes.device)
     if train.sync_batch_norm:
