@@ -31,6 +31,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
         ),
+        (
+            "training_memory",
+            [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "student", "--variants", "kept", "all"],
+            ["student, kept", "student, all", "kept (GB)", "student, all, ratio to kept: kept 0."],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],
