@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +121,8 @@ class ArtifactWriter:
         """Record every file, write the manifest and give the folder its final name, replacing an older one at once.
 
         Args:
-            scratch: names of files that only an unfinished run needs; they are removed last, so that a run that fails
-                before still has them.
+            scratch: names of files that only an unfinished run needs, or patterns of them (``part-*.parquet``); they
+                are removed last, so that a run that fails before still has them.
 
         Raises:
             DamagedArtifactError: a file is no longer what was written.
@@ -130,7 +131,8 @@ class ArtifactWriter:
         files = {}
         for relative, records in sorted(read_journal(self.path).items(), key=lambda entry: Path(entry[0])):
             path = self.path / relative
-            if path.name in scratch or not (records or path.exists()):
+            is_scratch = any(fnmatchcase(path.name, pattern) for pattern in scratch)
+            if is_scratch or not (records or path.exists()):
                 continue
             with suppress(OSError):
                 files[relative] = record_file(path)

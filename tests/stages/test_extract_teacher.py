@@ -195,7 +195,8 @@ def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
     stored = Detections(read_table(targets, DETECTIONS_NAME))
-    for token, detections in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
+    batches = detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32")
+    for token, detections in (sample for batch in batches for sample in batch):
         order = detections.scores.argsort(descending=True, stable=True)
         sample = stored.sample(token)
         assert len(sample.scores) == len(order)
