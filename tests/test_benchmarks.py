@@ -41,6 +41,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--rounds", "1", "--against", str(ROOT)],
             ["images: at most 0 grey levels apart", "2 loader processes", "\nratio: the process itself "],
         ),
+        (
+            "training_memory",
+            [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "student", "--variants", "kept", "all"],
+            ["student, kept", "student, all", "kept (GB)", "student, all, ratio to kept: kept 0."],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],
