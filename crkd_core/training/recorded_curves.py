@@ -6,12 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.tables import read_table
-from crkd_core.artifacts.workspace import Artifact
+from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.training.gradients import COSINE, NORM
 from crkd_core.training.metric_log import METRICS_NAME
-from crkd_core.visualization.training_curves import Curve, TrainingCurves
+from crkd_core.visualization.training_curves import Curve, RecordedTraining, TrainingCurves
 
-_LOSS, _TOTAL = "loss/", "loss/total"
+_LOSS, _TOTAL, _SCORE = "loss/", "loss/total", "validation/"
+
+
+def training_of(evaluation: Artifact, workspace: Workspace) -> RecordedTraining | None:
+    """The training of an evaluated model; None where its run is no longer there or recorded nothing (a results file).
+
+    Raises:
+        DamagedArtifactError: what it recorded cannot be read.
+    """
+    reference = evaluation.manifest.inputs.get("model")
+    if reference is None:
+        return None
+    run = next((run for run in workspace.artifacts(reference.stage) if run.reference() == reference), None)
+    curves = read_curves(run) if run is not None else None
+    return RecordedTraining(f"{reference.stage}/{reference.name}", curves) if curves is not None else None
 
 
 def read_curves(run: Artifact) -> TrainingCurves | None:
@@ -29,6 +43,7 @@ def read_curves(run: Artifact) -> TrainingCurves | None:
     losses: dict[str, Curve] = {}
     norms: dict[str, dict[str, Curve]] = {}
     cosines: dict[str, dict[tuple[str, str], float]] = {}
+    scores: dict[str, Curve] = {}
     for name, curve in recorded.items():
         if name.startswith(_LOSS) and name != _TOTAL:
             family = name.removeprefix(_LOSS).partition("/")[0]
@@ -41,7 +56,9 @@ def read_curves(run: Artifact) -> TrainingCurves | None:
             layer, _, pair = name.removeprefix(COSINE).partition("/")
             first, _, second = pair.partition(",")
             cosines.setdefault(layer, {})[first, second] = float(curve.values.mean())
-    return TrainingCurves(losses, norms, cosines) if losses else None
+        elif name.startswith(_SCORE):
+            scores[name.removeprefix(_SCORE)] = curve
+    return TrainingCurves(losses, norms, cosines, scores) if losses else None
 
 
 def _rows(names: NDArray) -> Iterator[tuple[str, NDArray[np.int64]]]:
