@@ -14,7 +14,7 @@ from crkd_core.evaluation.comparisons import comparisons_of, find_missed
 from crkd_core.evaluation.identity import handle_of, titles_of
 from crkd_core.evaluation.io.detections import read_detections
 from crkd_core.progress import Progress
-from crkd_core.training.recorded_curves import training_of
+from crkd_core.training.recorded_curves import trainings_of
 from crkd_core.visualization import choice
 from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.pictures import describe_pictures, draw_pictures, picture_name
@@ -112,7 +112,7 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
                 for artifact, title in zip(evaluations, titles, strict=True)
             ]
             draw_pictures(writer.path, tokens, models, prepared, request.score, missed, progress)
-            trainings = [training_of(evaluation, workspace) for evaluation in evaluations]
+            trainings = trainings_of(evaluations, workspace, progress)
             drawn = describe_pictures(tokens, models, prepared, request.score)
             report = read_report(models, trainings, comparisons, prepared, drawn, progress)
             write_report(writer.path / INDEX_NAME, report, _compare_command(request, evaluations, workspace))

@@ -1,12 +1,14 @@
 """The training curves of a finished run, from its recorded metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.errors import DamagedArtifactError
+from crkd_core.progress import Progress
 from crkd_core.training.gradients import COSINE, NORM
 from crkd_core.training.metric_log import METRICS_NAME
 from crkd_core.visualization.training_curves import Curve, RecordedTraining, TrainingCurves
@@ -14,18 +16,23 @@ from crkd_core.visualization.training_curves import Curve, RecordedTraining, Tra
 _LOSS, _TOTAL, _SCORE = "loss/", "loss/total", "validation/"
 
 
-def training_of(evaluation: Artifact, workspace: Workspace) -> RecordedTraining | None:
-    """The training of an evaluated model; None where its run is no longer there or recorded nothing (a results file).
-
-    Raises:
-        DamagedArtifactError: what it recorded cannot be read.
-    """
-    reference = evaluation.manifest.inputs.get("model")
-    if reference is None:
-        return None
-    run = next((run for run in workspace.artifacts(reference.stage) if run.reference() == reference), None)
-    curves = read_curves(run) if run is not None else None
-    return RecordedTraining(f"{reference.stage}/{reference.name}", curves) if curves is not None else None
+def trainings_of(
+    evaluations: Sequence[Artifact], workspace: Workspace, progress: Progress
+) -> list[RecordedTraining | None]:
+    """The training of each evaluated model; None where its run is no longer there, recorded nothing (a results file),
+    or cannot be read, of which there is a warning."""
+    trainings: list[RecordedTraining | None] = []
+    for evaluation in evaluations:
+        reference = evaluation.manifest.inputs.get("model")
+        runs = workspace.artifacts(reference.stage) if reference is not None else []
+        run = next((run for run in runs if run.reference() == reference), None)
+        try:
+            curves = read_curves(run) if run is not None else None
+        except DamagedArtifactError as error:
+            progress.warning(f"left out: {error}")
+            curves = None
+        trainings.append(RecordedTraining(run.label, curves) if run is not None and curves is not None else None)
+    return trainings
 
 
 def read_curves(run: Artifact) -> TrainingCurves | None:
