@@ -39,7 +39,8 @@ def slice_sections(models: Sequence[ReportModel]) -> Markup:
         return _no_breakdown()
     parts = [
         element(
-            "p", "mAP over the classes that have such objects. It compares models on a part of the split, not parts."
+            "p",
+            "mAP over the classes that have such objects. Compare models within a panel, not panels with each other.",
         ),
         _interval_note(models),
     ]
