@@ -1,5 +1,6 @@
 """Finished comparisons of two evaluations: finding them, and what only the first of the two finds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def find_comparison(workspace: Workspace, name: str, needed_for: str) -> Artifac
             f"one with: {workspace.command(f'crkd {STAGE} MODEL MODEL')}"
         )
     return workspace.find(STAGE, name, needed_for=needed_for, make=f"crkd {STAGE} MODEL MODEL")
+
+
+def comparisons_of(workspace: Workspace, evaluations: Sequence[Artifact]) -> list[Artifact]:
+    """The finished comparisons of two of these evaluations as they are now, the oldest first."""
+    current = [evaluation.reference() for evaluation in evaluations]
+    return [
+        comparison
+        for comparison in workspace.artifacts(STAGE)
+        if all(comparison.manifest.inputs.get(role) in current for role in ("first", "second"))
+    ]
 
 
 def read_missed(comparison: Artifact) -> pa.Table:

@@ -118,7 +118,11 @@ def write_picture(path: Path, sample: SampleView) -> None:
     """
     figure = render_sample(sample)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", facecolor=BACKGROUND, metadata={"Software": None})
+        figure.savefig(
+            temporary, format="png", facecolor=BACKGROUND, metadata={"Software": None},
+            # Half the time of the usual level 6, for 5% more bytes.
+            pil_kwargs={"compress_level": 4},
+        )  # fmt: skip
 
 
 def _aspect(sample: SampleView) -> float:
