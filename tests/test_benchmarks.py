@@ -46,6 +46,11 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "student", "--variants", "kept", "all"],
             ["student, kept", "student, all", "kept (GB)", "student, all, ratio to kept: kept 0."],
         ),
+        (
+            "trainval_tables",
+            ["--scale", "0.003", "--against", str(ROOT)],
+            ["against", "prepare", "peak memory (MB)", "of which 0 differ", "ratio: against"],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],

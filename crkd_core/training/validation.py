@@ -12,11 +12,11 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.errors import ConfigError
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
-from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.io.detections import Detections
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.scoring import score
 from crkd_core.evaluation.precision import FULL_PRECISION
+from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import Progress, format_count
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.training_plan import TrainingPlan
@@ -53,15 +53,14 @@ class Validation:
             LoaderOptions(config.train.workers, config.train.loader_timeout_s),
             self.processes.device,
         )
-        batches = detect(
-            detector, loaded, config.data.grid.build(), plan.detector.head.nms, self.processes.device, FULL_PRECISION
-        )
-        detections = []
+        grid, nms, device = config.data.grid.build(), plan.detector.head.nms, self.processes.device
+        detections: list[tuple[str, SampleDetections]] = []
         with progress.task(f"validate {plan.name}", total=len(tokens), unit="samples") as task:
-            for batch in batches:
-                detections += [(token, boxes, prepared.global_from_lidar(token)) for token, boxes in batch]
-                task.advance(len(batch))
-        return Detections.collect(detections).table
+            for of_batch in detect(detector, loaded, grid, nms, device, FULL_PRECISION):
+                detections += of_batch
+                task.advance(len(of_batch))
+        pose = prepared.global_from_lidar
+        return Detections.collect((token, boxes, pose(token)) for token, boxes in detections).table
 
 
 def open_validation(

@@ -130,7 +130,7 @@ def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.i
         {
             "sample": np.repeat(np.arange(len(order), dtype=np.int32), len(CAMERA_CHANNELS)),
             "channel": list(CAMERA_CHANNELS) * len(order),
-            "path": [sensors.path[row] for row in rows],
+            "path": sensors.path.take(rows),
             "timestamp_us": sensors.timestamp_us[rows],
             "width": sensors.width[rows],
             "height": sensors.height[rows],
@@ -149,7 +149,7 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
         {
             "sample": sample.astype(np.int32),
             "index": index.astype(np.int32),
-            "path": pa.array([sensors.path[row] for row in rows], pa.string()),
+            "path": sensors.path.take(rows),
             "age_s": (sensors.timestamp_us[key] - sensors.timestamp_us[rows]) * 1e-6,
             "lidar_from_sweep": _vectors(lidar_from_sensor(tables, key, rows)),
         }
@@ -176,7 +176,7 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     boxes = np.concatenate([centre, annotations.size_wlh[rows], yaw[:, None], velocity], axis=1)
     return pa.table(
         {
-            "token": pa.array([annotations.token[row] for row in rows], pa.string()),
+            "token": annotations.token.take(rows),
             "instance": pa.array([annotations.instance[row] for row in rows], pa.string()),
             "sample": row_of_sample[sample].astype(np.int32),
             "label": annotations.label[rows],
@@ -236,7 +236,7 @@ def radar_table(
             "sample": sample.astype(np.int32),
             "channel": pa.array([RADAR_CHANNELS[number] for number in channel], pa.string()),
             "index": index.astype(np.int32),
-            "path": pa.array([sensors.path[row] for row in rows], pa.string()),
+            "path": sensors.path.take(rows),
             "age_s": (sensors.timestamp_us[newest] - sensors.timestamp_us[rows]) * 1e-6,
             "points": points[sample, channel, index],
         }
