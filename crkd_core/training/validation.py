@@ -16,6 +16,8 @@ from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.io.detections import Detections
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.scoring import score
+from crkd_core.evaluation.precision import FULL_PRECISION
+from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import Progress, format_count
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.training_plan import TrainingPlan
@@ -52,20 +54,14 @@ class Validation:
             LoaderOptions(config.train.workers, config.train.loader_timeout_s),
             self.processes.device,
         )
-        detections = detect(
-            detector,
-            loaded,
-            config.data.grid.build(),
-            plan.detector.head.nms,
-            self.processes.device,
-            "fp32",
-            progress,
-            description=f"validate {plan.name}",
-            total=len(tokens),
-        )
-        return Detections.collect(
-            (token, boxes, prepared.global_from_lidar(token)) for token, boxes in detections
-        ).table
+        grid, nms, device = config.data.grid.build(), plan.detector.head.nms, self.processes.device
+        detections: list[tuple[str, SampleDetections]] = []
+        with progress.task(f"validate {plan.name}", total=len(tokens), unit="samples") as task:
+            for of_batch in detect(detector, loaded, grid, nms, device, FULL_PRECISION):
+                detections += of_batch
+                task.advance(len(of_batch))
+        pose = prepared.global_from_lidar
+        return Detections.collect((token, boxes, pose(token)) for token, boxes in detections).table
 
 
 def open_validation(
