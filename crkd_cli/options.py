@@ -162,6 +162,14 @@ PrecisionOption = Annotated[
         rich_help_panel=_MACHINE_PANEL,
     ),
 ]
+WeightsOption = Annotated[
+    Literal["last", "ema", "best"] | None,
+    typer.Option(
+        "--weights",
+        help="Which of a model's weights; those it stands for (train.*.final_weights).",
+        show_default=False,
+    ),
+]
 BackboneOption = Annotated[
     str | None,
     typer.Option(

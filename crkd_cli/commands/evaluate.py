@@ -102,6 +102,7 @@ def evaluate(
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
     precision: options.PrecisionOption = "fp32",
+    weights: options.WeightsOption = None,
     official: OfficialOption = False,
     breakdown: BreakdownOption = None,
     resamples: ResamplesOption = None,
@@ -128,8 +129,8 @@ def evaluate(
     store = session.workspace(workspace)
     if results and (every or model or config.is_named or config.overrides):
         raise UsageError("--results scores a file as it is: leave out --all, --model, --preset, --config and --set.")
-    if results and (machine.gpus or machine.processes or precision != "fp32"):
-        raise UsageError("--results runs no model: leave out --gpus, --processes and --precision.")
+    if results and (machine.gpus or machine.processes or precision != "fp32" or weights):
+        raise UsageError("--results runs no model: leave out --gpus, --processes, --precision and --weights.")
     if not results and (subset or version is not None):
         raise UsageError(f"{'--subset' if subset else '--version'} goes with --results FILE only.")
     from crkd_core.evaluation.report import AnalysisRequest
@@ -152,6 +153,7 @@ def evaluate(
                 batch_size=batch_size,
                 workers=workers,
                 precision=precision,
+                weights=weights,
                 force=force,
                 prepared=prepared,
                 nms=selection,

@@ -9,6 +9,7 @@ from pathlib import Path
 from crkd_core.artifacts.find_model import MODEL_STAGES
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.config.train import WeightsKind
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.precision import FULL_PRECISION, Precision
 
@@ -74,22 +75,30 @@ class Variant:
     Attributes:
         precision: number type that a model computed in.
         subset: it is on some samples of the split only.
+        weights: kind of a model's weights; None: those that its run stands for.
     """
 
     precision: Precision = FULL_PRECISION
     subset: bool = False
+    weights: WeightsKind | None = None
 
     @staticmethod
     def of(evaluation: Artifact) -> "Variant":
         """That of a finished evaluation."""
         settings = evaluation.manifest.settings
-        return Variant(settings.get("precision", FULL_PRECISION), bool(settings.get("subset", False)))
+        subset = bool(settings.get("subset", False))
+        return Variant(settings.get("precision", FULL_PRECISION), subset, settings.get("weights"))
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether a model is evaluated as it is used."""
+        return self.precision == FULL_PRECISION and self.weights is None
 
     @property
     def suffix(self) -> str:
         """What the name of the evaluation says of it."""
-        precision = "" if self.precision == FULL_PRECISION else f"-{self.precision}"
-        return f"{precision}-subset" if self.subset else precision
+        precision = None if self.precision == FULL_PRECISION else self.precision
+        return "".join(f"-{part}" for part in (self.weights, precision, "subset" if self.subset else None) if part)
 
 
 def choose_name(
@@ -153,14 +162,15 @@ def handle_of(evaluation: Artifact, workspace: Workspace) -> str:
 def evaluations_of(workspace: Workspace, split: str) -> list[Artifact]:
     """The finished evaluations on a split, called as the user or the benchmark does.
 
-    The oldest first, and those in reduced precision before the others, so that the last of a model is its usual one.
+    The oldest first, and those in reduced precision or of other weights before all others, so that the last of a model
+    is its usual one.
     """
     on_split = []
     for evaluation in workspace.artifacts(STAGE):
         official = evaluation.manifest.facts["split"]
         if split in (official, official.removeprefix("mini_")):
             on_split.append(evaluation)
-    return sorted(on_split, key=lambda evaluation: Variant.of(evaluation).precision == FULL_PRECISION)
+    return sorted(on_split, key=lambda evaluation: Variant.of(evaluation).is_usual)
 
 
 def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:

@@ -10,11 +10,12 @@ import torch
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.manifest import InputRef
-from crkd_core.artifacts.run_config import RunConfiguration
+from crkd_core.artifacts.run_config import RunConfiguration, final_weights
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.split_names import VAL
+from crkd_core.config.train import WeightsKind
 from crkd_core.datasets.prepared.source import pin_machine, split_slug
 from crkd_core.errors import UsageError, quoted
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
@@ -38,6 +39,7 @@ class EvaluateRequest:
         nuscenes: where the data set is now, if it moved since it was prepared.
         batch_size, workers: how samples are loaded; they change the results by rounding at most.
         precision: number type that the model computes in; another one is another evaluation.
+        weights: which of the run's, see ``final_weights``; None: those that it stands for.
         prepared: name of the prepared data; None for those the model was trained on, or the latest.
         nms: how boxes are selected from the head's peaks; None for the model's own configuration.
         official: run the nuScenes devkit too, on the submission and the data set's own tables, and compare.
@@ -52,6 +54,7 @@ class EvaluateRequest:
     batch_size: int = 4
     workers: int = 2
     precision: Precision = FULL_PRECISION
+    weights: WeightsKind | None = None
     force: bool = False
     prepared: str | None = None
     nms: NMSConfig | None = None
@@ -107,7 +110,13 @@ class ModelSource:
     def settings(self) -> dict[str, Any]:
         """What determines the detections beside the inputs."""
         nms = self.request.box_selection(self.configuration).model_dump(mode="json")
-        return {"split": self.samples.split, "precision": self.request.precision, "nms": nms}
+        settings = {"split": self.samples.split, "precision": self.request.precision, "nms": nms}
+        return settings if self.weights is None else {**settings, "weights": self.weights}
+
+    @property
+    def weights(self) -> WeightsKind | None:
+        """Which of the run's weights, where they are not those that it stands for."""
+        return None if self.request.weights == final_weights(self.model) else self.request.weights
 
     @property
     def inputs(self) -> dict[str, InputRef]:
@@ -117,7 +126,7 @@ class ModelSource:
     def name(self, workspace: Workspace) -> str:
         """What the evaluation is called."""
         slug, data = split_slug(self.request.split), self.samples.prepared.artifact.name
-        variant = Variant(precision=self.request.precision)
+        variant = Variant(precision=self.request.precision, weights=self.weights)
         return choose_name(workspace, self.subject, slug, self.samples.split, data, variant)
 
     def command(self) -> Command:
@@ -127,6 +136,8 @@ class ModelSource:
         command = command.setting("--prepared", self.samples.prepared.artifact.name)
         if self.request.precision != FULL_PRECISION:
             command = command.setting("--precision", self.request.precision)
+        if self.weights is not None:
+            command = command.setting("--weights", self.weights)
         role, own = self.model.manifest.settings["role"], self.configuration.detector.head.nms.model_dump(mode="json")
         for field, value in self.settings["nms"].items():
             if value != own[field]:

@@ -18,7 +18,7 @@ from crkd_core.evaluation.result import EvaluateResult
 from crkd_core.evaluation.results_source import ResultsRequest, ResultsSource, open_results
 from crkd_core.progress import Progress, SilentProgress
 from crkd_core.training.distributed import ProcessGroup, pin_processes, process_group, shared_writer
-from crkd_core.training.trained import load_trained
+from crkd_core.training.trained import load_trained, weights_name
 
 
 def evaluate(
@@ -97,6 +97,7 @@ def _open_model(
 ) -> ModelSource:
     request.check()
     model = find_model(workspace, request.model, f"crkd {STAGE}")
+    weights_name(model, request.weights)  # before anything is written
     configuration = read_run_configuration(model)
     prepared = open_prepared(
         workspace,
@@ -116,7 +117,7 @@ def _open_model(
         configuration,
         samples,
         request.inference(configuration, processes.device),
-        load=lambda: load_trained(model, processes.device, configuration).detector,
+        load=lambda: load_trained(model, processes.device, configuration, request.weights).detector,
     )
     return ModelSource(request, model, configuration, samples, detection)
 

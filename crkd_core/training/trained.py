@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crkd_core.artifacts.atomic import write_text
-from crkd_core.artifacts.run_config import CONFIG_NAME, RunConfiguration, read_run_configuration
+from crkd_core.artifacts.run_config import CONFIG_NAME, RunConfiguration, final_weights, read_run_configuration
 from crkd_core.artifacts.shards import read_tensors, write_tensors
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import dump_config
@@ -68,7 +68,7 @@ def weights_name(run: Artifact, kind: WeightsKind | None) -> str:
     Raises:
         UsageError: the run did not keep them.
     """
-    final = run.manifest.settings.get("run", {}).get("final_weights", "last")
+    final = final_weights(run)
     name = WEIGHTS_NAME if kind in (None, final) else _OTHERS.format(kind)
     if name not in run.manifest.files:
         setting = {"ema": "train.ema_decay", "best": "validate_every"}.get(str(kind), "another final_weights")

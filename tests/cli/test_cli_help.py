@@ -32,7 +32,7 @@ FLAGS = {
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
     | _MACHINE
-    | {"--official", "--results", "--breakdown", "--bootstrap", "--curves", "--precision"}
+    | {"--official", "--results", "--breakdown", "--bootstrap", "--curves", "--precision", "--weights"}
     | {"--json", "--force", "--subset", "--version"},
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--missed", "--score", "--seed"}

@@ -45,7 +45,7 @@ def test_nothing_is_evaluated_when_options_are_wrong(crkd, launched, arguments):
 def test_a_file_is_scored_without_a_model(crkd, launched, option):
     refused = crkd("evaluate", "--results", "file.json", *option)
     assert refused.code == 2
-    assert "--results runs no model: leave out --gpus, --processes and --precision." in refused.err
+    assert "--results runs no model: leave out --gpus, --processes, --precision and --weights." in refused.err
     assert launched == []
 
 

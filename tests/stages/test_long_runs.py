@@ -62,6 +62,15 @@ def test_a_run_keeps_averaged_and_best_weights_and_stands_for_the_ones_it_names(
     assert scored.metrics.nds == pytest.approx(best["nds"], abs=1e-4)
     assert scored.metrics.mean_ap == pytest.approx(best["mean_ap"], abs=1e-4)
 
+    averaged = evaluate(EvaluateRequest(model="train-teacher/kept", workers=0, weights="ema"), copy.workspace, SILENT)
+    assert averaged.artifact.name == f"{scored.artifact.name}-ema"
+    assert averaged.artifact.manifest.settings["weights"] == "ema"
+    same = evaluate(EvaluateRequest(model="train-teacher/kept", workers=0, weights="best"), copy.workspace, SILENT)
+    assert same.reused
+    assert same.artifact.name == scored.artifact.name
+    with pytest.raises(UsageError, match="teacher has no ema weights"):
+        evaluate(EvaluateRequest(model="train-teacher/teacher", weights="ema"), copy.workspace, SILENT)
+
     last, average = (load_trained(run, weights=kind).detector.state_dict() for kind in ("last", "ema"))
     chosen = load_trained(run).detector.state_dict()
     assert weights_name(run, "best") == WEIGHTS_NAME
