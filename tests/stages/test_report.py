@@ -10,6 +10,7 @@ from crkd_core.stages.compare import CompareRequest, compare
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.visualize import VisualizeRequest, visualize
+from crkd_core.training.metric_log import METRICS_NAME
 from crkd_core.visualization import pictures
 from tests.support.reports import write_plain_picture
 from tests.support.unlabelled_world import TEST_VERSION, write_test_world
@@ -63,7 +64,7 @@ def test_what_is_damaged_is_left_out_with_a_warning(workspace, chain, tmp_path):
     compared = compare(CompareRequest("plain", "crkd", resamples=10), copy, PROGRESS)
     compared.artifact.file("comparison.parquet").write_bytes(b"PAR1")
     run = next(run for run in copy.artifacts("distill") if run.name == "plain")
-    run.file("metrics.parquet").write_bytes(b"")
+    run.file(METRICS_NAME).write_bytes(b"")
     heard = Heard()
     page = visualize(REQUEST, copy, heard).index.read_text()
     assert "crkd against plain" not in page

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+from crkd_core.artifacts.atomic import atomic_path
 from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, ClassMetrics, Metrics, TPErrors
 from crkd_core.visualization.report.contents import Report, ReportComparison, ReportModel, ReportPicture
@@ -88,4 +89,5 @@ def full_report(folder, pictures=2, names=("teacher", "plain", "control", "disti
 
 def write_plain_picture(path, sample):
     """In the place of a picture that takes seconds to draw."""
-    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(path)
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(temporary, format="PNG")
