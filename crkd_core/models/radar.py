@@ -122,8 +122,8 @@ def build_calibration(channels: int) -> tuple[nn.Sequential, nn.Sequential]:
 def scatter_pillars(
     features: Float[Tensor, "m c"], pillars: Voxels, grid: BEVGrid, batch_size: int
 ) -> Float[Tensor, "b c x y"]:
-    """Pillar features on the BEV grid, zero where there is no pillar; in memory the channels are innermost."""
+    """Pillar features on the BEV grid, zero where there is no pillar."""
     nx, ny = grid.shape
     index = grid.flatten(pillars.coordinates[:, 1:3]) + pillars.coordinates[:, 0] * (nx * ny)
     cells = features.new_zeros((batch_size * nx * ny, features.shape[1])).index_copy(0, index, features)
-    return cells.view(batch_size, nx, ny, -1).permute(0, 3, 1, 2)
+    return cells.view(batch_size, nx, ny, -1).permute(0, 3, 1, 2).contiguous()
