@@ -136,11 +136,11 @@ def compare_checkouts(
     if not (against / "crkd_core").is_dir():
         raise SystemExit(f"{against} is no checkout of this project: it has no folder crkd_core")
     here = Path(__file__).resolve().parents[2]
-    reported: dict[Path, list[dict[str, float]]] = {here: [], against: []}
-    for _ in range(rounds):
-        for checkout, values in reported.items():
-            values.append(run_case(script, case, arguments, checkout))
-    medians = [{name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in reported.values()]
+    checkouts = (here, against)
+    rounds_of_both = [[run_case(script, case, arguments, checkout) for checkout in checkouts] for _ in range(rounds)]
+    medians = [
+        {name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in zip(*rounds_of_both)
+    ]
     return Comparison(*medians)
 
 
