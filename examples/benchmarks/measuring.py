@@ -136,12 +136,10 @@ def compare_checkouts(
     if not (against / "crkd_core").is_dir():
         raise SystemExit(f"{against} is no checkout of this project: it has no folder crkd_core")
     here = Path(__file__).resolve().parents[2]
-    rounds_of_both = [
-        [run_case(script, case, arguments, checkout) for checkout in (here, against)] for _ in range(rounds)
-    ]
+    checkouts = (here, against)
+    rounds_of_both = [[run_case(script, case, arguments, checkout) for checkout in checkouts] for _ in range(rounds)]
     medians = [
-        {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-        for runs in zip(*rounds_of_both, strict=True)
+        {name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in zip(*rounds_of_both, strict=True)
     ]
     return Comparison(*medians)
 
