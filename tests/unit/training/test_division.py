@@ -6,12 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from crkd_core.artifacts.command import Command
 from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.division import Division
-from tests.unit.training.test_training_plan import plan_of
+from crkd_core.training.training_plan import TrainingPlan
 
 CONFIG = load_config("tiny")
+
+
+def plan_of(config) -> TrainingPlan:
+    schedule = config.train.teacher
+    return TrainingPlan("train-teacher", "t", "teacher", Command("train-teacher"), config, config.teacher, schedule)
 
 
 def misfit(overrides: list[str], processes: int, before: int = 4) -> str | None:

@@ -10,7 +10,7 @@ from crkd_core.progress import SilentProgress
 from crkd_core.training.kept_weights import KeptWeights, ScoredEpoch, average_decay
 from crkd_core.training.loop import Trainer
 from crkd_core.training.metric_log import METRICS_NAME
-from tests.unit.training.test_loop import CPU, EPOCHS, STEPS_PER_EPOCH, Killed, RandomBatches, Regression, plan_of
+from tests.support.training_runs import CPU, EPOCHS, STEPS_PER_EPOCH, Killed, RandomBatches, Regression, plan_of
 
 ERRORS = TPErrors(0.5, 0.5, 0.5, 0.5, 0.5)
 SCORES = (0.3, 0.5, 0.4)
