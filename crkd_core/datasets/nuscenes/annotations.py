@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from msgspec import UNSET
 from numpy.typing import NDArray
 
@@ -250,7 +252,7 @@ def _read_boxes(
 ) -> _Boxes:
     table = TableReader(folder, "sample_annotation", AnnotationRecord)
     parts: dict[str, list[NDArray]] = {name: [np.empty(shape, kind)] for name, (shape, kind) in _BOX_COLUMNS.items()}
-    tokens, first_attributes = list[list[str]](), _FirstAttributes(table, attributes)
+    tokens, first_attributes = TextColumn(), _FirstAttributes(table, attributes)
     counted = False
     for batch in table.batches():
         instance = table.find_rows(instances.rows, batch, "instance_token", "instance")
@@ -260,11 +262,12 @@ def _read_boxes(
         racks = list(compress(batch, ((label < 0) & instances.is_rack[instance]).tolist()))
         detected = label >= 0
         boxes = list(compress(batch, detected.tolist()))
-        tokens.append(table.own_tokens(boxes))
+        own_tokens = table.own_tokens(boxes)
+        tokens.extend(own_tokens)
         previous, has_previous = _link_keys(table.links(boxes, "prev"))
         following, has_following = _link_keys(table.links(boxes, "next"))
         columns = {
-            "keys": token_keys(tokens[-1]),
+            "keys": token_keys(own_tokens),
             "previous": previous,
             "following": following,
             "has_previous": has_previous,
@@ -285,8 +288,8 @@ def _read_boxes(
         first_attributes.add(boxes)
     return _Boxes(
         table=table,
-        tokens=TextColumn(tokens),
-        **{name: np.concatenate(part) for name, part in parts.items()},
+        tokens=tokens,
+        **{name: np.concatenate(parts.pop(name)) for name in _BOX_COLUMNS},
         attributes=first_attributes.names,
         single_attribute=np.array(first_attributes.single, dtype=bool),
         unknown_attributes=first_attributes.unknown,
@@ -307,12 +310,18 @@ class _FirstAttributes:
 
     def __init__(self, table: TableReader[AnnotationRecord], name_of: Mapping[str, str]) -> None:
         self._table, self._name_of = table, name_of
+        self._known = {token: name for token, name in name_of.items() if name in _KNOWN_ATTRIBUTES}
         self.names, self.unknown = list[str](), list[str]()
         self.single = list[bool]()
 
     def add(self, boxes: list[AnnotationRecord]) -> None:
         """Those of some more boxes."""
         for box in boxes:
+            listed: Any = box.attribute_tokens
+            if type(listed) is list and len(listed) == 1 and listed[0] in self._known:  # nearly all are so
+                self.names.append(self._known[listed[0]])
+                self.single.append(True)
+                continue
             tokens = self._table.tokens(box, "attribute_tokens")
             if not tokens:
                 self.names.append("")
@@ -439,7 +448,7 @@ def _columns(
     devkit_keeps = np.where(readable, read[0], 0) + np.where(readable, read[1], 0) != 0
     agrees = readable & (devkit_keeps == may_have_points(lidar, radar)) & boxes.single_attribute[order]
     return AnnotationColumns(
-        token=TextColumn([boxes.tokens.some(order)]),
+        token=TextColumn(boxes.tokens.take(order).cast(pa.large_string())),
         instance=[instances.tokens[row] for row in boxes.instance[order].tolist()],
         sample=sample[order],
         label=boxes.label[order],

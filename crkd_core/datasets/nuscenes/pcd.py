@@ -85,6 +85,12 @@ class PcdHeader:
         """Size of a binary record."""
         return sum(part.size for part in self.fields)
 
+    @cached_property
+    def whole_record(self) -> np.dtype | None:
+        """The binary record with all fields, None where some are padding or have several values."""
+        names = tuple(part.name for part in self.fields)
+        return self.record(names) if len(self.single) == len(names) else None
+
     def record(self, names: tuple[str, ...]) -> np.dtype:
         """The binary record with these fields only."""
         if names not in self._records:

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.datasets.nuscenes.files import read_small_file
-from crkd_core.datasets.nuscenes.pcd import PcdError, PcdHeader, encode_points, read_header, read_points
+from crkd_core.datasets.nuscenes.pcd import PcdError, encode_points, read_header, read_points
 from crkd_core.errors import DatasetError
 
 FEATURES = 45
@@ -108,22 +108,13 @@ def _point_bytes(data: bytes, path: Path | str) -> bytes:
     except PcdError as error:
         raise _refusal(error, path) from None
     end = header.body + header.points * RADAR_RECORD.itemsize
-    if (
-        header.record_bytes == RADAR_RECORD.itemsize
-        and header.kind == "binary"
-        and len(data) >= end
-        and _is_usual(header)
-    ):
+    if header.kind == "binary" and len(data) >= end and header.whole_record == RADAR_RECORD:
         return data[header.body : end]
     records = parse_radar(data, path)
     converted = np.zeros(len(records), RADAR_RECORD)
     for name in _KEPT:
         converted[name] = records[name]
     return converted.tobytes()
-
-
-def _is_usual(header: PcdHeader) -> bool:
-    return header.single >= _NAMES and header.record(_FIELDS) == RADAR_RECORD
 
 
 def _usable(records: NDArray) -> NDArray:

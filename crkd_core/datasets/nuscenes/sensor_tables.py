@@ -24,6 +24,7 @@ CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
 LIDAR_INDEX = CHANNELS.index(LIDAR_CHANNEL)
 
 _SampleData = TableReader[SampleDataRecord]
+_AT_ONCE = 1 << 16
 _PIXELS = (0, 2**31 - 1)
 _SMALLEST_FOCAL_LENGTH_PX = 1.0
 
@@ -108,7 +109,7 @@ def read_sensors(
     table = TableReader(folder, "sample_data", SampleDataRecord)
     channels = np.array(calibration.channel, dtype=np.int8)
     parts: dict[str, list[NDArray]] = {name: [np.empty(0, kind)] for name, kind in _SENSOR_COLUMNS.items()}
-    keys, paths = [np.empty((0, 2), np.uint64)], list[list[str]]()
+    keys, paths = [np.empty((0, 2), np.uint64)], TextColumn()
     for batch in table.batches():
         calibrated = table.find_rows(calibration.rows, batch, "calibrated_sensor_token", "calibrated_sensor")
         key_frame = table.flags(batch, "is_key_frame")
@@ -127,11 +128,11 @@ def read_sensors(
         for name, column in columns.items():
             parts[name].append(column.astype(_SENSOR_COLUMNS[name]))
         keys.append(token_keys(table.links(kept, "ego_pose_token")))
-        paths.append(_paths(table, kept, folder.parent, allow_outside))
+        paths.extend(_paths(table, kept, folder.parent, allow_outside))
     all_keys = np.concatenate(keys)
     first, pose = KeyIndex(all_keys).numbered()
-    arrays = {name: np.concatenate(part) for name, part in parts.items()}
-    sensors = SensorColumns(**arrays, pose=pose, path=TextColumn(paths))
+    arrays = {name: np.concatenate(parts.pop(name)) for name in _SENSOR_COLUMNS}
+    sensors = SensorColumns(**arrays, pose=pose, path=paths)
     _check_key_frames(table, sensors, sample_rows)
     return sensors, KeyIndex(all_keys[first])
 
@@ -207,7 +208,12 @@ def read_poses(folder: Path, index: KeyIndex) -> tuple[NDArray[np.float64], list
         key = index.keys()[int(np.argmin(present))]
         raise absent.no_record(absent.find_token("ego_pose_token", key), table.name)
     _check_poses(table, poses, lambda row: table.find_token("token", index.keys()[row]))
-    global_from_ego = rigid_transforms(rotations_from_quaternions(poses[:, 3:]), poses[:, :3])
+    global_from_ego = np.empty((len(poses), 4, 4))
+    for start in range(0, len(poses), _AT_ONCE):
+        part = poses[start : start + _AT_ONCE]
+        global_from_ego[start : start + _AT_ONCE] = rigid_transforms(
+            rotations_from_quaternions(part[:, 3:]), part[:, :3]
+        )
     return global_from_ego, odd_lengths(poses[:, 3:], "ego poses")
 
 

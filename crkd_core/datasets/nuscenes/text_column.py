@@ -1,6 +1,6 @@
 """Many texts in one piece of memory: a Python text of 80 characters takes 130 bytes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
@@ -14,13 +14,22 @@ class TextColumn:
     """A column of texts by row.
 
     Args:
-        parts: the texts, in any number of pieces.
+        texts: the first ones; more can be added to the end.
     """
 
-    def __init__(self, parts: Iterable[list[str]] = ()) -> None:
+    def __init__(self, texts: Sequence[str] | pa.Array = ()) -> None:
         # Offsets of 64 bits: the file names of a large data set are gigabytes together.
-        self._texts = pa.chunked_array([pa.array(part, pa.large_string()) for part in parts], pa.large_string())
-        self._texts = self._texts.combine_chunks()
+        self._parts = [pa.array(texts, pa.large_string())]
+
+    def extend(self, texts: list[str]) -> None:
+        """Add texts."""
+        self._parts.append(pa.array(texts, pa.large_string()))
+
+    @property
+    def _texts(self) -> pa.Array:
+        if len(self._parts) > 1:
+            self._parts = [pa.concat_arrays(self._parts)]
+        return self._parts[0]
 
     def __len__(self) -> int:
         return len(self._texts)

@@ -128,11 +128,17 @@ def radar_job(
     return RadarJob(
         shard=shard,
         tokens=[tables.samples.tokens[row] for row in samples],
-        paths=[os.path.join(dataroot, path) for path in tables.sensors.path.some(used[absent:])],
+        paths=_located(dataroot, tables.sensors.path.some(used[absent:])),
         files=indices.reshape(chosen.shape) - absent,
         lidar_from_radar=matrices,
         age_s=age_s,
     )
+
+
+def _located(dataroot: Path, paths: list[str]) -> list[str]:
+    """Names of files, relative to the data root or absolute, as names to open."""
+    root = os.path.join(dataroot, "")
+    return [path if path.startswith("/") else root + path for path in paths]
 
 
 def write_radar_shard(job: RadarJob) -> NDArray[np.int32]:
