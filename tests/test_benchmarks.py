@@ -34,7 +34,7 @@ TINY = ("--preset", "tiny")
         (
             "training_step",
             [*TINY, "--detectors", "student", "--batch", "1", "--against", str(ROOT), "--rounds", "1"],
-            ["of the loss", "of a gradient", "other checkout (ms)", "ratio: student"],
+            ["of the loss", "of the gradient", "other checkout (ms)", "ratio: student"],
         ),
         (
             "loader",

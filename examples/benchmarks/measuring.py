@@ -139,7 +139,8 @@ def compare_checkouts(
     checkouts = (here, against)
     rounds_of_both = [[run_case(script, case, arguments, checkout) for checkout in checkouts] for _ in range(rounds)]
     medians = [
-        {name: statistics.median(run[name] for run in runs) for name in runs[0]} for runs in zip(*rounds_of_both, strict=True)
+        {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        for runs in zip(*rounds_of_both, strict=True)
     ]
     return Comparison(*medians)
 

@@ -57,20 +57,19 @@ def write_batch(folder: Path, preset: str, size: int) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / BATCH_FILE)
 
 
-def largest_deviation(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The largest difference of a value, as a share of the largest value of its tensor.
+def deviation(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The norm of the difference of all values together, as a share of their norm.
 
-    Gradients that are zero but for rounding, such as those of biases before a batch norm, count as a millionth of the
-    largest of all.
+    Not tensor by tensor: gradients that are zero but for rounding, such as those of biases before a batch norm, differ
+    by as much as they are.
 
     Raises:
         SystemExit: the tensors have other names.
     """
     if set(actual) != set(expected):
         raise SystemExit(f"only one checkout has gradients of {', '.join(sorted(set(actual) ^ set(expected)))}")
-    sizes = {name: float(tensor.abs().max()) for name, tensor in expected.items()}
-    least = 1e-6 * max(sizes.values())
-    return max(float((actual[name] - expected[name]).abs().max()) / max(size, least) for name, size in sizes.items())
+    difference = sum(float((actual[name] - expected[name]).double().square().sum()) for name in actual)
+    return (difference / sum(float(tensor.double().square().sum()) for tensor in expected.values())) ** 0.5
 
 
 def show_deviations(folder: Path, detectors: list[str], against: Path) -> None:
@@ -79,9 +78,9 @@ def show_deviations(folder: Path, detectors: list[str], against: Path) -> None:
     for role in detectors:
         actual, expected = (load_file(gradient_file(folder, role, checkout)) for checkout in (HERE, against))
         losses = [{"loss": values.pop("loss")} for values in (actual, expected)]
-        deviations = (largest_deviation(*losses), largest_deviation(actual, expected))
+        deviations = (deviation(*losses), deviation(actual, expected))
         rows.append([role, f"{losses[0]['loss']:.4f}", *(f"{value:.1e}" for value in deviations)])
-    show("Largest deviation from the other checkout", ["", "loss", "of the loss", "of a gradient"], rows)
+    show("Relative deviation from the other checkout", ["", "loss", "of the loss", "of the gradient"], rows)
 
 
 def main() -> None:
