@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from crkd_core.config.models import ViewTransformConfig
 from crkd_core.errors import CrkdError
@@ -58,7 +57,7 @@ class ViewTransform(nn.Module):
         depths = config.depth_range_m[0] + config.depth_step_m * torch.arange(depth_bins)
         self.register_buffer("frustum", make_frustum(depths, image_size_px, feature_size), persistent=False)
         out_channels = depth_bins + config.channels
-        self.depth_encoder = DepthEncoder() if config.kind == "depth_lss" else None
+        self.depth_encoder = depth_encoder() if config.kind == "depth_lss" else None
         self.depth_net: nn.Module
         if config.kind == "depth_lss":
             self.depth_net = nn.Sequential(
@@ -213,51 +212,13 @@ def _transform(matrices: Float[Tensor, "*images rows 4"], xyz: Sequence[Tensor] 
     ]
 
 
-class DepthEncoder(nn.Sequential):
-    """Depth image to 64 features at 1/8 of its size.
-
-    The first layer sees one number a pixel, so that mean and variance of the depths say all about its batch norm: while
-    training, convolution and norm are one product (:func:`scalar_conv_norm`), in a third of the passes over memory.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(
-            *conv_norm_relu(1, 8, kernel=1, bias=True),
-            *conv_norm_relu(8, 32, kernel=5, stride=4, bias=True),
-            *conv_norm_relu(32, _DEPTH_FEATURES, kernel=5, stride=2, bias=True),
-        )
-
-    def forward(self, depth_m: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h8 w8"]:
-        conv, norm, *others = self
-        # A norm that has been exchanged, such as for one over all processes, has statistics of its own.
-        if self.training and type(norm) is nn.BatchNorm2d and isinstance(conv, nn.Conv2d):
-            x = scalar_conv_norm(depth_m, conv, norm)
-        else:
-            x = norm(conv(depth_m))
-        for layer in others:
-            x = layer(x)
-        return x
-
-
-def scalar_conv_norm(x: Float[Tensor, "n 1 h w"], conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Float[Tensor, "n c h w"]:
-    """``norm(conv(x))`` of a 1 x 1 convolution of one channel, by the batch's statistics, channels innermost in memory.
-
-    The running statistics are updated as the norm itself does. No gradient reaches `x`.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        values = x.detach().to(conv.weight.dtype).flatten()
-        variance, mean = torch.var_mean(values, correction=0)
-        weight, bias, running = conv.weight.flatten(), conv.get_parameter("bias"), dict(norm.named_buffers())
-        mean_of_conv, variance_of_conv = weight * mean + bias, weight.square() * variance
-        scale = norm.weight * torch.rsqrt(variance_of_conv + norm.eps)
-        shift = norm.bias + scale * (bias - mean_of_conv)
-        with torch.no_grad():
-            momentum = norm.momentum or 0.0
-            running["running_mean"].lerp_(mean_of_conv, momentum)
-            running["running_var"].lerp_(variance_of_conv * (len(values) / max(len(values) - 1, 1)), momentum)
-            running["num_batches_tracked"].add_(1)
-        normed = functional.linear(values[:, None], (scale * weight)[:, None], shift)
-    return normed.view(len(x), *x.shape[2:], -1).permute(0, 3, 1, 2)
+def depth_encoder() -> nn.Sequential:
+    """Depth image to 64 features at 1/8 of its size."""
+    return nn.Sequential(
+        *conv_norm_relu(1, 8, kernel=1, bias=True),
+        *conv_norm_relu(8, 32, kernel=5, stride=4, bias=True),
+        *conv_norm_relu(32, _DEPTH_FEATURES, kernel=5, stride=2, bias=True),
+    )
 
 
 def downsample_stack(channels: int) -> nn.Sequential:

@@ -2,13 +2,12 @@
 
 import pytest
 import torch
-from torch import nn
 
 from crkd_core.config.models import ViewTransformConfig
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
 from crkd_core.models import view_transform
-from crkd_core.models.view_transform import ViewTransform, frustum_points, lidar_depth_image, scalar_conv_norm
+from crkd_core.models.view_transform import ViewTransform, frustum_points, lidar_depth_image
 
 
 def simple_rig(image_shift=(0.0, 0.0)) -> CameraRig:
@@ -61,24 +60,6 @@ def test_depth_images_do_not_depend_on_the_rest_of_the_batch_or_on_the_blocks(mo
     monkeypatch.setattr(view_transform, "_POINTS_A_BLOCK", 13)
     assert (alone[0] > 0).sum() > 50
     assert torch.equal(image(slice(0, 3)), alone)
-
-
-def test_the_depth_encoders_first_layer_is_its_convolution_and_norm():
-    """Values, gradients and running statistics of the product against those of the modules, in float64."""
-    torch.manual_seed(0)
-    depth = torch.rand(3, 1, 8, 16, dtype=torch.float64) * 40 * (torch.rand(3, 1, 8, 16) < 0.3)
-    results = []
-    for compute in (scalar_conv_norm, lambda x, conv, norm: norm(conv(x))):
-        torch.manual_seed(1)
-        conv, norm = nn.Conv2d(1, 4, 1).double(), nn.BatchNorm2d(4, momentum=0.3).double()
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-        out = compute(depth, conv, norm)
-        out.square().mul(torch.linspace(-1, 1, 16)).sum().backward()
-        results.append((out, conv.weight.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()))
-        assert conv.bias.grad.abs().max() < 1e-8
-    for actual, expected in zip(*results, strict=True):
-        torch.testing.assert_close(actual, expected)
 
 
 def test_points_below_the_border_are_dropped_and_autocast_does_not_move_geometry():

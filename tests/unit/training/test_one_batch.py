@@ -89,7 +89,7 @@ def check_close(results: dict[str, torch.Tensor], expected: dict[str, torch.Tens
     assert results.keys() >= expected.keys()
     for name, value in expected.items():
         difference = float((results[name].double() - value.double()).norm())
-        assert difference <= 1e-2 * float(value.double().norm()) + 1e-5, name
+        assert difference <= 3e-2 * float(value.double().norm()) + 1e-4, name
 
 
 @pytest.mark.parametrize("kind", ["teacher", "student"])
