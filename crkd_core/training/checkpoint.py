@@ -67,6 +67,7 @@ def read_checkpoint(
                 _, index, key = name.split("/")
                 moments.setdefault(int(index), {})[key] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        _lay_out_as_parameters(optimizer)
         kept.restore(tensors, json.loads(metadata.get("best_epoch", "null")))
         return TrainingState(
             step=int(metadata["step"]),
@@ -78,3 +79,11 @@ def read_checkpoint(
             f"the checkpoint {path} cannot be used ({str(error).splitlines()[0]}); start the run afresh "
             f"with --no-resume."
         ) from None
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory layout of their parameters: a fused step goes through the memory of both alike."""
+    for parameter, moments in optimizer.state.items():
+        for name, moment in moments.items():
+            if moment.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(moment)
