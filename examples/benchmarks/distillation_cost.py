@@ -64,7 +64,7 @@ def make_world(folder: Path, preset: str, device: str) -> None:
     teacher = build_detector(config.teacher, config.data).eval()
     spread_heatmaps(teacher, collate([open_samples(config, workspace, LIVE)[(1, 0)]]))
     with workspace.write(ArtifactRequest("train-teacher", "teacher", command="", settings=settings)) as writer:
-        write_trained(writer.path, teacher, config)
+        write_trained(writer.path, teacher.state_dict(), config)
         writer.finish()
     extract_teacher(ExtractRequest(config, device=device), workspace, silent)
 

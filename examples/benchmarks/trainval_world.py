@@ -308,13 +308,13 @@ class _Scene:
             points = rng.poisson(rng.gamma(1.0, 20.0), (length, 2))
             for index in range(length):
                 previous, following = _neighbours(tokens, index)
-                place = [*(centre + step * (index - length / 2)).tolist(), 1.0 + 0.001 * index]
+                position = [*(centre + step * (index - length / 2)).tolist(), 1.0 + 0.001 * index]
                 tables.add(
                     "sample_annotation",
                     f'{{\n"token": "{tokens[index]}",\n"sample_token": "{self._samples[first + index]}",\n'
                     f'"instance_token": "{instance}",\n"visibility_token": "{1 + index % 4}",\n'
                     f'"attribute_tokens": {json.dumps(chosen_attributes, indent=0)},\n'
-                    f'"translation": {_numbers(place)},\n'
+                    f'"translation": {_numbers(position)},\n'
                     f'"size": {_numbers(np.round(size, 3).tolist())},\n'
                     f'"rotation": {_numbers([float(np.cos(yaw / 2)), 0.0, 0.0, float(np.sin(yaw / 2))])},\n'
                     f'"prev": "{previous}",\n"next": "{following}",\n"num_lidar_pts": {points[index, 0]},\n'

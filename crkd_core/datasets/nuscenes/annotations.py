@@ -7,49 +7,40 @@ or below, its rotation has no length) is left out and counted; a value of anothe
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import compress
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from msgspec import UNSET
 from numpy.typing import NDArray
 
+from crkd_core.datasets.nuscenes.annotation_tables import (
+    NOT_A_NUMBER,
+    AnnotatedBoxes,
+    Instances,
+    read_boxes,
+    read_instances,
+    read_visibilities,
+)
 from crkd_core.datasets.nuscenes.categories import (
-    ATTRIBUTES,
-    BICYCLE_RACK,
     CATEGORIES,
     detection_label,
     similar_attribute,
     similar_category,
 )
-from crkd_core.datasets.nuscenes.growing_column import GrowingColumn
 from crkd_core.datasets.nuscenes.notes import TableNotes
-from crkd_core.datasets.nuscenes.point_counts import MOST_POINTS, UNKNOWN, may_have_points, total_points
+from crkd_core.datasets.nuscenes.point_counts import UNKNOWN, may_have_points, total_points
 from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.datasets.nuscenes.records import TableReader
-from crkd_core.datasets.nuscenes.table_records import AnnotationRecord, InstanceRecord, NameRecord, VisibilityRecord
+from crkd_core.datasets.nuscenes.table_records import NameRecord
 from crkd_core.datasets.nuscenes.text_column import TextColumn
-from crkd_core.datasets.nuscenes.token_keys import KeyIndex, token_keys
+from crkd_core.datasets.nuscenes.token_keys import KeyIndex
 from crkd_core.datasets.nuscenes.velocity import box_velocities
 from crkd_core.errors import DatasetError
 from crkd_core.progress import format_count
 
-_NOT_A_NUMBER = -(2**31)
 _SHORTEST_SIDE_M, _LONGEST_SIDE_M = 1e-3, 100.0
 _FARTHEST_M = 1e8
-_VISIBILITIES = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
 _NAMES_SHOWN = 5
-_KNOWN_ATTRIBUTES = frozenset(ATTRIBUTES)
-_BOX = {"translation": 3, "size": 3, "rotation": 4}
-_BOX_COLUMNS: dict[str, tuple[type, int]] = {
-    "keys": (np.uint64, 2), "previous": (np.uint64, 2), "following": (np.uint64, 2), "has_previous": (np.bool_, 0),
-    "has_following": (np.bool_, 0), "instance": (np.int32, 0), "every_instance": (np.int32, 0), "sample": (np.int32, 0),
-    "label": (np.int8, 0), "visibility": (np.int8, 0), "lidar_count": (np.int32, 0), "radar_count": (np.int32, 0),
-    "geometry": (np.float64, 10), "rack_sample": (np.int32, 0), "rack_geometry": (np.float64, 10),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,10 +106,10 @@ def read_annotations(
         DatasetError: a table is damaged, annotations are linked in a loop, none is of a category that is detected, or
             none of those is usable.
     """
-    instances = _read_instances(folder)
+    instances = read_instances(folder)
     attributes = TableReader(folder, "attribute", NameRecord)
     names = attributes.index(lambda record: attributes.text(record, "name"))
-    boxes = _read_boxes(folder, sample_rows, instances, names, _read_visibilities(folder))
+    boxes = read_boxes(folder, sample_rows, instances, names, read_visibilities(folder))
     links = _linked_rows(boxes, sample_timestamps_us)
     geometry = boxes.geometry
     # A box without a place of its own gives its neighbours no velocity either.
@@ -148,216 +139,7 @@ def read_annotations(
     )
 
 
-@dataclass(frozen=True)
-class _Instances:
-    """Annotated objects: what they are.
-
-    Attributes:
-        rows: by token.
-        category: index into `names` of every row; `label`: index into ``DETECTION_CLASSES``, -1 if not detected.
-    """
-
-    tokens: list[str]
-    rows: dict[str, int]
-    category: NDArray[np.int64]
-    names: list[str]
-    label: NDArray[np.int8]
-    is_rack: NDArray[np.bool_]
-
-    def counts(self, boxes: "_Boxes") -> dict[str, int]:
-        """Annotations of every category that has any, the most frequent first."""
-        of_category = self.category[boxes.every_instance]
-        counts: Counter[str] = Counter()
-        for name, count in zip(self.names, np.bincount(of_category, minlength=len(self.names)).tolist()):
-            counts[name] += count
-        return {name: count for name, count in counts.most_common() if count}
-
-
-@dataclass(frozen=True)
-class _Boxes:
-    """What the annotations of detected classes say, as columns, in the order of the table.
-
-    Attributes:
-        keys, previous, following: (N, 2) keys of the own token and of the linked ones.
-        has_previous, has_following: whether there is such a link.
-        instance: row of the instance; `every_instance`: that of all annotations.
-        lidar_count, radar_count: as they were read: negative, or ``_NOT_A_NUMBER``.
-        geometry: (N, 10) centre, size, rotation.
-        single_attribute: whether there is one known attribute, or none.
-        unknown_attributes: names of first attributes that nuScenes does not know.
-        counted: whether any annotation at all has a point.
-    """
-
-    table: TableReader[AnnotationRecord]
-    tokens: TextColumn
-    keys: NDArray[np.uint64]
-    previous: NDArray[np.uint64]
-    following: NDArray[np.uint64]
-    has_previous: NDArray[np.bool_]
-    has_following: NDArray[np.bool_]
-    instance: NDArray[np.int32]
-    every_instance: NDArray[np.int32]
-    sample: NDArray[np.int32]
-    label: NDArray[np.int8]
-    visibility: NDArray[np.int8]
-    lidar_count: NDArray[np.int32]
-    radar_count: NDArray[np.int32]
-    geometry: NDArray[np.float64]
-    rack_sample: NDArray[np.int32]
-    rack_geometry: NDArray[np.float64]
-    attributes: list[str]
-    single_attribute: NDArray[np.bool_]
-    unknown_attributes: list[str]
-    counted: bool
-
-
-def _read_instances(folder: Path) -> _Instances:
-    categories = TableReader(folder, "category", NameRecord)
-    name_of = categories.index(lambda record: categories.text(record, "name").strip())
-    names, category_rows = list(name_of.values()), {token: row for row, token in enumerate(name_of)}
-    labels = [-1 if (label := detection_label(name)) is None else label for name in names]
-    table = TableReader(folder, "instance", InstanceRecord)
-    tokens, parts = list[str](), [np.empty(0, np.int64)]
-    for batch in table.batches():
-        tokens += table.own_tokens(batch)
-        parts.append(table.find_rows(category_rows, batch, "category_token", "category"))
-    category = np.concatenate(parts)
-    return _Instances(
-        tokens=tokens,
-        rows=table.rows(tokens),
-        category=category,
-        names=names,
-        label=np.array(labels, dtype=np.int8)[category],
-        is_rack=np.array([name == BICYCLE_RACK for name in names], dtype=bool)[category],
-    )
-
-
-def _read_visibilities(folder: Path) -> dict[str, int]:
-    """Visibility, 1 to 4, by token: by the name of the level, or the token itself, which nuScenes numbers."""
-    table = TableReader(folder, "visibility", VisibilityRecord)
-
-    def level(record: VisibilityRecord) -> int:
-        token = table.token(record)
-        return _VISIBILITIES.get(table.text(record, "level", ""), int(token) if token in ("1", "2", "3", "4") else 0)
-
-    return table.index(level)
-
-
-def _read_boxes(
-    folder: Path,
-    sample_rows: Mapping[str, int],
-    instances: _Instances,
-    attributes: Mapping[str, str],
-    visibilities: Mapping[str, int],
-) -> _Boxes:
-    table = TableReader(folder, "sample_annotation", AnnotationRecord)
-    growing = {name: GrowingColumn(*kind) for name, kind in _BOX_COLUMNS.items()}
-    tokens, first_attributes = TextColumn(), _FirstAttributes(table, attributes)
-    counted = False
-    for batch in table.batches():
-        instance = table.find_rows(instances.rows, batch, "instance_token", "instance")
-        lidar, radar = _counts(table, batch, "num_lidar_pts"), _counts(table, batch, "num_radar_pts")
-        counted = counted or bool((lidar > 0).any() or (radar > 0).any())
-        label = instances.label[instance]
-        racks = list(compress(batch, ((label < 0) & instances.is_rack[instance]).tolist()))
-        detected = label >= 0
-        boxes = list(compress(batch, detected.tolist()))
-        own_tokens = table.own_tokens(boxes)
-        tokens.extend(own_tokens)
-        previous, has_previous = _link_keys(table.links(boxes, "prev"))
-        following, has_following = _link_keys(table.links(boxes, "next"))
-        columns = {
-            "keys": token_keys(own_tokens),
-            "previous": previous,
-            "following": following,
-            "has_previous": has_previous,
-            "has_following": has_following,
-            "instance": instance[detected],
-            "every_instance": instance,
-            "sample": table.find_rows(sample_rows, boxes, "sample_token", "sample"),
-            "label": label[detected],
-            "visibility": np.array([visibilities.get(str(box.visibility_token), 0) for box in boxes], dtype=np.int8),
-            "lidar_count": lidar[detected],
-            "radar_count": radar[detected],
-            "geometry": table.numbers(boxes, _BOX),
-            "rack_sample": table.find_rows(sample_rows, racks, "sample_token", "sample"),
-            "rack_geometry": table.numbers(racks, _BOX),
-        }
-        for name, column in columns.items():
-            growing[name].extend(column)
-        first_attributes.add(boxes)
-    return _Boxes(
-        table=table,
-        tokens=tokens,
-        **{name: column.finish() for name, column in growing.items()},
-        attributes=first_attributes.names,
-        single_attribute=np.array(first_attributes.single, dtype=bool),
-        unknown_attributes=first_attributes.unknown,
-        counted=counted,
-    )
-
-
-def _link_keys(tokens: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Keys of linked tokens, and whether there is a link."""
-    linking = np.array(list(map(bool, tokens)), dtype=bool)
-    keys = np.zeros((len(tokens), 2), dtype=np.uint64)
-    keys[linking] = token_keys(list(filter(None, tokens)))
-    return keys, linking
-
-
-class _FirstAttributes:
-    """Attributes of boxes: the first one counts, and one that nuScenes does not know counts as none."""
-
-    def __init__(self, table: TableReader[AnnotationRecord], name_of: Mapping[str, str]) -> None:
-        self._table, self._name_of = table, name_of
-        self._known = {token: name for token, name in name_of.items() if name in _KNOWN_ATTRIBUTES}
-        self.names, self.unknown = list[str](), list[str]()
-        self.single = list[bool]()
-
-    def add(self, boxes: list[AnnotationRecord]) -> None:
-        """Those of some more boxes."""
-        for box in boxes:
-            listed: Any = box.attribute_tokens
-            if type(listed) is list and len(listed) == 1 and listed[0] in self._known:  # nearly all are so
-                self.names.append(self._known[listed[0]])
-                self.single.append(True)
-                continue
-            tokens = self._table.tokens(box, "attribute_tokens")
-            if not tokens:
-                self.names.append("")
-                self.single.append(True)
-                continue
-            name = self._name_of.get(str(tokens[0]))
-            if name is None:
-                raise self._table.no_record(str(tokens[0]), "attribute")
-            is_known = name in _KNOWN_ATTRIBUTES
-            if not is_known:
-                self.unknown.append(name)
-            self.names.append(name if is_known else "")
-            self.single.append(is_known and len(tokens) == 1)
-
-
-def _counts(table: TableReader[AnnotationRecord], records: list[AnnotationRecord], field: str) -> NDArray[np.int64]:
-    values = list(map(attrgetter(field), records))
-    try:
-        counts = np.array(values, dtype=np.int64) if set(map(type, values)) <= {int} else None
-    except OverflowError:
-        counts = None
-    if counts is None:
-        counts = np.array([_count(table, record, field) for record in records], dtype=np.int64)
-    return np.where(counts == _NOT_A_NUMBER, counts, np.clip(counts, -MOST_POINTS, MOST_POINTS))
-
-
-def _count(table: TableReader[AnnotationRecord], record: AnnotationRecord, field: str) -> int:
-    value = getattr(record, field)
-    if type(value) is int:
-        return min(max(value, -MOST_POINTS), MOST_POINTS)
-    if value in (None, UNSET) or value != value:
-        return _NOT_A_NUMBER
-    return table.integer(record, field, (-MOST_POINTS, MOST_POINTS))
-
-
-def _linked_rows(boxes: _Boxes, timestamps_us: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _linked_rows(boxes: AnnotatedBoxes, timestamps_us: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Rows of the annotations before and after, -1 where there is none."""
     index = KeyIndex(boxes.keys)
     repeated = index.repeated()
@@ -412,7 +194,11 @@ def _unusable(geometry: NDArray[np.float64]) -> list[str | None]:
 
 
 def _check_something_left(
-    folder: Path, instances: _Instances, boxes: _Boxes, dropped: NDArray[np.bool_], problems: Iterable[str | None]
+    folder: Path,
+    instances: Instances,
+    boxes: AnnotatedBoxes,
+    dropped: NDArray[np.bool_],
+    problems: Iterable[str | None],
 ) -> None:
     """Refuse annotations of which nothing is left; a version without any, such as the test set's, is fine."""
     total = len(boxes.every_instance)
@@ -435,7 +221,7 @@ def _check_something_left(
 
 
 def _columns(
-    boxes: _Boxes, instances: _Instances, velocity: NDArray[np.float64], kept: NDArray[np.bool_]
+    boxes: AnnotatedBoxes, instances: Instances, velocity: NDArray[np.float64], kept: NDArray[np.bool_]
 ) -> AnnotationColumns:
     order = np.flatnonzero(kept)
     sample, geometry = boxes.sample, boxes.geometry
@@ -443,7 +229,7 @@ def _columns(
     read = [boxes.lidar_count[order], boxes.radar_count[order]]
     # Where no box of the whole table has a point, nobody counted.
     lidar, radar = (np.where((count < 0) | (not boxes.counted), UNKNOWN, count).astype(np.int32) for count in read)
-    readable = (read[0] != _NOT_A_NUMBER) & (read[1] != _NOT_A_NUMBER)
+    readable = (read[0] != NOT_A_NUMBER) & (read[1] != NOT_A_NUMBER)
     # Two numbers that are not there would overflow.
     devkit_keeps = np.where(readable, read[0], 0) + np.where(readable, read[1], 0) != 0
     agrees = readable & (devkit_keeps == may_have_points(lidar, radar)) & boxes.single_attribute[order]
@@ -464,7 +250,7 @@ def _columns(
     )
 
 
-def _racks(boxes: _Boxes) -> tuple[RackColumns, list[str]]:
+def _racks(boxes: AnnotatedBoxes) -> tuple[RackColumns, list[str]]:
     rack = boxes.rack_geometry
     usable = np.array([problem is None for problem in _unusable(rack)], dtype=bool)
     oddities = []
@@ -474,7 +260,7 @@ def _racks(boxes: _Boxes) -> tuple[RackColumns, list[str]]:
     return RackColumns(boxes.rack_sample[usable], rack[:, :3], rack[:, 3:6], rack[:, 6:]), oddities
 
 
-def _count_oddities(boxes: _Boxes, columns: AnnotationColumns) -> list[str]:
+def _count_oddities(boxes: AnnotatedBoxes, columns: AnnotationColumns) -> list[str]:
     oddities = []
     if len(columns.token) and not boxes.counted:
         oddities.append(
