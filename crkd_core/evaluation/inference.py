@@ -1,7 +1,7 @@
 """Detections of a trained detector on a split, in shards that a killed run continues from and processes share out."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,12 +22,12 @@ from crkd_core.evaluation.io.detections import Detections, read_parts
 from crkd_core.evaluation.precision import FULL_PRECISION, Precision
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
+from crkd_core.models.autocast import autocast, autocast_type
 from crkd_core.models.decode import SampleDetections, decode_detections
 from crkd_core.progress import Progress, format_count
 
 PARTS = "detections-*.parquet"
 """File names of detections that only an unfinished evaluation has."""
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Every shard is flushed to disk; of more of them, none would hold a second's work of a fast GPU.
 _MOST_SHARDS = 500
 
@@ -134,7 +134,7 @@ class SplitDetection:
         batches = [batch for shard in shards for batch in self.plan.batches(shard)]
         loaded = load_batches(dataset, batches, loading, options.device)
         detector, grid = self._load(), config.data.grid.build()
-        return detect_batches(detector, loaded, grid, options.nms, options.device, options.precision)
+        return detect(detector, loaded, grid, options.nms, options.device, options.precision)
 
     def _tell_what_is_kept(self, folder: Path, progress: Progress) -> None:
         there = {path.name for path in folder.iterdir() if fnmatchcase(path.name, PARTS)}
@@ -157,28 +157,6 @@ def detect(
     nms: NMSConfig,
     device: torch.device,
     precision: Precision,
-    progress: Progress,
-    description: str = "detecting",
-    total: int | None = None,
-) -> Iterator[tuple[str, SampleDetections]]:
-    """Detections of every sample that the loader gives; see :func:`detect_batches`.
-
-    Args:
-        description, total: for the progress report; number of samples.
-    """
-    with progress.task(description, total=total, unit="samples") as task:
-        for detections in detect_batches(detector, loader, grid, nms, device, precision):
-            yield from detections
-            task.advance(len(detections))
-
-
-def detect_batches(
-    detector: nn.Module,
-    loader: Iterable[Batch],
-    grid: BEVGrid,
-    nms: NMSConfig,
-    device: torch.device,
-    precision: Precision,
 ) -> Iterator[list[tuple[str, SampleDetections]]]:
     """Detections of the samples of every batch, on the CPU, in the model frame without augmentation.
 
@@ -191,9 +169,10 @@ def detect_batches(
         nms: how boxes are selected.
     """
     detector.eval()
+    dtype = autocast_type(precision, device)
     for batch in loader:
         # Not around the `yield`: the mode would leak into the code that consumes the results.
-        with torch.inference_mode(), _autocast(precision, device):
+        with torch.inference_mode(), autocast(dtype, device):
             moved = batch.to(device)
             detections = decode_detections(detector(moved.inputs).head, grid, nms, moved.inputs.bev_augmentation)
         yield list(zip(batch.tokens, map(_on_cpu, detections), strict=True))
@@ -212,12 +191,6 @@ def _even_threads() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager:
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=_TYPES[precision])
 
 
 def _on_cpu(detections: SampleDetections) -> SampleDetections:

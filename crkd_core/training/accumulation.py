@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from crkd_core.data.samples import Batch
-from crkd_core.training.autocast import autocast
+from crkd_core.models.autocast import autocast
 from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.steps import BatchTargets, LossCounts
 

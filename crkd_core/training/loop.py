@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from crkd_core.data.samples import Batch
 from crkd_core.errors import TrainingError
 from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.models.autocast import autocast_type
 from crkd_core.progress import Progress, Task
 from crkd_core.training.accumulation import BatchShares, in_steps
-from crkd_core.training.autocast import autocast_type
 from crkd_core.training.batches import Batches
 from crkd_core.training.checkpoint import CHECKPOINT_NAME, TrainingState, read_checkpoint, write_checkpoint
 from crkd_core.training.distributed import ProcessGroup

@@ -15,10 +15,10 @@ from crkd_core.config.train import WeightsKind
 from crkd_core.cores import note_loaders
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.models.autocast import use_channels_last
 from crkd_core.models.compiling import check_compiler, compile_dense_parts
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import Progress, SilentProgress
-from crkd_core.training.autocast import use_channels_last
 from crkd_core.training.batches import EpochBatches
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup, process_group, shared_writer

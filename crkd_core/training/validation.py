@@ -12,7 +12,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.loader import LoaderOptions, load_batches
 from crkd_core.errors import ConfigError
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
-from crkd_core.evaluation.inference import detect_batches
+from crkd_core.evaluation.inference import detect
 from crkd_core.evaluation.io.detections import Detections
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.scoring import score
@@ -57,7 +57,7 @@ class Validation:
         grid, nms, device = config.data.grid.build(), plan.detector.head.nms, self.processes.device
         detections: list[tuple[str, SampleDetections]] = []
         with progress.task(f"validate {plan.name}", total=len(tokens), unit="samples") as task:
-            for of_batch in detect_batches(detector, loaded, grid, nms, device, FULL_PRECISION):
+            for of_batch in detect(detector, loaded, grid, nms, device, FULL_PRECISION):
                 detections += of_batch
                 task.advance(len(of_batch))
         pose = prepared.global_from_lidar

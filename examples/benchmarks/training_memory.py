@@ -26,7 +26,7 @@ from crkd_core.config.schema import Config
 from crkd_core.config.train import RecomputedPart
 from crkd_core.data.samples import Batch
 from crkd_core.datasets.simulated.config import WORLD_SIZES
-from crkd_core.training.autocast import autocast
+from crkd_core.models.autocast import autocast
 from crkd_core.training.recomputation import recompute
 from crkd_core.training.steps import DetectionStep
 

@@ -24,8 +24,8 @@ from crkd_core.training.schedule import build_optimizer, clip_gradients
 from crkd_core.training.steps import DetectionStep, DistillationStep
 
 try:
+    from crkd_core.models.autocast import use_channels_last
     from crkd_core.teacher_cache.sources import FrozenTeacher
-    from crkd_core.training.autocast import use_channels_last
 except ImportError:  # as it was at ce64e34
     from crkd_core.training.loop import _channels_last as use_channels_last
     from crkd_core.training.steps import FrozenTeacher

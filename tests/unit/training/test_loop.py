@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from crkd_core.errors import DamagedArtifactError, TrainingError
+from crkd_core.models.autocast import autocast_type
 from crkd_core.progress import SilentProgress
-from crkd_core.training.autocast import autocast_type
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.loop import Trainer
 from crkd_core.training.metric_log import METRICS_NAME
