@@ -29,11 +29,16 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
         key: what a key of it is called.
     """
     first = error.errors()[0]
+    if first["type"] == "missing":
+        # A misspelt key is also one that is missing.
+        unknown = [other for other in error.errors() if other["type"] == "extra_forbidden"]
+        first = next((other for other in unknown if other["loc"][:-1] == first["loc"][:-1]), first)
     keys, section = _locate(first["loc"], root)
     path = ".".join(keys)
-    shown = quoted(path) if path else "the configuration"
+    whole = key.removesuffix(" key") if key.endswith(" key") else "the config"
+    shown = quoted(path) if path else f"{whole}uration" if whole == "the config" else whole
     if first["type"] == "extra_forbidden":
-        return f"the config has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
+        return f"{key.removesuffix(' key')} has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         expected_tags, actual_tag = context["expected_tags"], quoted(context["tag"])
@@ -71,6 +76,10 @@ def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str]
             here = None
             continue
         keys.append(str(part))
+        if typing.get_origin(here) in (dict, tuple):
+            # All members of such a dict or list are of its last type, up to the dots.
+            here, section = [member for member in typing.get_args(here) if member is not ...][-1], None
+            continue
         section = here if isinstance(here, type) and issubclass(here, BaseModel) else None
         field = section.model_fields.get(str(part)) if section else None
         here = field.annotation if field else None

@@ -1,6 +1,5 @@
 """From a preset, a YAML file and ``section.field=value`` overrides to a validated :class:`Config`."""
 
-import stat
 import typing
 from importlib import resources
 from pathlib import Path
@@ -12,13 +11,12 @@ from pydantic import BaseModel, ValidationError
 from crkd_core.config.explaining import explain_invalid, suggestion
 from crkd_core.config.models import backbone_kind
 from crkd_core.config.schema import Config
+from crkd_core.config.text_files import read_setting_file
 from crkd_core.config.yaml_reader import read_yaml
 from crkd_core.errors import ConfigError, quoted
 
 DEFAULT_PRESET = "paper-r50"
-_MOST_BYTES = 2**20
 _MOST_KEYS = 10
-_LONGEST_SHOWN = 100
 
 
 def preset_names() -> list[str]:
@@ -52,7 +50,7 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
     preset = DEFAULT_PRESET if preset is None else preset
     values = _sections(read_preset(preset), f"preset {preset}")
     if file is not None:
-        values = _merge(values, _sections(_read_text(file), str(file)))
+        values = _merge(values, _sections(read_setting_file(file, "the config file"), str(file)))
     for override in overrides:
         values = _merge(values, _parse_override(override, "--set"))
     return validate_config(values)
@@ -70,7 +68,7 @@ def with_overrides(
     """
     values = config.model_dump(mode="json")
     if file is not None:
-        values = _merge(values, _sections(_read_text(file), str(file)))
+        values = _merge(values, _sections(read_setting_file(file, "the config file"), str(file)))
     for override in overrides:
         values = _merge(values, _parse_override(override, option))
     return validate_config(values)
@@ -91,22 +89,6 @@ def validate_config(values: dict[str, Any]) -> Config:
 def dump_config(config: BaseModel) -> str:
     """YAML text from which :func:`load_config` makes the same configuration."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
-
-
-def _read_text(file: Path) -> str:
-    try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            # Neither a pipe nor a device gives the same text again to whoever repeats the command.
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise ConfigError(f"the config file {file} is {kind}; write the YAML to a file and name that.")
-        if status.st_size > _MOST_BYTES:
-            raise ConfigError(f"the config file {file} has {status.st_size} bytes, which no configuration needs.")
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"the config file {str(file)[:_LONGEST_SHOWN]} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError:
-        raise ConfigError(f"the config file {file} is not UTF-8 text; expected YAML.") from None
 
 
 def _sections(text: str, source: str) -> dict[str, Any]:

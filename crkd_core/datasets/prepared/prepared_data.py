@@ -16,6 +16,8 @@ from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS, GridConfig
+from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import nuscenes, validate_description
 from crkd_core.datasets.nuscenes.point_counts import may_have_points
 from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split
 from crkd_core.datasets.prepared import preparing
@@ -174,6 +176,12 @@ class PreparedData:
     def version(self) -> str:
         """nuScenes version, for instance ``v1.0-mini``."""
         return self.artifact.manifest.facts["version"]
+
+    @cached_property
+    def description(self) -> DatasetDescription:
+        """What the data set is; that of nuScenes where nothing else was said when it was prepared."""
+        values = self.artifact.manifest.settings.get(preparing.DESCRIPTION)
+        return nuscenes() if values is None else validate_description(values, f"the data set {self.version}")
 
     @property
     def sweeps(self) -> dict[str, int]:
