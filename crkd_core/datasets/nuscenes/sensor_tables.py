@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
+from crkd_core.datasets.nuscenes.channels import SensorChannels
 from crkd_core.datasets.nuscenes.growing_column import GrowingColumn
 from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.datasets.nuscenes.records import TableReader
@@ -19,10 +19,6 @@ from crkd_core.datasets.nuscenes.text_column import TextColumn
 from crkd_core.datasets.nuscenes.token_keys import KeyIndex, token_keys
 from crkd_core.errors import DatasetError
 from crkd_core.geometry.transforms import rigid_transforms, rotations_from_quaternions
-
-CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
-"""All channels; other columns refer to them by index."""
-LIDAR_INDEX = CHANNELS.index(LIDAR_CHANNEL)
 
 _SampleData = TableReader[SampleDataRecord]
 _AT_ONCE = 1 << 13
@@ -35,7 +31,7 @@ class SensorColumns:
     """Kept rows of ``sample_data``.
 
     Attributes:
-        channel: index into ``CHANNELS``.
+        channel: number, see :class:`SensorChannels`.
         sample: row of the sample the record belongs to (for a sweep: the nearest one).
         calibration, pose: rows of the calibrated sensors and of the kept ego poses.
         path: relative to the data root, or absolute where that was asked for.
@@ -58,7 +54,7 @@ class Calibration:
 
     Attributes:
         rows: by token.
-        channel: index into ``CHANNELS`` of every row, -1 for a sensor that is not used.
+        channel: number of every row, -1 for a sensor that is not used.
         ego_from_sensor: (K, 4, 4); `intrinsics`: (K, 3, 3), zero for other sensors than cameras.
         oddities: what is worth a warning, one sentence each.
     """
@@ -70,24 +66,24 @@ class Calibration:
     oddities: list[str]
 
 
-def read_calibration(folder: Path) -> Calibration:
-    """Calibration of all sensors; only that of sensors that are used must be complete.
+def read_calibration(folder: Path, sensor_channels: SensorChannels) -> Calibration:
+    """Calibration of all sensors; only that of `sensor_channels` must be complete.
 
     Raises:
         DatasetError: a table is damaged, or a camera matrix or pose of a used channel makes no sense.
     """
     sensors = TableReader(folder, "sensor", SensorRecord)
     channel_of = sensors.index(lambda record: sensors.text(record, "channel"))
-    _check_channels(sensors, set(channel_of.values()))
+    _check_channels(sensors, set(channel_of.values()), sensor_channels)
     table = TableReader(folder, "calibrated_sensor", CalibrationRecord)
     tokens, channels, poses, matrices = [], [], [np.empty((0, 7))], []
     for record in table:
         name = table.find(channel_of, record, "sensor_token", "sensor")
-        channel = CHANNELS.index(name) if name in CHANNELS else -1
+        channel = sensor_channels.numbers.get(name, -1)
         tokens.append(table.token(record))
         channels.append(channel)
         poses.append(np.array([_NO_POSE]) if channel < 0 else table.numbers([record], _POSE))
-        matrices.append(_camera_matrix(table, record) if 0 <= channel < LIDAR_INDEX else np.zeros((3, 3)))
+        matrices.append(_camera_matrix(table, record) if sensor_channels.is_camera(channel) else np.zeros((3, 3)))
     numbers = np.concatenate(poses)
     _check_poses(table, numbers, tokens.__getitem__)
     return Calibration(
@@ -100,7 +96,11 @@ def read_calibration(folder: Path) -> Calibration:
 
 
 def read_sensors(
-    folder: Path, sample_rows: Mapping[str, int], calibration: Calibration, allow_outside: bool
+    folder: Path,
+    sample_rows: Mapping[str, int],
+    calibration: Calibration,
+    sensor_channels: SensorChannels,
+    allow_outside: bool,
 ) -> tuple[SensorColumns, KeyIndex]:
     """The files of LiDAR and radar, and of camera key frames, and the rows that their poses get.
 
@@ -115,7 +115,7 @@ def read_sensors(
         calibrated = table.find_rows(calibration.rows, batch, "calibrated_sensor_token", "calibrated_sensor")
         key_frame = table.flags(batch, "is_key_frame")
         channel = channels[calibrated]
-        used = (channel >= LIDAR_INDEX) | ((channel >= 0) & key_frame)
+        used = (channel >= sensor_channels.reference_number) | ((channel >= 0) & key_frame)
         kept = list(compress(batch, used.tolist()))
         columns: dict[str, NDArray] = {
             "channel": channel[used],
@@ -134,7 +134,7 @@ def read_sensors(
     first, pose = KeyIndex(all_keys).numbered()
     arrays = {name: column.finish() for name, column in growing.items()}
     sensors = SensorColumns(**arrays, pose=pose, path=paths)
-    _check_key_frames(table, sensors, sample_rows)
+    _check_key_frames(table, sensors, sample_rows, sensor_channels)
     return sensors, KeyIndex(all_keys[first])
 
 
@@ -154,25 +154,28 @@ def _paths(table: _SampleData, records: list[SampleDataRecord], data_root: Path,
     ]
 
 
-def _check_channels(table: TableReader, names: set[str]) -> None:
-    """Refuse names of sensors that are nuScenes' own but for their case: they would pass for others."""
-    for name in sorted(names - set(CHANNELS)):
-        meant = next((channel for channel in CHANNELS if channel.lower() == name.lower()), None)
+def _check_channels(table: TableReader, names: set[str], channels: SensorChannels) -> None:
+    """Refuse names of sensors that are the expected ones but for their case: they would pass for others."""
+    for name in sorted(names - set(channels.names)):
+        meant = next((channel for channel in channels.names if channel.lower() == name.lower()), None)
         if meant is not None and meant not in names:
             raise DatasetError(f"the table {table.path} names the sensor {name!r}; expected {meant!r}: rename it.")
 
 
-def _check_key_frames(table: TableReader, sensors: SensorColumns, sample_rows: Mapping[str, int]) -> None:
+def _check_key_frames(
+    table: TableReader, sensors: SensorColumns, sample_rows: Mapping[str, int], channels: SensorChannels
+) -> None:
     """Refuse several key frames of one sensor in one sample: which of them is meant cannot be told."""
-    keys = sensors.sample[sensors.is_key_frame].astype(np.int64) * len(CHANNELS) + sensors.channel[sensors.is_key_frame]
+    count, key_frame = len(channels.names), sensors.is_key_frame
+    keys = sensors.sample[key_frame].astype(np.int64) * count + sensors.channel[key_frame]
     values, counts = np.unique(keys, return_counts=True)
     twice = values[counts > 1]
     if len(twice):
-        sample, channel = divmod(int(twice[0]), len(CHANNELS))
+        sample, channel = divmod(int(twice[0]), count)
         token = next(token for token, row in sample_rows.items() if row == sample)
         raise DatasetError(
-            f"the table {table.path} has several key frames of {CHANNELS[channel]} in {len(twice)} samples, such as "
-            f"{token!r}; expected one: mend what made the table."
+            f"the table {table.path} has several key frames of {channels.names[channel]} in {len(twice)} samples, such "
+            f"as {token!r}; expected one: mend what made the table."
         )
 
 
