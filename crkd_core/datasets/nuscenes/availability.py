@@ -8,11 +8,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.nuscenes.files import open_sensor_file
 from crkd_core.datasets.nuscenes.lidar import explain_size, refuse_other_columns
 from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
-from crkd_core.datasets.nuscenes.pcd import is_pcd
+from crkd_core.datasets.nuscenes.pcd import begins_as_pcd
 from crkd_core.datasets.nuscenes.regular_files import kind_of_file
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles
 from crkd_core.errors import DatasetError
@@ -21,7 +20,6 @@ ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
 """What may be missing when the user says so: whole key frames, the LiDAR or radars as a whole, and sweeps between key
 frames."""
 _PCD = ".pcd"
-_BEGIN_BYTES = 64
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
@@ -186,16 +184,11 @@ def _problem(entry: os.DirEntry, layout: LidarFormat | None) -> str | None:
     if layout is None or (layout.reads_pcd and entry.name.endswith(_PCD)):
         return None
     problem = explain_size(status.st_size, layout.columns)
-    if problem and layout.reads_pcd and _begins_as_pcd(Path(entry.path)):
+    if problem and layout.reads_pcd and begins_as_pcd(Path(entry.path), "LiDAR file"):
         return None
     if problem:
         refuse_other_columns(Path(entry.path), layout)
     return problem
-
-
-def _begins_as_pcd(path: Path) -> bool:
-    with open_sensor_file(path, "LiDAR file") as stream:
-        return is_pcd(stream.read(_BEGIN_BYTES))
 
 
 def _look_at(entry: os.DirEntry) -> tuple[bool, str | None]:

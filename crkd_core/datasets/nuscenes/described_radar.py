@@ -41,11 +41,8 @@ def read_described_sweeps(
     counts = np.array([len(part) for part in parts], dtype=np.int64)
     records = np.concatenate([np.empty(0, RADAR_POINT), *parts])
     if points.velocity == "relative" and sensor_mps is not None:
-        velocity = over_ground(
-            _columns(records, _POSITION), _columns(records, _VELOCITY), np.repeat(sensor_mps, counts, axis=0), points
-        )
-        for column, name in enumerate(_VELOCITY):
-            records[name] = velocity[:, column]
+        position, relative = _columns(records, _POSITION), _columns(records, _VELOCITY)
+        _set_velocity(records, over_ground(position, relative, np.repeat(sensor_mps, counts, axis=0), points.elevation))
     return records, counts
 
 
@@ -53,20 +50,28 @@ def over_ground(
     position: NDArray[np.float64],
     relative_mps: NDArray[np.float64],
     sensor_mps: NDArray[np.float64],
-    points: RadarPoints,
+    elevation: bool,
 ) -> NDArray[np.float64]:
     """(P, 3) velocities over ground along the line of sight, from (P, 3) velocities relative to the moving sensor.
 
     Args:
-        position: (P, 3), in the sensor's frame as the velocities are; the third counts where elevation is measured.
+        position: (P, 3), in the sensor's frame as the velocities are.
+        elevation: whether its third axis is measured; it does not count otherwise.
     """
-    axes = 3 if points.elevation else 2
-    sight = position[:, :axes]
-    squared = np.einsum("pi,pi->p", sight, sight)
-    along = np.einsum("pi,pi->p", (relative_mps + sensor_mps)[:, :axes], sight) / np.where(squared > 0, squared, 1.0)
-    velocity = np.zeros_like(position)
-    velocity[:, :axes] = along[:, None] * sight
-    return velocity
+    sight = _sights(position, elevation)
+    return np.einsum("pi,pi->p", relative_mps + sensor_mps, sight)[:, None] * sight
+
+
+def _sights(position: NDArray[np.float64], elevation: bool) -> NDArray[np.float64]:
+    """(P, 3) unit vectors from the sensor to points; zero for a point in the sensor."""
+    sight = position * (1.0, 1.0, float(elevation))
+    length = np.linalg.norm(sight, axis=1, keepdims=True)
+    return sight / np.where(length > 0, length, 1.0)
+
+
+def _set_velocity(records: NDArray, velocity: NDArray[np.float64]) -> None:
+    for column, name in enumerate(_VELOCITY):
+        records[name] = velocity[:, column]
 
 
 def _read(path: Path | str, points: RadarPoints) -> NDArray:
@@ -99,6 +104,8 @@ def _read(path: Path | str, points: RadarPoints) -> NDArray:
     records = np.empty(len(stored), RADAR_POINT)
     for column, name in enumerate(_MEASURED):
         records[name] = measured[:, column]
+    if len(points.velocity_fields) == 1:
+        _set_velocity(records, measured[:, 4:5] * _sights(measured[:, :3], points.elevation))
     for name in CODE_FIELDS:
         records[name] = stored[name].astype(np.int64).astype(np.int8) if points.codes else _UNKNOWN_CODE
     return records

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crkd_core.config.description import ClassDescription
 from crkd_core.config.description_files import nuscenes, validate_description
-from crkd_core.config.yaml_reader import read_yaml
+from crkd_core.config.yaml_reader import read_yaml, yaml_word
 from crkd_core.datasets.nuscenes.image_files import image_size_px
 from crkd_core.datasets.nuscenes.point_files import look_at_lidars, look_at_radars
 from crkd_core.datasets.nuscenes.recognition import CAMERA, LIDAR, RADAR, sensors_of
@@ -30,8 +30,6 @@ from crkd_core.progress import format_count
 _WIDTH = 110
 _SCENES_NAMED = 3
 _FILES_NAMED = 3
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
-_WORDS_OF_YAML = {"yes", "no", "true", "false", "on", "off", "null", "y", "n"}
 _OWN_DEFAULTS = (
     "range_m",
     "unscored",
@@ -137,7 +135,7 @@ def _lines(folder: Path, channels: Mapping[str, _Channel], categories: Mapping[s
             f"{', '.join(channels) or 'none'}); boxes are in the frame of one: expected its records."
         )
     yield f"# What {folder} holds. Edit it, then: crkd prepare --nuscenes {folder.parent} --dataset FILE.yaml"
-    yield f"name: {_word(_slug(folder.resolve().parent.name) or 'own')}"
+    yield f"name: {yaml_word(_slug(folder.resolve().parent.name) or 'own')}"
     yield "format: nuscenes"
     yield ""
     yield from _class_lines(categories)
@@ -218,7 +216,7 @@ def _properties(known: ClassDescription | None, attributes: Sequence[str], count
         for name, words in (("when_moving", _MOVING), ("when_standing", _STANDING)):
             fitting = [attribute for attribute in by_count if _speaks_of(attribute, words)]
             if fitting:
-                yield f"    {name}: {_word(fitting[0])}"
+                yield f"    {name}: {yaml_word(fitting[0])}"
 
 
 def _speaks_of(attribute: str, words: Iterable[str]) -> bool:
@@ -244,7 +242,9 @@ def _lidar_lines(dataroot: Path, lidars: Mapping[str, _Channel]) -> Iterator[str
     yield "# LiDARs: the first, or reference_lidar, is the one in whose frame boxes are predicted."
     yield from _counts(lidars)
     yield from _field("lidars", list(lidars), 0)
-    seen = look_at_lidars([(dataroot / p, t) for c in lidars.values() for p, t in zip(c.files, c.timestamps_us)])
+    seen = look_at_lidars(
+        {name: [(dataroot / p, t) for p, t in zip(c.files, c.timestamps_us)] for name, c in lidars.items()}
+    )
     yield from (f"# {line}" for line in seen.remarks)
     yield f"lidar_points: {seen.values}"
     yield ""
@@ -288,7 +288,7 @@ def _field(name: str, values: Sequence[str], indent: int, always: bool = False) 
     start = f"{' ' * indent}{name}: ["
     line = start
     for number, value in enumerate(values):
-        word = _word(value) + ("," if number < len(values) - 1 else "]")
+        word = yaml_word(value) + ("," if number < len(values) - 1 else "]")
         if len(line) + len(word) > _WIDTH and line != start:
             yield line.rstrip()
             line = " " * (indent + 2)
@@ -297,12 +297,7 @@ def _field(name: str, values: Sequence[str], indent: int, always: bool = False) 
 
 
 def _words(values: Iterable[str]) -> str:
-    return ", ".join(map(_word, values))
-
-
-def _word(text: str) -> str:
-    """A text as YAML has it."""
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML else json.dumps(text)
+    return ", ".join(map(yaml_word, values))
 
 
 def _slug(text: str) -> str:

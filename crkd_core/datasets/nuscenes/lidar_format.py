@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from crkd_core.config.description import DatasetDescription
 from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.files import read_sensor_file
 from crkd_core.datasets.nuscenes.lidar_columns import likely_columns
-from crkd_core.datasets.nuscenes.pcd import is_pcd
+from crkd_core.datasets.nuscenes.pcd import begins_as_pcd
 from crkd_core.errors import DatasetError
 
 _LOOKED_AT = 8
@@ -57,13 +58,12 @@ def tell_columns(files: Sequence[Path]) -> int:
     """
     told: dict[int, Path] = {}
     silent = None
-    for path in files[:: max(1, len(files) // _LOOKED_AT)]:
+    bare = (path for path in files if not begins_as_pcd(path, "LiDAR file"))
+    for path in islice(bare, _LOOKED_AT):
         data = read_sensor_file(path, "LiDAR file")
-        if is_pcd(data) or not data:
-            continue
         columns = likely_columns(np.frombuffer(data, "<f4", len(data) // 4))
         if columns is None:
-            silent = path
+            silent = path if data else silent
         else:
             told.setdefault(columns, path)
     if len(told) > 1:

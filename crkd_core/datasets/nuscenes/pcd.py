@@ -10,9 +10,12 @@ import re
 import struct
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crkd_core.datasets.nuscenes.files import open_sensor_file
 
 PADDING = "_"
 """Name of fields that hold nothing."""
@@ -105,6 +108,16 @@ class PcdHeader:
                 {"names": names, "formats": formats, "offsets": [offsets[name] for name in names], "itemsize": end}
             )
         return self._records[names]
+
+
+def begins_as_pcd(path: Path, called: str) -> bool:
+    """Whether a file begins as a PCD header does; `called` is what it is, for messages.
+
+    Raises:
+        DatasetError: it cannot be opened.
+    """
+    with open_sensor_file(path, called) as stream:
+        return is_pcd(stream.read(_SIGNATURE_BYTES))
 
 
 def is_pcd(data: bytes | bytearray) -> bool:

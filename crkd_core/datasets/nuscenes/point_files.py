@@ -1,13 +1,14 @@
 """What some LiDAR or radar files hold, as a first description says it."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crkd_core.config.data import NUSCENES_COLUMNS
+from crkd_core.config.yaml_reader import yaml_word
 from crkd_core.datasets.nuscenes.files import read_sensor_file
 from crkd_core.datasets.nuscenes.lidar_columns import likely_columns
 from crkd_core.datasets.nuscenes.pcd import PcdError, PcdHeader, is_pcd, read_header, read_points
@@ -20,6 +21,7 @@ _LONGEST_SWEEP_US = 2e6
 _CROSS_SECTIONS = ("rcs", "rcs_dbsm", "power", "intensity", "snr")
 _OVER_GROUND = (("vx_comp", "vy_comp", "vz_comp"), ("vx_comp", "vy_comp"))
 _RELATIVE = (("vrel_x", "vrel_y", "vrel_z"), ("vx", "vy", "vz"), ("vrel_x", "vrel_y"), ("vx", "vy"))
+_RADIAL = ("doppler", "range_rate", "radial_velocity", "radial_speed", "v_r", "vr", "velocity")
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,29 @@ class PointFiles:
     remarks: tuple[str, ...]
 
 
-def look_at_lidars(files: Sequence[tuple[Path, int]]) -> PointFiles:
-    """What LiDAR files hold, by one of them; with the time stamp (us) of each.
+def look_at_lidars(files: Mapping[str, Sequence[tuple[Path, int]]]) -> PointFiles:
+    """What the files of LiDARs hold, by one of each.
+
+    Args:
+        files: of every channel, with the time stamp (us) of each.
 
     Raises:
-        DatasetError: it is damaged.
+        DatasetError: one is damaged.
     """
+    values, remarks = dict[str, str](), list[str]()
+    for channel, own in files.items():
+        seen, remark = _look_at_lidar(own)
+        remarks.append(f"{channel}: {remark}")
+        if "intensity_field" in seen:
+            values.pop("columns", None)
+        if not ("columns" in seen and "intensity_field" in values):
+            # Where one LiDAR's files say themselves what they hold, columns of others are told from the files.
+            values |= seen
+    return PointFiles(_flow(values), tuple(remarks))
+
+
+def _look_at_lidar(files: Sequence[tuple[Path, int]]) -> tuple[dict[str, str], str]:
+    """What to say of a LiDAR's files in a description, and a remark."""
     for path, timestamp_us in files:
         if not path.is_file():
             continue
@@ -43,17 +62,17 @@ def look_at_lidars(files: Sequence[tuple[Path, int]]) -> PointFiles:
         if is_pcd(data):
             header = _header(bytes(data), path)
             intensity = next((name for name in header.single if name.lower() in _INTENSITIES), None)
-            time = _time_field(bytes(data), header, timestamp_us)
-            times = f", time_field: {time}" if time else ""
-            fields = f"PCD files with the fields {', '.join(header.by_name)} ({header.kind})"
-            return PointFiles(f"{{intensity_field: {intensity or 'null'}{times}}}", (fields,))
+            time = _time_field(bytes(data), header, timestamp_us, path)
+            values = {"intensity_field": yaml_word(intensity) if intensity else "null"}
+            values |= {"time_field": yaml_word(time)} if time else {}
+            return values, f"PCD files with the fields {', '.join(header.by_name)} ({header.kind})"
         columns = likely_columns(np.frombuffer(data, "<f4", len(data) // 4))
         if columns is not None:
-            return PointFiles(f"{{columns: {columns}}}", (f"bare float32; values look like {columns} columns",))
+            return {"columns": str(columns)}, f"bare float32, whose values look like {columns} columns"
         if data:
-            guess = f"bare float32 whose values do not tell the columns; nuScenes has {NUSCENES_COLUMNS}: check it"
-            return PointFiles(f"{{columns: {NUSCENES_COLUMNS}}}", (guess,))
-    return PointFiles("{}", ("no LiDAR file was found: what they hold is told when the data are prepared",))
+            guess = f"bare float32, whose values do not tell the columns; nuScenes has {NUSCENES_COLUMNS}: check it"
+            return {"columns": str(NUSCENES_COLUMNS)}, guess
+    return {}, "no file was found; what it holds is told when the data are prepared"
 
 
 def look_at_radars(files: Sequence[Path]) -> PointFiles:
@@ -68,43 +87,64 @@ def look_at_radars(files: Sequence[Path]) -> PointFiles:
             continue
         data = bytes(read_sensor_file(path, "radar file"))
         header = _header(data, path)
-        seen = _radar_fields(data, header)
+        seen = _radar_fields(data, header, path)
         if header.points > 1:
             break
-    return seen or PointFiles("{}", ("no radar file was found: check radar_points",))
+    return seen or PointFiles(_flow({}), ("no radar file was found: check radar_points",))
 
 
-def _radar_fields(data: bytes, header: PcdHeader) -> PointFiles:
+def _flow(values: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{name}: {value}" for name, value in values.items()) + "}"
+
+
+def _values(data: bytes, header: PcdHeader, name: str, path: Path) -> NDArray[np.float64]:
+    try:
+        return read_points(data, header, (name,))[name].astype(np.float64)
+    except PcdError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: PcdError) -> DatasetError:
+    return DatasetError(f"the file {path} is {error.state}: {error.problem}; {error.remedy}.")
+
+
+def _radar_fields(data: bytes, header: PcdHeader, path: Path) -> PointFiles:
     single, remarks = header.single, [f"fields {', '.join(header.by_name)} ({header.kind})"]
-    velocity = next((("compensated", names) for names in _OVER_GROUND if single >= {*names}), None)
+    velocity: tuple[str, tuple[str, ...]] | None = next(
+        (("compensated", names) for names in _OVER_GROUND if single >= {*names}), None
+    )
     if velocity is None:
         velocity = next((("relative", names) for names in _RELATIVE if single >= {*names}), None)
         if velocity is not None:
             remarks.append(f"{', '.join(velocity[1])} are taken to be relative to the moving sensor: check it")
     if velocity is None:
+        velocity = next((("relative", (name,)) for name in _RADIAL if name in single), None)
+        if velocity is not None:
+            remarks.append(
+                f"{velocity[1][0]} is taken to be relative to the moving sensor, along the line of sight: check it"
+            )
+    if velocity is None:
         velocity = ("compensated", _OVER_GROUND[1])
         remarks.append("no field is called as a velocity is: name yours in velocity_fields")
     section = next((name for name in _CROSS_SECTIONS if name in single), None)
     has_codes = single >= {*CODE_FIELDS}
-    z = read_points(data, header, ("z",))["z"] if "z" in single else np.zeros(0)
+    z = _values(data, header, "z", path) if "z" in single else np.zeros(0)
     has_elevation = bool(np.nanmax(np.abs(z), initial=0.0) > 0)
     values = {
         "velocity": velocity[0],
-        "velocity_fields": list(velocity[1]),
-        "rcs_field": section,
-        "codes": has_codes,
-        "elevation": has_elevation,
+        "velocity_fields": f"[{', '.join(map(yaml_word, velocity[1]))}]",
+        "rcs_field": yaml_word(section) if section else "null",
+        "codes": str(has_codes).lower(),
+        "elevation": str(has_elevation).lower(),
     }
-    return PointFiles(
-        "{" + ", ".join(f"{name}: {json.dumps(value)}" for name, value in values.items()) + "}", tuple(remarks)
-    )
+    return PointFiles(_flow(values), tuple(remarks))
 
 
-def _time_field(data: bytes, header: PcdHeader, timestamp_us: int) -> str | None:
+def _time_field(data: bytes, header: PcdHeader, timestamp_us: int, path: Path) -> str | None:
     """The field whose values are microseconds near the time stamp of the file."""
     for name in _TIMES:
         if name in header.single:
-            times = read_points(data, header, (name,))[name].astype(np.float64)
+            times = _values(data, header, name, path)
             if len(times) and np.nanmax(np.abs(times - timestamp_us)) <= _LONGEST_SWEEP_US:
                 return name
     return None
@@ -114,4 +154,4 @@ def _header(data: bytes, path: Path) -> PcdHeader:
     try:
         return read_header(data)
     except PcdError as error:
-        raise DatasetError(f"the file {path} is {error.state}: {error.problem}; {error.remedy}.") from None
+        raise _damaged(path, error) from None

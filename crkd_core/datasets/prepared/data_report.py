@@ -287,7 +287,7 @@ def _count_sensors(survey: Survey, written: Mapping[str, pa.Table], points: NDAr
     cameras, lidar = written[preparing.CAMERAS], written[preparing.LIDAR_SWEEPS]
     sizes = np.stack([numbers_of(cameras["width"]), numbers_of(cameras["height"])], axis=1)
     sizes, counts = np.unique(sizes, axis=0, return_counts=True)
-    sweeps = np.bincount(numbers_of(lidar["sample"]), minlength=len(points))
+    sweeps = np.bincount(_samples_of_sweeps(lidar), minlength=len(points))
     of_sample = points.sum(axis=(1, 2))
     of_radar = points.sum(axis=(0, 2))
     return SensorData(
@@ -299,6 +299,14 @@ def _count_sensors(survey: Survey, written: Mapping[str, pa.Table], points: NDAr
         without_radar=int((of_sample == 0).sum()),
         silent_radars=[name for name, number in zip(survey.source.tables.channels.radars, of_radar) if number == 0],
     )
+
+
+def _samples_of_sweeps(lidar: pa.Table) -> NDArray[np.int32]:
+    """Sample of every LiDAR sweep, of which there is a file of every LiDAR."""
+    samples = numbers_of(lidar["sample"])
+    if "channel" not in lidar.column_names:
+        return samples
+    return np.unique(np.column_stack([samples, numbers_of(lidar["index"])]), axis=0)[:, 0]
 
 
 def _measure_motion(survey: Survey, annotations: pa.Table) -> Motion:
