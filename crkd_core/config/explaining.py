@@ -21,19 +21,22 @@ _EXPECTED = {
 }
 
 
-def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "the config key") -> str:
+def explain_invalid(
+    error: ValidationError, root: type[BaseModel], key: str = "the config key", owner: str = "the config"
+) -> str:
     """The first thing that is wrong with the values of a model.
 
     Args:
         root: the model.
         key: what a key of it is called.
+        owner: what has the keys.
     """
     first = error.errors()[0]
     keys, section = _locate(first["loc"], root)
     path = ".".join(keys)
     shown = quoted(path) if path else "the configuration"
     if first["type"] == "extra_forbidden":
-        return f"the config has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
+        return f"{owner} has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         expected_tags, actual_tag = context["expected_tags"], quoted(context["tag"])
@@ -73,8 +76,13 @@ def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str]
         keys.append(str(part))
         section = here if isinstance(here, type) and issubclass(here, BaseModel) else None
         field = section.model_fields.get(str(part)) if section else None
-        here = field.annotation if field else None
+        here = _member_of_list(here) if isinstance(part, int) else field.annotation if field else None
     return keys, section
+
+
+def _member_of_list(annotation: Any) -> Any:
+    arguments = typing.get_args(annotation)
+    return arguments[0] if typing.get_origin(annotation) is tuple and arguments else None
 
 
 def suggestion(word: str, known: list[str]) -> str:

@@ -52,7 +52,7 @@ def load_config(preset: str | None = None, file: Path | None = None, overrides: 
     preset = DEFAULT_PRESET if preset is None else preset
     values = _sections(read_preset(preset), f"preset {preset}")
     if file is not None:
-        values = _merge(values, _sections(_read_text(file), str(file)))
+        values = _merge(values, _sections(read_text(file), str(file)))
     for override in overrides:
         values = _merge(values, _parse_override(override, "--set"))
     return validate_config(values)
@@ -70,7 +70,7 @@ def with_overrides(
     """
     values = config.model_dump(mode="json")
     if file is not None:
-        values = _merge(values, _sections(_read_text(file), str(file)))
+        values = _merge(values, _sections(read_text(file), str(file)))
     for override in overrides:
         values = _merge(values, _parse_override(override, option))
     return validate_config(values)
@@ -93,20 +93,25 @@ def dump_config(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None, width=110)
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path, kind: str = "the config file") -> str:
+    """The text of a YAML file that a user names; `kind` is what messages call it.
+
+    Raises:
+        ConfigError: it cannot be read, or is no text file of a likely size.
+    """
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             # Neither a pipe nor a device gives the same text again to whoever repeats the command.
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise ConfigError(f"the config file {file} is {kind}; write the YAML to a file and name that.")
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise ConfigError(f"{kind} {file} is {what}; write the YAML to a file and name that.")
         if status.st_size > _MOST_BYTES:
-            raise ConfigError(f"the config file {file} has {status.st_size} bytes, which no configuration needs.")
+            raise ConfigError(f"{kind} {file} has {status.st_size} bytes, which no configuration needs.")
         return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"the config file {str(file)[:_LONGEST_SHOWN]} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{kind} {str(file)[:_LONGEST_SHOWN]} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError:
-        raise ConfigError(f"the config file {file} is not UTF-8 text; expected YAML.") from None
+        raise ConfigError(f"{kind} {file} is not UTF-8 text; expected YAML.") from None
 
 
 def _sections(text: str, source: str) -> dict[str, Any]:
