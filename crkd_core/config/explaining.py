@@ -21,12 +21,15 @@ _EXPECTED = {
 }
 
 
-def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "the config key") -> str:
+def explain_invalid(
+    error: ValidationError, root: type[BaseModel], key: str = "the config key", owner: str = "the config"
+) -> str:
     """The first thing that is wrong with the values of a model.
 
     Args:
         root: the model.
         key: what a key of it is called.
+        owner: what has the keys.
     """
     first = error.errors()[0]
     if first["type"] == "missing":
@@ -38,7 +41,7 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
     whole = key.removesuffix(" key") if key.endswith(" key") else "the config"
     shown = quoted(path) if path else f"{whole}uration" if whole == "the config" else whole
     if first["type"] == "extra_forbidden":
-        return f"{key.removesuffix(' key')} has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
+        return f"{owner} has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         expected_tags, actual_tag = context["expected_tags"], quoted(context["tag"])

@@ -7,6 +7,7 @@ import pytest
 
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.writer import making
+from crkd_core.datasets.simulated.writer.formats import FORMATS
 from crkd_core.errors import UsageError
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.simulate import SimulateRequest, simulate
@@ -31,7 +32,7 @@ def quick(monkeypatch):
         records = defaultdict(list, {"sample_data": [{"filename": file} for file in files[:2]]})
         records["scene"].append({"name": plan.name})
         records["map"].append({"filename": files[2]})
-        return {table: records[table] for table in making.TABLES}
+        return {table: records[table] for table in FORMATS["nuscenes"].tables}
 
     monkeypatch.setattr(making, "simulate_scene", simulate_scene)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
