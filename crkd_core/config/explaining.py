@@ -38,7 +38,8 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
     whole = key.removesuffix(" key") if key.endswith(" key") else "the config"
     shown = quoted(path) if path else f"{whole}uration" if whole == "the config" else whole
     if first["type"] == "extra_forbidden":
-        return f"{key.removesuffix(' key')} has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
+        known_keys = list(section.model_fields) if section else []
+        return f"{whole} has no key {shown}{suggestion(keys[-1], known_keys)}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         expected_tags, actual_tag = context["expected_tags"], quoted(context["tag"])

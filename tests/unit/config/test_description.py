@@ -180,7 +180,7 @@ def test_files_that_are_no_description_are_refused(tmp_path, text, words):
 def test_unknown_names_are_told_the_known_ones():
     with pytest.raises(ConfigError, match="no data set is named 'nuscene'; did you mean 'nuscenes'"):
         load_description("nuscene")
-    with pytest.raises(ConfigError, match="a file that ends in .yaml"):
+    with pytest.raises(ConfigError, match=r"a file that ends in \.yaml"):
         load_description("my_car.json")
 
 
