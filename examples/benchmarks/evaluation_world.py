@@ -18,7 +18,7 @@ from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.splits import official_scenes, splits_of_scenes
@@ -31,7 +31,9 @@ from crkd_core.evaluation.nuscenes.attributes import attribute_names
 VERSION, SPLIT = "v1.0-trainval", "val"
 SCENE_SAMPLES = 41
 _GROUPS = 16
-# By class, in the order of DETECTION_CLASSES: share of the objects, width, length, height, speed of those that drive.
+NUSCENES = nuscenes()
+CLASSES = NUSCENES.class_names
+# By class, in the order of CLASSES: share of the objects, width, length, height, speed of those that drive.
 _SHARE = np.array([0.42, 0.08, 0.013, 0.014, 0.02, 0.13, 0.011, 0.012, 0.215, 0.085])
 _SIZE = np.array(
     [
@@ -40,8 +42,8 @@ _SIZE = np.array(
     ]
 )  # fmt: skip
 _SPEED = np.array([7.0, 6.0, 0.5, 6.0, 3.0, 0.0, 6.0, 3.0, 1.3, 0.0])
-_CATEGORY = [next(c for c, name in CLASS_OF_CATEGORY.items() if name == label) for label in DETECTION_CLASSES]
-_RACK = len(DETECTION_CLASSES)
+_CATEGORY = [next(c for c, name in CLASS_OF_CATEGORY.items() if name == label) for label in CLASSES]
+_RACK = len(CLASSES)
 
 
 @dataclass
@@ -157,7 +159,7 @@ def _annotate(
         instance = f"{tokens[0]}-{index}"
         ends = {"nbr_annotations": int(seen[:, index].sum()), "first_annotation_token": "", "last_annotation_token": ""}
         records["instance"].append({"token": instance, "category_token": names[label], **ends})
-        choices = attributes_of(DETECTION_CLASSES[label]) if label != _RACK else ()
+        choices = attributes_of(CLASSES[label]) if label != _RACK else ()
         attribute = [choices[0] if moving[index] else choices[-1]] if choices and rng.random() < 0.99 else []
         half = scene.yaw[index] / 2
         frames = np.flatnonzero(seen[:, index]).tolist()
@@ -200,13 +202,13 @@ def _detect(
     columns = {
         "sample_token": [tokens[row] for row in np.r_[frame, alarm_frame][order]],
         "label": label[order].astype(np.int8),
-        "class_name": [DETECTION_CLASSES[value] for value in label[order]],
+        "class_name": [CLASSES[value] for value in label[order]],
         "score": score[order].astype(np.float32),
         "box": _lists(np.c_[np.zeros_like(centre), size, np.zeros((len(size), 3))][order].astype(np.float32)),
         "global_translation": _lists(centre[order]),
         "global_rotation": _lists(np.c_[np.cos(half), np.zeros((len(half), 2)), np.sin(half)][order]),
         "global_velocity": _lists(velocity[order]),
-        "attribute": attribute_names(label[order], velocity[order]),
+        "attribute": attribute_names(label[order], velocity[order], NUSCENES),
     }
     return pa.table(columns, schema=SCHEMA)
 
