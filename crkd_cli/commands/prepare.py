@@ -1,13 +1,18 @@
 """``crkd prepare``."""
 
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crkd_cli import options
+from crkd_cli import console, options
 from crkd_cli.data_report import print_checked, print_prepared
 from crkd_cli.session import session_of
+
+if TYPE_CHECKING:
+    from crkd_core.stages.prepare import PrepareRequest
 
 
 def prepare(
@@ -17,6 +22,23 @@ def prepare(
     version: Annotated[
         str | None,
         typer.Option("--version", help="Table folder, such as v1.0-trainval; the only one there.", show_default=False),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="NAME|FILE.yaml",
+            help="What the data set is: nuscenes, truckscenes, t4, or a description of one's own; told by the sensors.",
+            show_default=False,
+        ),
+    ] = None,
+    val_scenes: Annotated[
+        Path | None,
+        typer.Option(
+            "--val-scenes",
+            help="File that names the scenes of val, one a line; the others are train.",
+            show_default=False,
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the prepared data; after the version.", show_default=False)
@@ -61,20 +83,33 @@ def prepare(
     check_only: Annotated[
         bool, typer.Option("--check", help="Only report what is there and what is wrong with it; write nothing.")
     ] = False,
+    describe_only: Annotated[
+        bool, typer.Option("--describe", help="Only write a first description (YAML) of what is there, to be edited.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File of --describe; the standard output.", show_default=False),
+    ] = None,
     force: options.ForceOption = False,
     resume: options.ResumeOption = True,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
 ) -> None:
-    """Check a nuScenes data set and write its tables and aggregated radar points."""
+    """Check a data set in nuScenes' tables and write its own tables and aggregated radar points."""
     from crkd_core.artifacts.configuration import data_to_prepare
+    from crkd_core.config.description_files import load_description
     from crkd_core.stages.prepare import PrepareRequest, check, prepare
 
     session = session_of(context)
+    if describe_only or out is not None:
+        _describe(PrepareRequest(nuscenes, version), out, force, describe_only, check_only or dataset is not None)
+        return
     data = data_to_prepare(session.workspace(workspace), preset, config, overrides or ())
     request = PrepareRequest(
         nuscenes=nuscenes,
         version=version,
+        dataset=None if dataset is None else load_description(dataset),
+        val_scenes=val_scenes,
         allow_missing=frozenset(part.strip() for part in (allow_missing or "").split(",") if part.strip()),
         radar_sweeps=radar_sweeps or data.radar.sweeps,
         lidar_sweeps=lidar_sweeps or data.lidar.sweeps,
@@ -90,3 +125,28 @@ def prepare(
         print_checked(check(request, session.progress()), nuscenes)
     else:
         print_prepared(prepare(request, session.workspace(workspace), session.progress()))
+
+
+def _describe(
+    request: "PrepareRequest", out: Path | None, force: bool, is_asked_for: bool, is_contradicted: bool
+) -> None:
+    from crkd_core.artifacts.atomic import write_text
+    from crkd_core.errors import UsageError
+    from crkd_core.stages.prepare import describe
+
+    if not is_asked_for:
+        raise UsageError("--out is for the description that --describe writes; add that, or leave --out away.")
+    if is_contradicted:
+        raise UsageError("--describe writes a description and prepares nothing; leave --check and --dataset away.")
+    if out is not None and os.path.lexists(out) and not force:
+        raise UsageError(f"{out} is there already; choose another --out, or replace it with --force.")
+    text = describe(request)
+    if out is None:
+        console.print_lines(text.rstrip("\n"))
+        return
+    write_text(out, text)
+    console.print_facts([("description", out), ("next", f"edit it, then: {_next(request.nuscenes, out)}")])
+
+
+def _next(nuscenes: Path, out: Path) -> str:
+    return shlex.join(["crkd", "prepare", "--nuscenes", str(nuscenes), "--dataset", str(out)])

@@ -96,14 +96,16 @@ class Command:
         """The same with one more value of an option that may be repeated."""
         return replace(self, options=(*self.options, (option, value)))
 
-    def keeping(self, root: Path, stem: str, text: str) -> "Command":
-        """The same with a configuration of its own, kept in the workspace `root` under a name that says its contents.
+    def keeping(self, root: Path, stem: str, text: str, option: str = "--config") -> "Command":
+        """The same with a configuration (or what else `option` names) of its own, kept in the workspace `root`.
+
+        The file's name says its contents.
 
         So the command still means the same when the user's file, or the model it was taken from, has changed.
         """
         digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:_DIGEST_LENGTH]
         path = absolute(root) / CONFIG_FOLDER / f"{stem.removesuffix(f'-{digest}')}-{digest}.yaml"
-        return replace(self.setting("--config", path), configurations=((path, text),))
+        return replace(self.setting(option, path), configurations=(*self.configurations, (path, text)))
 
     def text(self, root: Path | None, explicit: bool = False) -> str:
         """To be pasted into a shell.

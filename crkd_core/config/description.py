@@ -153,8 +153,10 @@ class RadarPoints(Section):
     velocity: Literal["compensated", "relative"] = Field(
         "compensated", description="velocity over ground, or relative to the moving sensor"
     )
-    velocity_fields: Annotated[tuple[Name, ...], Distinct, Field(min_length=2, max_length=3)] = Field(
-        ("vx_comp", "vy_comp"), description="fields of the velocity along x, y and, if measured, z (m/s, sensor frame)"
+    velocity_fields: Annotated[tuple[Name, ...], Distinct, Field(min_length=1, max_length=3)] = Field(
+        ("vx_comp", "vy_comp"),
+        description="fields of the velocity along x, y and, if measured, z (m/s, sensor frame); or the one field of "
+        "the speed along the line of sight, positive away from the sensor",
     )
     rcs_field: Name | None = Field("rcs", description="field of the radar cross-section (dBsm)")
     codes: bool = Field(False, description="points have nuScenes' codes dyn_prop, ambig_state, invalid_state, pdh0")

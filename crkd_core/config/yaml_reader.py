@@ -4,6 +4,7 @@ What YAML 1.1 has beyond that goes wrong in silence: of two equal keys the last 
 is ninety, a date is no text, ``1e-4`` is no number, and a few lines of aliases stand for millions of values.
 """
 
+import json
 import re
 from typing import Any
 
@@ -14,6 +15,8 @@ from crkd_core.errors import ConfigError, quoted
 _MOST_DEPTH = 20
 _MOST_VALUES = 10_000
 _MOST_DIGITS = 40
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+_WORDS_WITH_MEANING = {"yes", "no", "true", "false", "on", "off", "null", "y", "n"}
 
 
 class _Unsuitable(Exception):
@@ -104,6 +107,11 @@ for _name, _pattern, _first in (
     _Reader.add_implicit_resolver(_tag(_name), re.compile(f"^(?:{_pattern})$"), _letters)  # type: ignore[no-untyped-call]
 _Reader.add_constructor(_tag("int"), _read_int)
 _Reader.add_constructor(_tag("float"), _read_float)
+
+
+def yaml_word(text: str) -> str:
+    """A text as it is written in YAML, in quotes where it would be read as something else without."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS_WITH_MEANING else json.dumps(text)
 
 
 def read_yaml(text: str, source: str) -> Any:

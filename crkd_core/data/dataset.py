@@ -93,7 +93,7 @@ class SampleDataset(Dataset):
         """The view that a sample is given in under a view number, drawn anew (never read from stored targets)."""
         token = self.tokens[index]
         sizes = self.prepared.cameras(token).size_px
-        sweeps = len(self.prepared.lidar_sweeps(token).paths)
+        sweeps = len(self.prepared.lidar_sweeps(token))
         if self._bev is None or number == TEST_VIEW:
             return test_view(self.data, sizes, sweeps)
         return draw_view(self.data, self._bev, self._seed, token, number, sizes, sweeps)
@@ -149,11 +149,11 @@ class SampleDataset(Dataset):
 
     def _lidar(self, view: View, token: str) -> Tensor:
         sweeps = self.prepared.lidar_sweeps(token)
-        if view.lidar_sweeps.max(initial=0) >= len(sweeps.paths):
+        if view.lidar_sweeps.max(initial=0) >= len(sweeps):
             again = f"; {self._targets.artifact.advice()}" if self._targets is not None else ""
             raise StaleArtifactError(
                 f"the stored view of sample {token} uses LiDAR sweep {int(view.lidar_sweeps.max())}, and only "
-                f"{len(sweeps.paths)} are prepared{again}"
+                f"{len(sweeps)} are prepared{again}"
             )
         points = load_lidar(
             self.prepared.dataroot,

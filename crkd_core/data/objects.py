@@ -76,7 +76,7 @@ class ObjectPasting:
 
     def _cut(self, token: str) -> LidarObjects:
         data, sweeps = self._data, self._prepared.lidar_sweeps(token)
-        nearest = np.arange(min(data.lidar.sweeps, len(sweeps.paths)))
+        nearest = np.arange(min(data.lidar.sweeps, len(sweeps)))
         points = load_lidar(self._prepared.dataroot, sweeps, nearest, np.eye(4), data.lidar, data.grid)
         boxes, labels = training_boxes(self._prepared.annotations(token), np.eye(4), data.grid, require_points=True)
         return cut_objects(torch.from_numpy(points), boxes, labels)

@@ -36,12 +36,32 @@ def load_lidar(
         DatasetError: a file is missing or damaged.
     """
     parts = [np.zeros((0, 5), np.float32)]
-    for index in chosen.tolist():
-        points = read_lidar(dataroot / sweeps.paths[index], sweeps.columns)
-        if index > 0:
-            points = drop_near(points, lidar.min_distance_m)
-        points = place_sweep(points, augmented_from_lidar @ sweeps.lidar_from_sweep[index], float(sweeps.age_s[index]))
-        parts.append(points[in_lidar_range(points, grid)])
+    for number in chosen.tolist():
+        for file in sweeps.files_of(number):
+            points = read_sweep(dataroot, sweeps, file)
+            if number > 0:
+                points = drop_near(points, lidar.min_distance_m)
+            target_from_sweep = augmented_from_lidar @ sweeps.lidar_from_sweep[file]
+            has_times = sweeps.timestamp_us is not None
+            points = place_sweep(points, target_from_sweep, float(sweeps.age_s[file]), has_times)
+            parts.append(points[in_lidar_range(points, grid)])
+    return np.concatenate(parts)
+
+
+def read_sweep(dataroot: Path, sweeps: LidarSweeps, file: int) -> NDArray[np.float32]:
+    """(P, 5) points of one of the files of some sweeps, see :func:`crkd_core.datasets.nuscenes.lidar.read_lidar`."""
+    timestamp_us = None if sweeps.timestamp_us is None else int(sweeps.timestamp_us[file])
+    return read_lidar(dataroot / sweeps.paths[file], sweeps.layout, timestamp_us)
+
+
+def key_frame_points(dataroot: Path, sweeps: LidarSweeps) -> NDArray[np.float32]:
+    """(P, 4) points of a key frame in the model frame, of all LiDARs: x, y, z (m), intensity; none without a file."""
+    parts = [np.zeros((0, 4), np.float32)]
+    for file in sweeps.files_of(0):
+        points = read_sweep(dataroot, sweeps, file)[:, :4]
+        # The reference LiDAR's frame is the model's, to the last bit.
+        is_moved = not np.array_equal(sweeps.lidar_from_sweep[file], np.eye(4))
+        parts.append(place_points(points, sweeps.lidar_from_sweep[file]) if is_moved else points)
     return np.concatenate(parts)
 
 
@@ -51,13 +71,18 @@ def drop_near(points: NDArray[np.float32], distance_m: float) -> NDArray[np.floa
 
 
 def place_sweep(
-    points: NDArray[np.float32], target_from_sweep: NDArray[np.float64], age_s: float
+    points: NDArray[np.float32], target_from_sweep: NDArray[np.float64], age_s: float, has_times: bool = False
 ) -> NDArray[np.float32]:
-    """A sweep's points (x, y, z, intensity, ring) in the target frame, the ring index replaced by the sweep's age."""
+    """A sweep's points (x, y, z, intensity, ring) in the target frame, the ring index replaced by the sweep's age.
+
+    Args:
+        has_times: instead of a ring index, points have their own time lag (s) in the sweep, which the age is added to.
+    """
     # One product for all five columns is much faster than moving a slice of three.
     columns = np.zeros((5, 5), dtype=np.float32)
     columns[:3, :3] = target_from_sweep[:3, :3].T
     columns[3, 3] = 1
+    columns[4, 4] = has_times
     offset = np.array([*target_from_sweep[:3, 3], 0, age_s], dtype=np.float32)
     return points @ columns + offset
 

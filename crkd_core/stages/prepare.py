@@ -2,16 +2,20 @@
 
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
+from crkd_core.config.data import NUSCENES_COLUMNS
+from crkd_core.datasets.nuscenes.describing import describe_folder
 from crkd_core.datasets.nuscenes.survey import Survey, read_version, survey_files
+from crkd_core.datasets.nuscenes.version_folder import find_version
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import DataReport, build_report
 from crkd_core.datasets.prepared.manifest_entries import prepared_facts, prepared_settings
-from crkd_core.datasets.prepared.prepare_request import PrepareRequest
+from crkd_core.datasets.prepared.prepare_request import STAGE, PrepareRequest
 from crkd_core.datasets.prepared.radar_shards import count_all_radar_points, write_radar_shards
-from crkd_core.datasets.prepared.source import STAGE
 from crkd_core.progress import Progress
 
 
@@ -21,7 +25,7 @@ class PrepareResult:
 
     Attributes:
         samples_per_split: split name to number of samples.
-        annotations: boxes of the ten classes.
+        annotations: boxes of detected classes.
         missing: one line for every sensor with missing files that were allowed to be missing.
         report: what there is, and what to look at; None where an earlier version of crkd prepared the data.
     """
@@ -55,7 +59,7 @@ def prepare(request: PrepareRequest, workspace: Workspace, progress: Progress) -
     output = ArtifactRequest(
         STAGE,
         name,
-        command=request.command_of(version),
+        command=request.command_of(version, workspace.root),
         settings=prepared_settings(survey, request.radar_sweeps, request.lidar_sweeps),
         force=request.force,
         resume=request.resume,
@@ -82,11 +86,29 @@ def check(request: PrepareRequest, progress: Progress) -> CheckResult:
     return CheckResult(survey.source.version, report)
 
 
+def describe(request: PrepareRequest) -> str:
+    """The YAML text of a first description of a folder, see :mod:`crkd_core.datasets.nuscenes.describing`.
+
+    Raises:
+        UsageError: several versions are there and none was asked for.
+        DatasetError: the folder has no tables, one of them is damaged, or there is no LiDAR or no annotation.
+    """
+    return describe_folder(request.nuscenes / find_version(request.nuscenes, request.version))
+
+
 def _survey(request: PrepareRequest, progress: Progress) -> Survey:
     request.check()
-    source = read_version(request.nuscenes, request.version, progress, request.allow_outside)
+    source = read_version(
+        request.nuscenes,
+        request.version,
+        request.dataset,
+        progress,
+        allow_outside=request.allow_outside,
+        val_scenes=request.val_scenes,
+    )
     sweeps = request.lidar_sweeps, request.radar_sweeps
-    return survey_files(source, *sweeps, request.allow_missing, request.lidar_columns, progress)
+    columns = None if request.lidar_columns == NUSCENES_COLUMNS else request.lidar_columns
+    return survey_files(source, *sweeps, request.allow_missing, columns, progress)
 
 
 def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, progress: Progress) -> Artifact:
@@ -95,7 +117,9 @@ def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, prog
     points = write_radar_shards(writer.path / preparing.RADAR_FOLDER, survey, order, request.processes, progress)
     radar = preparing.radar_table(source.tables, survey.files, order, points)
     write_table(writer.path / preparing.RADAR_SWEEPS, radar)
-    del radar  # a million rows, which nothing else needs
+    # A million rows, which nothing else needs.
+    del radar
+    pa.default_memory_pool().release_unused()
     tables = preparing.prepared_tables(survey, order)
     report = build_report(survey, tables, points)
     if not survey.kept.all():

@@ -7,7 +7,7 @@ import numpy as np
 
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.data.images import read_image
-from crkd_core.datasets.nuscenes.lidar import read_lidar
+from crkd_core.data.points import key_frame_points
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.evaluated_split import is_annotated
 from crkd_core.evaluation.io.detections import Detections
@@ -50,9 +50,6 @@ def read_sample_view(token: str, models: Sequence[ShownModel], prepared: Prepare
     scene = prepared.scene_of(token)
     values, _ = prepared.radar(token, _RADAR_SWEEPS)
     sweeps = prepared.lidar_sweeps(token)
-    lidar = np.zeros((0, 4), np.float32)
-    if sweeps.paths:
-        lidar = read_lidar(prepared.dataroot / sweeps.paths[0], sweeps.columns)[:, :4]
     extent_m = shown_extent_m(models)
     return SampleView(
         token=token,
@@ -62,7 +59,7 @@ def read_sample_view(token: str, models: Sequence[ShownModel], prepared: Prepare
         gt=read_gt(token, prepared, extent_m) if is_annotated(prepared, models[0].split) else None,
         description=prepared.description,
         cameras=_cameras(token, prepared),
-        lidar=lidar,
+        lidar=key_frame_points(prepared.dataroot, sweeps),
         radar=values[:, [0, 1, 4, 5]],
         models=tuple(ModelView(model.name, model.above(token, score), model.modalities) for model in models),
         score=score,

@@ -19,7 +19,6 @@ from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.description_files import nuscenes
-from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY, attributes_of
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.splits import official_scenes, splits_of_scenes
 from crkd_core.datasets.nuscenes.sweeps import choose_files
@@ -31,9 +30,8 @@ from crkd_core.evaluation.nuscenes.attributes import attribute_names
 VERSION, SPLIT = "v1.0-trainval", "val"
 SCENE_SAMPLES = 41
 _GROUPS = 16
-NUSCENES = nuscenes()
-CLASSES = NUSCENES.class_names
-# By class, in the order of CLASSES: share of the objects, width, length, height, speed of those that drive.
+_CLASSES = nuscenes().class_names
+# By class: share of the objects, width, length, height, speed of those that drive.
 _SHARE = np.array([0.42, 0.08, 0.013, 0.014, 0.02, 0.13, 0.011, 0.012, 0.215, 0.085])
 _SIZE = np.array(
     [
@@ -42,8 +40,8 @@ _SIZE = np.array(
     ]
 )  # fmt: skip
 _SPEED = np.array([7.0, 6.0, 0.5, 6.0, 3.0, 0.0, 6.0, 3.0, 1.3, 0.0])
-_CATEGORY = [next(c for c, name in CLASS_OF_CATEGORY.items() if name == label) for label in CLASSES]
-_RACK = len(CLASSES)
+_CATEGORY = [entry.categories[0] for entry in nuscenes().classes.values()]
+_RACK = len(_CLASSES)
 
 
 @dataclass
@@ -77,7 +75,7 @@ def write_world(root: Path, samples: int, detections: int, seed: int = 0) -> pa.
 
 def prepare_world(root: Path, folder: Path) -> None:
     """Write what evaluation reads of prepared data, with the functions of ``crkd prepare``."""
-    tables = read_tables(root / VERSION)
+    tables = read_tables(root / VERSION, nuscenes())
     files, order = choose_files(tables, 1, 1), preparing.order_samples(tables)
     for name, table in preparing.evaluation_tables(tables, files, order, splits_of_scenes(VERSION)).items():
         write_table(folder / name, table)
@@ -152,14 +150,14 @@ def _annotate(
     places = _places(scene)
     distance = np.linalg.norm(places[..., :2] - scene.ego[:, None, :2], axis=-1)
     seen = distance < 75
-    names = [*_CATEGORY, BICYCLE_RACK]
+    names = [*_CATEGORY, *nuscenes().ignored_inside.categories]
     moving = np.linalg.norm(scene.velocity, axis=1) > 0
     for index in np.flatnonzero(seen.any(axis=0)):
         label = int(scene.label[index])
         instance = f"{tokens[0]}-{index}"
         ends = {"nbr_annotations": int(seen[:, index].sum()), "first_annotation_token": "", "last_annotation_token": ""}
         records["instance"].append({"token": instance, "category_token": names[label], **ends})
-        choices = attributes_of(CLASSES[label]) if label != _RACK else ()
+        choices = nuscenes().classes[_CLASSES[label]].attributes if label != _RACK else ()
         attribute = [choices[0] if moving[index] else choices[-1]] if choices and rng.random() < 0.99 else []
         half = scene.yaw[index] / 2
         frames = np.flatnonzero(seen[:, index]).tolist()
@@ -202,13 +200,13 @@ def _detect(
     columns = {
         "sample_token": [tokens[row] for row in np.r_[frame, alarm_frame][order]],
         "label": label[order].astype(np.int8),
-        "class_name": [CLASSES[value] for value in label[order]],
+        "class_name": [_CLASSES[value] for value in label[order]],
         "score": score[order].astype(np.float32),
         "box": _lists(np.c_[np.zeros_like(centre), size, np.zeros((len(size), 3))][order].astype(np.float32)),
         "global_translation": _lists(centre[order]),
         "global_rotation": _lists(np.c_[np.cos(half), np.zeros((len(half), 2)), np.sin(half)][order]),
         "global_velocity": _lists(velocity[order]),
-        "attribute": attribute_names(label[order], velocity[order], NUSCENES),
+        "attribute": attribute_names(label[order], velocity[order], nuscenes()),
     }
     return pa.table(columns, schema=SCHEMA)
 
@@ -218,7 +216,7 @@ def _lists(values: NDArray) -> pa.FixedSizeListArray:
 
 
 def _write_tables(root: Path, records: dict[str, list[dict]]) -> None:
-    named = {"category": [*_CATEGORY, BICYCLE_RACK], "attribute": ATTRIBUTES}
+    named = {"category": [*_CATEGORY, *nuscenes().ignored_inside.categories], "attribute": nuscenes().attributes}
     fixed = {
         **{table: [{"token": n, "name": n, "description": ""} for n in names] for table, names in named.items()},
         "calibrated_sensor": [

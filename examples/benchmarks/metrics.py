@@ -18,8 +18,8 @@ from evaluation_world import SPLIT, VERSION, open_world, prepare_world, write_wo
 from measuring import median_seconds, peak_mb, report, run_case, show
 
 from crkd_core.artifacts.tables import write_table
-from crkd_core.datasets.prepared.preparing import ANNOTATIONS
 from crkd_core.config.description_files import nuscenes
+from crkd_core.datasets.prepared.preparing import ANNOTATIONS
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
 from crkd_core.evaluation.nuscenes.accumulate import accumulate, summarise
 from crkd_core.evaluation.nuscenes.columns import detection_columns
@@ -61,7 +61,9 @@ def measure_devkit(folder: Path) -> dict[str, float]:
     tables = NuScenes(version=VERSION, dataroot=str(folder), verbose=False)
     began = time.perf_counter()
     submission, scratch = str(folder / SUBMISSION_NAME), str(folder / "devkit")
-    official = DetectionEval(tables, config_factory(NUSCENES.evaluation.protocol), submission, SPLIT, scratch, verbose=False)
+    official = DetectionEval(
+        tables, config_factory(NUSCENES.evaluation.protocol), submission, SPLIT, scratch, verbose=False
+    )
     boxes_s = time.perf_counter() - began
     began = time.perf_counter()
     summary, _ = official.evaluate()

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, CATEGORIES, CLASS_OF_CATEGORY, attributes_of
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.radar import RADAR_RECORD, encode_radar
 from crkd_core.datasets.nuscenes.splits import official_scenes
 from crkd_core.datasets.simulated.config import SimulationConfig
@@ -141,8 +141,8 @@ def _write_names(
     tables: _Tables, tokens: _Tokens, rig: dict[str, Sensor], sensors: dict[str, str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """The tables of names; returns the tokens of categories and attributes by name."""
-    categories = dict(zip(CATEGORIES, tokens.many(len(CATEGORIES))))
-    attributes = dict(zip(ATTRIBUTES, tokens.many(len(ATTRIBUTES))))
+    categories = dict(zip(nuscenes().categories, tokens.many(len(nuscenes().categories))))
+    attributes = dict(zip(nuscenes().attributes, tokens.many(len(nuscenes().attributes))))
     for table, by_name in (("category", categories), ("attribute", attributes)):
         records = [{"token": token, "name": name, "description": f"A {name}."} for name, token in by_name.items()]
         tables.add_all(table, records)
@@ -284,9 +284,9 @@ class _Scene:
 
     def write_annotations(self, tables: _Tables, categories: dict[str, str], attributes: dict[str, str]) -> None:
         """Instances that stay for half of the scene, with a box in every key frame."""
-        rng, total = self._rng, 0
+        rng, total, known = self._rng, 0, nuscenes()
         self.counts["instance"] = _INSTANCES
-        rare = [name for name in CATEGORIES if name not in _COMMON]
+        rare = [name for name in known.categories if name not in _COMMON]
         shares = [*_COMMON.values(), *[_REST / len(rare)] * len(rare)]
         chosen = rng.choice([*_COMMON, *rare], _INSTANCES, p=np.array(shares) / sum(shares))
         for category in chosen.tolist():
@@ -297,7 +297,8 @@ class _Scene:
             ends = {"first_annotation_token": tokens[0], "last_annotation_token": tokens[-1]}
             record = {"token": instance, "category_token": categories[category], "nbr_annotations": length, **ends}
             tables.add_all("instance", [record])
-            choices = attributes_of(CLASS_OF_CATEGORY.get(category, ""))
+            label = known.label_of_category.get(category)
+            choices = () if label is None else known.classes[known.class_names[label]].attributes
             chosen_attributes = [attributes[choices[int(rng.integers(len(choices)))]]] if choices else []
             centre = self._place((first + length / 2) * _KEY_FRAME_US)[:2] + rng.normal(size=2) * 20
             step, size, yaw = (

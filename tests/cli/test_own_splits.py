@@ -62,6 +62,10 @@ def test_own_splits_are_the_devkits(crkd, folder, tmp_path):
         ({"my_train": [1]}, ("the split 'my_train'", "is not a list of scene names")),
         ({"my_train": ["street-9"]}, ("no sample in any split", "found street-1")),
         ({}, ("no sample in any split", "splits.json")),
+        (
+            {"my_train": ["street-1", "street-2"], "my_val": ["street-2", "street-3"]},
+            ("my_train and my_val", "share the scene 'street-2'", "keep each scene in one"),
+        ),
     ],
 )
 def test_a_damaged_file_of_splits(refused, folder, contents, words):
@@ -115,9 +119,9 @@ def test_a_changed_split_makes_other_data(crkd, folder):
     asked = ("prepare", "--nuscenes", folder.root, "-w", "ws")
     assert crkd(*asked).code == 0
     assert "up to date" in crkd(*asked).err
-    write_splits(folder, {**OWN, "my_val": ["street-2"]})
+    write_splits(folder, {**OWN, "my_train": ["street-2"]})
     refusal = crkd(*asked)
-    check_message(refusal.code, 4, refusal.out, refusal.err, ("splits.my_val", "--force"))
+    check_message(refusal.code, 4, refusal.out, refusal.err, ("splits.my_train", "--force"))
 
 
 def test_the_next_command_names_the_own_split(crkd, folder):

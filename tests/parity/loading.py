@@ -45,6 +45,7 @@ def _load(case: GoldenCase, chosen: range | list[int]) -> NDArray[np.float32]:
             raw.astype("<f4").tofile(Path(folder) / f"{index}.pcd.bin")
         sweeps = LidarSweeps(
             tuple(f"{index}.pcd.bin" for index in range(len(raws))),
+            np.arange(len(raws)),
             np.array([_age(case, f"in/sweep{index}/timestamp") for index in range(len(raws))]),
             np.stack([_pose(case, f"in/sweep{index}/") for index in range(len(raws))]),
         )

@@ -12,6 +12,7 @@ from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.splits import splits_of_scenes
@@ -66,7 +67,7 @@ def write_random_world(root: Path, case: WorldCase) -> pa.Table:
 
 def prepare_world(root: Path, folder: Path) -> PreparedData:
     """What evaluation reads of prepared data, by the functions of the stage."""
-    tables = read_tables(root / VERSION)
+    tables = read_tables(root / VERSION, nuscenes())
     files, order = choose_files(tables, 1, 1), preparing.order_samples(tables)
     for name, table in preparing.evaluation_tables(tables, files, order, splits_of_scenes(VERSION)).items():
         write_table(folder / name, table)

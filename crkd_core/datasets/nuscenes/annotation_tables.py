@@ -12,11 +12,8 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from crkd_core.datasets.nuscenes.categories import (
-    ATTRIBUTES,
-    BICYCLE_RACK,
-    detection_label,
-)
+from crkd_core.config.description import DatasetDescription
+from crkd_core.datasets.nuscenes.growing_column import GrowingColumn
 from crkd_core.datasets.nuscenes.point_counts import MOST_POINTS
 from crkd_core.datasets.nuscenes.records import TableReader
 from crkd_core.datasets.nuscenes.table_records import AnnotationRecord, InstanceRecord, NameRecord, VisibilityRecord
@@ -26,14 +23,12 @@ from crkd_core.datasets.nuscenes.token_keys import token_keys
 NOT_A_NUMBER = -(2**31)
 """Of a count of points that the table does not have or that is NaN."""
 _VISIBILITIES = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
-_KNOWN_ATTRIBUTES = frozenset(ATTRIBUTES)
 _BOX = {"translation": 3, "size": 3, "rotation": 4}
-_BOX_COLUMNS: dict[str, tuple[tuple[int, ...], type]] = {
-    "keys": ((0, 2), np.uint64), "previous": ((0, 2), np.uint64), "following": ((0, 2), np.uint64),
-    "has_previous": ((0,), np.bool_), "has_following": ((0,), np.bool_), "instance": ((0,), np.int32),
-    "every_instance": ((0,), np.int32), "sample": ((0,), np.int32), "label": ((0,), np.int8),
-    "visibility": ((0,), np.int8), "lidar_count": ((0,), np.int32), "radar_count": ((0,), np.int32),
-    "geometry": ((0, 10), np.float64), "rack_sample": ((0,), np.int32), "rack_geometry": ((0, 10), np.float64),
+_BOX_COLUMNS: dict[str, tuple[type, int]] = {
+    "keys": (np.uint64, 2), "previous": (np.uint64, 2), "following": (np.uint64, 2), "has_previous": (np.bool_, 0),
+    "has_following": (np.bool_, 0), "instance": (np.int32, 0), "every_instance": (np.int32, 0), "sample": (np.int32, 0),
+    "label": (np.int8, 0), "visibility": (np.int8, 0), "lidar_count": (np.int32, 0), "radar_count": (np.int32, 0),
+    "geometry": (np.float64, 10), "rack_sample": (np.int32, 0), "rack_geometry": (np.float64, 10),
 }  # fmt: skip
 
 
@@ -43,7 +38,7 @@ class Instances:
 
     Attributes:
         rows: by token.
-        category: index into `names` of every row; `label`: index into ``DETECTION_CLASSES``, -1 if not detected.
+        category: index into `names` of every row; `label`: index into the classes, -1 if not detected.
     """
 
     tokens: list[str]
@@ -73,7 +68,7 @@ class AnnotatedBoxes:
         lidar_count, radar_count: as they were read: negative, or ``NOT_A_NUMBER``.
         geometry: (N, 10) centre, size, rotation.
         single_attribute: whether there is one known attribute, or none.
-        unknown_attributes: names of first attributes that nuScenes does not know.
+        unknown_attributes: names of first attributes that the description does not know.
         counted: whether any annotation at all has a point.
     """
 
@@ -100,8 +95,8 @@ class AnnotatedBoxes:
     counted: bool
 
 
-def read_instances(folder: Path) -> Instances:
-    """All instances.
+def read_instances(folder: Path, description: DatasetDescription) -> Instances:
+    """All instances, labelled as a description maps their categories.
 
     Raises:
         DatasetError: a table is damaged, or a category is missing.
@@ -109,7 +104,8 @@ def read_instances(folder: Path) -> Instances:
     categories = TableReader(folder, "category", NameRecord)
     name_of = categories.index(lambda record: categories.text(record, "name").strip())
     names, category_rows = list(name_of.values()), {token: row for row, token in enumerate(name_of)}
-    labels = [-1 if (label := detection_label(name)) is None else label for name in names]
+    label_of_category, regions = description.label_of_category, description.ignored_inside.categories
+    labels = [label_of_category.get(name, -1) for name in names]
     table = TableReader(folder, "instance", InstanceRecord)
     tokens, parts = list[str](), [np.empty(0, np.int64)]
     for batch in table.batches():
@@ -122,7 +118,7 @@ def read_instances(folder: Path) -> Instances:
         category=category,
         names=names,
         label=np.array(labels, dtype=np.int8)[category],
-        is_rack=np.array([name == BICYCLE_RACK for name in names], dtype=bool)[category],
+        is_rack=np.array([name in regions for name in names], dtype=bool)[category],
     )
 
 
@@ -143,6 +139,7 @@ def read_boxes(
     instances: Instances,
     attributes: Mapping[str, str],
     visibilities: Mapping[str, int],
+    description: DatasetDescription,
 ) -> AnnotatedBoxes:
     """The annotations of detected classes.
 
@@ -154,8 +151,8 @@ def read_boxes(
         DatasetError: the table is damaged, or names what is not there.
     """
     table = TableReader(folder, "sample_annotation", AnnotationRecord)
-    parts: dict[str, list[NDArray]] = {name: [np.empty(shape, kind)] for name, (shape, kind) in _BOX_COLUMNS.items()}
-    tokens, first_attributes = TextColumn(), _FirstAttributes(table, attributes)
+    growing = {name: GrowingColumn(*kind) for name, kind in _BOX_COLUMNS.items()}
+    tokens, first_attributes = TextColumn(), _FirstAttributes(table, attributes, description)
     counted = False
     for batch in table.batches():
         instance = table.find_rows(instances.rows, batch, "instance_token", "instance")
@@ -187,12 +184,12 @@ def read_boxes(
             "rack_geometry": table.numbers(racks, _BOX),
         }
         for name, column in columns.items():
-            parts[name].append(column.astype(_BOX_COLUMNS[name][1], copy=False))
+            growing[name].extend(column)
         first_attributes.add(boxes)
     return AnnotatedBoxes(
         table=table,
         tokens=tokens,
-        **{name: np.concatenate(parts.pop(name)) for name in _BOX_COLUMNS},
+        **{name: column.finish() for name, column in growing.items()},
         attributes=first_attributes.names,
         single_attribute=np.array(first_attributes.single, dtype=bool),
         unknown_attributes=first_attributes.unknown,
@@ -209,11 +206,14 @@ def _link_keys(tokens: list[str]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]
 
 
 class _FirstAttributes:
-    """Attributes of boxes: the first one counts, and one that nuScenes does not know counts as none."""
+    """Attributes of boxes: the first one counts, and one that the description does not know counts as none."""
 
-    def __init__(self, table: TableReader[AnnotationRecord], name_of: Mapping[str, str]) -> None:
+    def __init__(
+        self, table: TableReader[AnnotationRecord], name_of: Mapping[str, str], description: DatasetDescription
+    ) -> None:
         self._table, self._name_of = table, name_of
-        self._known = {token: name for token, name in name_of.items() if name in _KNOWN_ATTRIBUTES}
+        known = frozenset(description.attributes)
+        self._known = {token: name for token, name in name_of.items() if name in known}
         self.names, self.unknown = list[str](), list[str]()
         self.single = list[bool]()
 
@@ -233,7 +233,7 @@ class _FirstAttributes:
             name = self._name_of.get(str(tokens[0]))
             if name is None:
                 raise self._table.no_record(str(tokens[0]), "attribute")
-            is_known = name in _KNOWN_ATTRIBUTES
+            is_known = str(tokens[0]) in self._known
             if not is_known:
                 self.unknown.append(name)
             self.names.append(name if is_known else "")

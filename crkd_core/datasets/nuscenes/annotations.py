@@ -5,14 +5,16 @@ or below, its rotation has no length) is left out and counted; a value of anothe
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from crkd_core.config.description import DatasetDescription
 from crkd_core.datasets.nuscenes.annotation_tables import (
     NOT_A_NUMBER,
     AnnotatedBoxes,
@@ -21,12 +23,7 @@ from crkd_core.datasets.nuscenes.annotation_tables import (
     read_instances,
     read_visibilities,
 )
-from crkd_core.datasets.nuscenes.categories import (
-    CATEGORIES,
-    detection_label,
-    similar_attribute,
-    similar_category,
-)
+from crkd_core.datasets.nuscenes.categories import similar_attribute, similar_category
 from crkd_core.datasets.nuscenes.notes import TableNotes
 from crkd_core.datasets.nuscenes.point_counts import UNKNOWN, may_have_points, total_points
 from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
@@ -41,14 +38,15 @@ from crkd_core.progress import format_count
 _SHORTEST_SIDE_M, _LONGEST_SIDE_M = 1e-3, 100.0
 _FARTHEST_M = 1e8
 _NAMES_SHOWN = 5
+_EXAMPLES = 2
 
 
 @dataclass(frozen=True)
 class AnnotationColumns:
-    """Usable annotations of the ten detection classes, in the global frame, grouped by sample.
+    """Usable annotations of the detection classes, in the global frame, grouped by sample.
 
     Attributes:
-        label: index into ``DETECTION_CLASSES``.
+        label: index into the classes of the description.
         rotation: quaternions (w, x, y, z); `velocity`: m/s, NaN where undefined.
         visibility: 1 to 4 (0 to 40, 60, 80, 100% visible), 0 where not given.
         lidar_points, radar_points: inside the box, ``point_counts.UNKNOWN`` where nobody knows.
@@ -73,7 +71,7 @@ class AnnotationColumns:
 
 @dataclass(frozen=True)
 class RackColumns:
-    """Annotated bicycle racks, in the global frame: the benchmark leaves out the cycles that stand in one."""
+    """Annotated things inside which some objects are ignored, in the global frame: nuScenes' bicycle racks."""
 
     sample: NDArray[np.int32]
     translation: NDArray[np.float64]
@@ -98,7 +96,10 @@ class ReadAnnotations:
 
 
 def read_annotations(
-    folder: Path, sample_rows: Mapping[str, int], sample_timestamps_us: NDArray[np.int64]
+    folder: Path,
+    sample_rows: Mapping[str, int],
+    sample_timestamps_us: NDArray[np.int64],
+    description: DatasetDescription,
 ) -> ReadAnnotations:
     """All annotations.
 
@@ -106,10 +107,10 @@ def read_annotations(
         DatasetError: a table is damaged, annotations are linked in a loop, none is of a category that is detected, or
             none of those is usable.
     """
-    instances = read_instances(folder)
+    instances = read_instances(folder, description)
     attributes = TableReader(folder, "attribute", NameRecord)
     names = attributes.index(lambda record: attributes.text(record, "name"))
-    boxes = read_boxes(folder, sample_rows, instances, names, read_visibilities(folder))
+    boxes = read_boxes(folder, sample_rows, instances, names, read_visibilities(folder), description)
     links = _linked_rows(boxes, sample_timestamps_us)
     geometry = boxes.geometry
     # A box without a place of its own gives its neighbours no velocity either.
@@ -117,10 +118,12 @@ def read_annotations(
     velocity = box_velocities(places, sample_timestamps_us[boxes.sample], *links)
     problems = _unusable(geometry)
     dropped = np.array([problem is not None for problem in problems], dtype=bool)
-    _check_something_left(folder, instances, boxes, dropped, problems)
+    similar = partial(similar_category, description=description)
+    _check_something_left(folder, description, instances.counts(boxes), boxes, dropped, problems)
     columns = _columns(boxes, instances, velocity, ~dropped)
-    racks, oddities = _racks(boxes)
-    ignored = {name: count for name, count in instances.counts(boxes).items() if detection_label(name) is None}
+    racks, oddities = _racks(boxes, description.ignored_inside.categories)
+    detected = description.label_of_category
+    ignored = {name: count for name, count in instances.counts(boxes).items() if name not in detected}
     unknown = Counter(name for name in boxes.unknown_attributes)
     return ReadAnnotations(
         annotations=columns,
@@ -130,9 +133,9 @@ def read_annotations(
         notes=TableNotes(
             dropped_boxes=dict(Counter(problem for problem in problems if problem is not None)),
             ignored_categories=ignored,
-            similar_categories=_similar(ignored, CATEGORIES, similar_category),
+            similar_categories=_similar(ignored, description.categories, similar),
             ignored_attributes=dict(unknown),
-            similar_attributes=_similar(unknown, (), similar_attribute),
+            similar_attributes=_similar(unknown, (), partial(similar_attribute, description=description)),
             boxes_without_counts=int((total_points(columns.lidar_points, columns.radar_points) == UNKNOWN).sum()),
             oddities=(*oddities, *_count_oddities(boxes, columns), *odd_lengths(columns.rotation, "boxes")),
         ),
@@ -195,7 +198,8 @@ def _unusable(geometry: NDArray[np.float64]) -> list[str | None]:
 
 def _check_something_left(
     folder: Path,
-    instances: Instances,
+    description: DatasetDescription,
+    counts: Mapping[str, int],
     boxes: AnnotatedBoxes,
     dropped: NDArray[np.bool_],
     problems: Iterable[str | None],
@@ -203,15 +207,13 @@ def _check_something_left(
     """Refuse annotations of which nothing is left; a version without any, such as the test set's, is fine."""
     total = len(boxes.every_instance)
     if total and not len(dropped):
-        counts = instances.counts(boxes)
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:_NAMES_SHOWN])
-        hints = (
-            f"{name} would be {similar}" for name, similar in _similar(counts, CATEGORIES, similar_category).items()
-        )
-        hint = next(hints, "vehicle.car, human.pedestrian.adult and so on")
+        similar = _similar(counts, description.categories, partial(similar_category, description=description))
+        hints = (f"{name} would be {meant}" for name, meant in similar.items())
+        hint = next(hints, f"{', '.join(list(description.label_of_category)[:_EXAMPLES])} and so on")
         raise DatasetError(
             f"none of the {total} annotations in {folder} is of a category that is detected: found {names}; name the "
-            f"categories in category.json as nuScenes does: {hint}."
+            f"categories in category.json as {description.text_name} does: {hint}."
         )
     if len(dropped) and dropped.all():
         reasons = ", ".join(f"{count} with {reason}" for reason, count in Counter(problems).items())
@@ -250,12 +252,13 @@ def _columns(
     )
 
 
-def _racks(boxes: AnnotatedBoxes) -> tuple[RackColumns, list[str]]:
+def _racks(boxes: AnnotatedBoxes, regions: Sequence[str]) -> tuple[RackColumns, list[str]]:
     rack = boxes.rack_geometry
     usable = np.array([problem is None for problem in _unusable(rack)], dtype=bool)
     oddities = []
     if not usable.all():
-        oddities.append(f"{int((~usable).sum())} bicycle racks have an unusable box and are left out")
+        kinds = dict.fromkeys(f"{name.rpartition('.')[2].replace('_', ' ')}s" for name in regions)
+        oddities.append(f"{int((~usable).sum())} {' or '.join(kinds)} have an unusable box and are left out")
     rack = rack[usable]
     return RackColumns(boxes.rack_sample[usable], rack[:, :3], rack[:, 3:6], rack[:, 6:]), oddities
 

@@ -8,17 +8,18 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
-from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.datasets.nuscenes.lidar import explain_size, refuse_other_columns
-from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, NuScenesTables
+from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
+from crkd_core.datasets.nuscenes.pcd import begins_as_pcd
 from crkd_core.datasets.nuscenes.regular_files import kind_of_file
-from crkd_core.datasets.nuscenes.sweeps import RADAR_INDICES, SampleFiles
+from crkd_core.datasets.nuscenes.sweeps import SampleFiles
 from crkd_core.errors import DatasetError
 
 ALLOWABLE = ("samples", "lidar", "radar", "sweeps")
 """What may be missing when the user says so: whole key frames, the LiDAR or radars as a whole, and sweeps between key
 frames."""
+_PCD = ".pcd"
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
@@ -27,10 +28,10 @@ class Missing:
     """What is not there.
 
     Attributes:
-        absent: per row of ``sample_data``: the file is missing (or of a LiDAR that is missing as a whole).
-        incomplete: per sample: an image or the LiDAR file is missing, or has no record. Not for the LiDAR where it is
+        absent: per row of ``sample_data``: the file is missing (or of LiDARs that are missing as a whole).
+        incomplete: per sample: an image or a LiDAR file is missing, or has no record. Not for LiDARs where all are
             missing as a whole.
-        without_lidar: the LiDAR file of every key frame is missing.
+        without_lidar: the LiDAR files of every key frame are missing.
         essential: one line per sensor for what every sample needs; likewise `lidar`, `radar` (key frames) and
             `sweeps`, the last two for the complete samples only.
         lacking: sample row to the channels it lacks, for incomplete samples.
@@ -90,16 +91,11 @@ def _elsewhere(dataroot: Path, path: str) -> str:
     return ""
 
 
-def find_missing(
-    dataroot: Path, tables: NuScenesTables, files: SampleFiles, lidar_columns: int = NUSCENES_COLUMNS
-) -> Missing:
+def find_missing(dataroot: Path, tables: NuScenesTables, files: SampleFiles, lidar_format: LidarFormat) -> Missing:
     """Compare the files that samples need with what is on disk.
 
     Images must exist and not be empty; LiDAR files must hold whole points; radar files must exist (they are read, and
     checked, while preparing). A link to nothing is a missing file.
-
-    Args:
-        lidar_columns: float32 values a LiDAR point.
 
     Raises:
         DatasetError: a LiDAR file or image is damaged or must not be read, or the tables have no LiDAR key frame at
@@ -107,20 +103,23 @@ def find_missing(
     """
     if (files.lidar_key < 0).all():
         raise DatasetError(
-            f"sample_data.json of {dataroot} has no key frame of {LIDAR_CHANNEL}, whose pose is the frame that boxes "
-            "are predicted in; expected its records, even where its files are missing."
+            f"sample_data.json of {dataroot} has no key frame of {tables.channels.reference}, whose pose is the frame "
+            "that boxes are predicted in; expected its records, even where its files are missing."
         )
-    absent = _absent_rows(dataroot, tables, files.rows(), lidar_columns)
-    key_files = {LIDAR_CHANNEL: files.lidar_key} | dict(zip(CAMERA_CHANNELS, files.cameras.T, strict=True))
-    without_lidar = bool(absent[files.lidar_key[files.lidar_key >= 0]].all())
-    lidar = _file_lines(tables, LIDAR_CHANNEL, files.lidar_key, absent) if without_lidar else []
+    absent = _absent_rows(dataroot, tables, files.rows(), lidar_format)
+    channels = tables.channels
+    lidar_keys = dict(zip(channels.lidars, files.lidar[:, :, 0].T, strict=True))
+    lidar_rows = files.lidar[:, :, 0]
+    without_lidar = bool(absent[lidar_rows[lidar_rows >= 0]].all())
+    lidar = []
+    if without_lidar:
+        lidar = [line for name, rows in lidar_keys.items() for line in _file_lines(tables, name, rows, absent)]
     incomplete = np.zeros(len(files.lidar_key), dtype=bool)
     essential, lacking = [], dict[int, list[str]]()
-    for channel in (*CAMERA_CHANNELS, LIDAR_CHANNEL):
-        rows = key_files[channel]
+    for channel, rows in (*zip(channels.cameras, files.cameras.T, strict=True), *lidar_keys.items()):
         gone = rows < 0
         essential += _record_lines(channel, rows)
-        if not (channel == LIDAR_CHANNEL and without_lidar):
+        if not (channel in lidar_keys and without_lidar):
             gone |= absent[rows]
             essential += _file_lines(tables, channel, rows, absent)
         incomplete |= gone
@@ -128,44 +127,45 @@ def find_missing(
             lacking.setdefault(sample, []).append(channel)
     if without_lidar:
         # Sweeps that are there are of no use without the key frames between them.
-        absent |= tables.sensors.channel == LIDAR_INDEX
+        absent |= np.isin(tables.sensors.channel, channels.lidar_numbers)
     radar, sweeps, kept = [], [], ~incomplete
-    for index, channel in enumerate(RADAR_CHANNELS):
+    for index, channel in enumerate(channels.radars):
         rows = files.radar[kept, index, 0]
         radar += _record_lines(channel, rows) + _file_lines(tables, channel, rows, absent)
-    for channel, index in ((LIDAR_CHANNEL, LIDAR_INDEX), *zip(RADAR_CHANNELS, RADAR_INDICES, strict=True)):
-        if not (index == LIDAR_INDEX and without_lidar):
-            chosen = files.lidar if index == LIDAR_INDEX else files.radar[:, RADAR_INDICES.index(index)]
-            sweeps += _sweep_lines(tables, channel, index, chosen[kept], absent)
+    chosen_lidars = () if without_lidar else files.lidar.transpose(1, 0, 2)
+    for channel, chosen in (
+        *zip(channels.lidars, chosen_lidars),
+        *zip(channels.radars, files.radar.transpose(1, 0, 2), strict=True),
+    ):
+        sweeps += _sweep_lines(tables, channel, chosen[kept], absent)
     gone = np.flatnonzero(absent).tolist() if incomplete.all() else []
     hint = _elsewhere(dataroot, tables.sensors.path[gone[0]]) if gone else ""
     return Missing(absent, incomplete, without_lidar, essential, lidar, radar, sweeps, lacking, hint)
 
 
 def _absent_rows(
-    dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64], lidar_columns: int
+    dataroot: Path, tables: NuScenesTables, rows: NDArray[np.int64], lidar_format: LidarFormat
 ) -> NDArray[np.bool_]:
-    sensors = tables.sensors
+    sensors, channels = tables.sensors, tables.channels
     absent = np.zeros(len(sensors.path), dtype=bool)
     damaged: dict[int, str] = {}
-    # A folder at a time: the listings of all of them together would take more memory than the tables.
-    for channel in range(len(CHANNELS)):
+    # A sensor at a time: the listings of all of them together would take more memory than the tables.
+    for channel in range(len(channels.names)):
+        layout = lidar_format if channel in channels.lidar_numbers else None
         of_channel = rows[sensors.channel[rows] == channel]
-        folders: dict[str, list[tuple[int, str]]] = {}
-        for row, path in zip(of_channel.tolist(), sensors.path.some(of_channel)):
+        listings: dict[str, dict[str, os.DirEntry]] = {}
+        for row, path in zip(of_channel.tolist(), sensors.path.each(of_channel)):
             folder, _, name = path.rpartition("/")
-            folders.setdefault(folder, []).append((row, name))
-        for folder, files in folders.items():
-            entries = _list(dataroot / folder)
-            for row, name in files:
-                entry = entries.get(name)
-                if entry is None:
-                    absent[row] = True
-                elif not _is_file(entry):
-                    absent[row], problem = _look_at(entry)
-                    damaged |= {row: problem} if problem else {}
-                elif channel <= LIDAR_INDEX and (problem := _problem(entry, channel == LIDAR_INDEX, lidar_columns)):
-                    damaged[row] = problem
+            if folder not in listings:
+                listings[folder] = _list(dataroot / folder)
+            entry = listings[folder].get(name)
+            if entry is None:
+                absent[row] = True
+            elif not _is_file(entry):
+                absent[row], problem = _look_at(entry)
+                damaged |= {row: problem} if problem else {}
+            elif channel not in channels.radar_numbers and (problem := _problem(entry, layout)):
+                damaged[row] = problem
     if damaged:
         shown = "; ".join(f"{sensors.path[row]} ({damaged[row]})" for row in sorted(damaged)[:3])
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
@@ -173,17 +173,21 @@ def _absent_rows(
     return absent
 
 
-def _problem(entry: os.DirEntry, is_lidar: bool, lidar_columns: int) -> str | None:
-    """What is wrong with an image or LiDAR file, by its permissions and size."""
+def _problem(entry: os.DirEntry, layout: LidarFormat | None) -> str | None:
+    """What is wrong with an image, or a LiDAR file of a layout, by its permissions and size."""
     status = entry.stat()
     # Asking whether a file may be read costs a call of its own; what all may read needs none.
     if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
         return "no permission to read it"
     if status.st_size == 0:
         return "empty"
-    problem = explain_size(status.st_size, lidar_columns) if is_lidar else None
+    if layout is None or (layout.reads_pcd and entry.name.endswith(_PCD)):
+        return None
+    problem = explain_size(status.st_size, layout.columns)
+    if problem and layout.reads_pcd and begins_as_pcd(Path(entry.path), "LiDAR file"):
+        return None
     if problem:
-        refuse_other_columns(Path(entry.path), lidar_columns)
+        refuse_other_columns(Path(entry.path), layout)
     return problem
 
 
@@ -231,13 +235,11 @@ def _file_lines(tables: NuScenesTables, channel: str, rows: NDArray[np.int64], a
     return [f"{channel}: {len(gone)} of {len(rows)} key-frame files (such as {tables.sensors.path[gone[0]]})"]
 
 
-def _sweep_lines(
-    tables: NuScenesTables, channel: str, index: int, rows: NDArray[np.int64], absent: NDArray[np.bool_]
-) -> list[str]:
+def _sweep_lines(tables: NuScenesTables, channel: str, rows: NDArray[np.int64], absent: NDArray[np.bool_]) -> list[str]:
     sensors = tables.sensors
     if rows.shape[1] < 2 or (rows[:, 0] < 0).all():
         return []
-    of_channel = sensors.channel == index
+    of_channel = sensors.channel == tables.channels.numbers[channel]
     if not (of_channel & ~sensors.is_key_frame).any():
         return [f"{channel}: sample_data.json lists no sweeps"]
     used = np.unique(rows)

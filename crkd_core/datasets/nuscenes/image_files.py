@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.datasets.nuscenes.files import open_sensor_file
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles
@@ -137,7 +136,7 @@ def _check_matrices(tables: NuScenesTables, rows: NDArray[np.int64], progress: P
     uses = np.column_stack([sensors.calibration[rows], sensors.width[rows], sensors.height[rows]])
     for index in np.unique(uses, axis=0, return_index=True)[1].tolist():
         calibration, *size = uses[index].tolist()
-        channel = CAMERA_CHANNELS[sensors.channel[rows[index]]]
+        channel = tables.channels.names[sensors.channel[rows[index]]]
         x, y = (float(value) for value in tables.intrinsics[calibration][:2, 2])
         about = f"the camera matrix of {channel} has its centre at ({x:.0f}, {y:.0f}) px of {size[0]} x {size[1]} px"
         if not (0 < x < size[0] and 0 < y < size[1]):
@@ -151,7 +150,7 @@ def _check_matrices(tables: NuScenesTables, rows: NDArray[np.int64], progress: P
 def sizes_by_camera(tables: NuScenesTables, files: SampleFiles) -> dict[str, dict[str, int]]:
     """For every camera the number of its images by size, such as ``{"CAM_FRONT": {"1600x900": 404}}``."""
     result = {}
-    for channel, rows in zip(CAMERA_CHANNELS, files.cameras.T, strict=True):
+    for channel, rows in zip(tables.channels.cameras, files.cameras.T, strict=True):
         rows = rows[rows >= 0]
         sizes, counts = np.unique(
             np.column_stack([tables.sensors.width[rows], tables.sensors.height[rows]]), axis=0, return_counts=True

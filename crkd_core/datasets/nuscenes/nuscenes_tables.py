@@ -1,30 +1,24 @@
 """nuScenes' linked JSON tables as columns: what detection needs, links resolved to row numbers.
 
 Only the records that are needed are kept: LiDAR and radar data, camera key frames, the poses these refer to, and the
-annotations of the ten detection classes.
+annotations of the detected classes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.config.description import DatasetDescription
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns, RackColumns, read_annotations
+from crkd_core.datasets.nuscenes.channels import SensorChannels
 from crkd_core.datasets.nuscenes.notes import TableNotes
 from crkd_core.datasets.nuscenes.scenes import SampleColumns, SceneRecord, check_sample_links, read_samples, read_scenes
-from crkd_core.datasets.nuscenes.sensor_tables import (
-    CHANNELS,
-    LIDAR_INDEX,
-    SensorColumns,
-    read_calibration,
-    read_poses,
-    read_sensors,
-)
+from crkd_core.datasets.nuscenes.sensor_tables import SensorColumns, read_calibration, read_poses, read_sensors
 from crkd_core.datasets.nuscenes.time_stamps import check_time_stamps
-
-__all__ = ["CHANNELS", "LIDAR_INDEX", "NuScenesTables", "read_tables"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +26,7 @@ class NuScenesTables:
     """The tables of one version; see the classes of the columns.
 
     Attributes:
+        description: of the data set.
         ego_from_sensor, intrinsics: (K, 4, 4) and (K, 3, 3; zero for other sensors than cameras) of calibrated sensors.
         global_from_ego: (R, 4, 4) of the kept ego poses.
         other_annotations: how many annotations are of categories that are not detected.
@@ -50,12 +45,19 @@ class NuScenesTables:
     other_annotations: int
     dropped_sample: NDArray[np.int32]
     notes: TableNotes
+    description: DatasetDescription
+
+    @cached_property
+    def channels(self) -> SensorChannels:
+        """The sensors that are read."""
+        return SensorChannels.of(self.description)
 
 
-def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
+def read_tables(folder: Path, description: DatasetDescription, allow_outside: bool = False) -> NuScenesTables:
     """Read the tables of a version folder.
 
     Args:
+        description: which of its sensors and categories are meant.
         allow_outside: take names of sensor files that lead out of the data root (the folder of `folder`).
 
     Raises:
@@ -64,12 +66,13 @@ def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
     """
     scenes, scene_rows = read_scenes(folder)
     samples, sample_rows = read_samples(folder, scene_rows)
-    calibration = read_calibration(folder)
-    sensors, pose_index = read_sensors(folder, sample_rows, calibration, allow_outside)
+    channels = SensorChannels.of(description)
+    calibration = read_calibration(folder, channels)
+    sensors, pose_index = read_sensors(folder, sample_rows, calibration, channels, allow_outside)
     check_time_stamps(folder, samples, sensors)
     check_sample_links(folder, samples, sample_rows)
     global_from_ego, pose_oddities = read_poses(folder, pose_index)
-    read = read_annotations(folder, sample_rows, samples.timestamp_us)
+    read = read_annotations(folder, sample_rows, samples.timestamp_us, description)
     oddities = (*_scene_oddities(scenes), *calibration.oddities, *pose_oddities)
     return NuScenesTables(
         scenes=scenes,
@@ -83,6 +86,7 @@ def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
         other_annotations=read.others,
         dropped_sample=read.dropped_sample,
         notes=replace(read.notes, oddities=(*oddities, *read.notes.oddities)),
+        description=description,
     )
 
 

@@ -10,14 +10,19 @@ import re
 import struct
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crkd_core.datasets.nuscenes.files import open_sensor_file
 
 PADDING = "_"
 """Name of fields that hold nothing."""
 
 _HEADER_BYTES = 1 << 16
+_SIGNATURE_BYTES = 64
+_SIGNATURES = (b"# .PCD", b"VERSION ", b"FIELDS ")
 _DATA_LINE = re.compile(rb"^[ \t]*DATA[ \t]+([^\s]+)[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
 _USUAL_END = b"\nDATA binary\n"
 _KINDS = ("ascii", "binary", "binary_compressed")
@@ -103,6 +108,21 @@ class PcdHeader:
                 {"names": names, "formats": formats, "offsets": [offsets[name] for name in names], "itemsize": end}
             )
         return self._records[names]
+
+
+def begins_as_pcd(path: Path, called: str) -> bool:
+    """Whether a file begins as a PCD header does; `called` is what it is, for messages.
+
+    Raises:
+        DatasetError: it cannot be opened.
+    """
+    with open_sensor_file(path, called) as stream:
+        return is_pcd(stream.read(_SIGNATURE_BYTES))
+
+
+def is_pcd(data: bytes | bytearray) -> bool:
+    """Whether a file begins as a PCD header does."""
+    return bytes(data[:_SIGNATURE_BYTES]).lstrip().startswith(_SIGNATURES)
 
 
 def read_header(data: bytes) -> PcdHeader:
@@ -248,6 +268,14 @@ def _read_ascii(body: bytes, header: PcdHeader, names: tuple[str, ...]) -> NDArr
         columns[part.name] = end
         end += part.count
     table = np.empty(len(lines), [(name, "<f8") for name in names])
+    try:
+        values = np.array([line.split() for line in lines], dtype=np.float64)
+    except ValueError:  # a word that is no number, perhaps of another field, or lines of different lengths
+        values = np.empty((0, 0))
+    if values.shape == (len(lines), end):
+        for name in names:
+            table[name] = values[:, columns[name]]
+        return table
     for row, line in enumerate(lines):
         words = line.split()
         if len(words) != end:

@@ -29,6 +29,7 @@ changes; the rest is filled in.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,9 @@ _MEASURED = ("x", "y", "z", "rcs", "vx", "vy", "vx_comp", "vy_comp")
 _BLOCKS = np.dtype(
     {"names": ["position", "rest"], "formats": ["(3,)<f4", "(5,)<f4"], "offsets": [0, 15], "itemsize": 43}
 )
-_CODED = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")
-_KEPT = (*_MEASURED, *_CODED)
+CODE_FIELDS = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")
+"""Fields of nuScenes' states of a point."""
+_KEPT = (*_MEASURED, *CODE_FIELDS)
 _KIND = "radar file"
 _LEAST, _MOST = 1e-30, 1000.0
 _HEADER_AND_FILLING_BYTES = 4096
@@ -88,7 +90,7 @@ def read_sweeps(paths: Sequence[Path | str]) -> tuple[NDArray, NDArray[np.int64]
     parts = [_point_bytes(read_small_file(path, _KIND), path) for path in paths]
     counts = np.array([len(part) for part in parts], dtype=np.int64) // RADAR_RECORD.itemsize
     records = np.frombuffer(b"".join(parts), RADAR_RECORD)
-    measurable = _are_measurable(np.abs(_measured_values(records))).all(axis=1)
+    measurable = are_measurable(np.abs(_measured_values(records))).all(axis=1)
     if measurable.all():
         return records, counts
     ends = np.cumsum(counts)
@@ -96,7 +98,7 @@ def read_sweeps(paths: Sequence[Path | str]) -> tuple[NDArray, NDArray[np.int64]
         try:
             usable = _usable(records[ends[number] - counts[number] : ends[number]])
         except PcdError as error:
-            raise _refusal(error, paths[number]) from None
+            raise refusal(error, paths[number]) from None
         parts[number], counts[number] = usable.tobytes(), len(usable)
     return np.frombuffer(b"".join(parts), RADAR_RECORD), counts
 
@@ -106,9 +108,9 @@ def _point_bytes(data: bytes, path: Path | str) -> bytes:
     try:
         header = read_header(data)
     except PcdError as error:
-        raise _refusal(error, path) from None
+        raise refusal(error, path) from None
     end = header.body + header.points * RADAR_RECORD.itemsize
-    if header.kind == "binary" and len(data) >= end and header.whole_record == RADAR_RECORD:
+    if header.kind == "binary" and len(data) >= end and _is_radar_record(header.whole_record):
         return data[header.body : end]
     records = parse_radar(data, path)
     converted = np.zeros(len(records), RADAR_RECORD)
@@ -117,15 +119,21 @@ def _point_bytes(data: bytes, path: Path | str) -> bytes:
     return converted.tobytes()
 
 
+@lru_cache(maxsize=512)  # comparing the fields takes longer than copying the points
+def _is_radar_record(record: np.dtype | None) -> bool:
+    return record == RADAR_RECORD
+
+
 def _usable(records: NDArray) -> NDArray:
     """Records without those that are not finite, where no other has a value that no radar measures."""
     values = _measured_values(records)
     finite = np.isfinite(values).all(axis=1)
-    _check_measured(values[finite])
+    check_measured(values[finite], _MEASURED)
     return records[finite]
 
 
-def _refusal(error: PcdError, path: Path | str) -> DatasetError:
+def refusal(error: PcdError, path: Path | str) -> DatasetError:
+    """The error to raise for a radar file."""
     return DatasetError(f"the radar file {path} is {error.state}: {error.problem}; {error.remedy}.")
 
 
@@ -142,9 +150,9 @@ def parse_radar(data: bytes, path: Path | str) -> NDArray:
         records = read_points(data, header, _FIELDS)
         if records.dtype != RADAR_RECORD:
             return _converted(records)
-        return records if _are_measurable(np.abs(_measured_values(records))).all() else _usable(records)
+        return records if are_measurable(np.abs(_measured_values(records))).all() else _usable(records)
     except PcdError as error:
-        raise _refusal(error, path) from None
+        raise refusal(error, path) from None
 
 
 def encode_radar(records: NDArray) -> bytes:
@@ -173,35 +181,48 @@ def _converted(records: NDArray) -> NDArray:
         if records.dtype[name].kind == "f":
             finite &= np.isfinite(records[name])
     records = records[finite]
-    _check_measured(np.stack([records[name].astype(np.float64) for name in _MEASURED], axis=1))
-    for name in _CODED:
-        # What is stored has a byte for a code: all that lies beyond would turn into another code.
-        wrong = (records[name] != np.round(records[name])) | (records[name] < -128) | (records[name] > 255)
-        if wrong.any():
-            value = records[name][wrong][0]
-            raise PcdError(f"its {name} is {value:g}; expected whole numbers from -128 to 255", _CONVERT)
+    check_measured(np.stack([records[name].astype(np.float64) for name in _MEASURED], axis=1), _MEASURED)
+    check_codes(records)
     converted = np.empty(len(records), [(n, (RADAR_RECORD if n in _KEPT else records.dtype)[n]) for n in _FIELDS])
     for name in _FIELDS:
         values = records[name]
-        converted[name] = values.astype(np.int64).astype(np.int8) if name in _CODED else values
+        converted[name] = values.astype(np.int64).astype(np.int8) if name in CODE_FIELDS else values
     return converted
 
 
 _CONVERT = "convert it again, in metres, dBsm and m/s"
 
 
-def _check_measured(values: NDArray[np.floating]) -> None:
-    """Refuse (P, 8) values of `_MEASURED` of which some cannot have been measured: a sign of another layout."""
-    wrong = ~_are_measurable(np.abs(values))
+def check_codes(records: NDArray) -> None:
+    """Refuse codes that a byte does not hold: all that lies beyond would turn into another code.
+
+    Raises:
+        PcdError: naming one.
+    """
+    for name in CODE_FIELDS:
+        wrong = (records[name] != np.round(records[name])) | (records[name] < -128) | (records[name] > 255)
+        if wrong.any():
+            value = records[name][wrong][0]
+            raise PcdError(f"its {name} is {value:g}; expected whole numbers from -128 to 255", _CONVERT)
+
+
+def check_measured(values: NDArray[np.floating], names: Sequence[str]) -> None:
+    """Refuse (P, N) values of fields of which some cannot have been measured: a sign of another layout.
+
+    Raises:
+        PcdError: naming one.
+    """
+    wrong = ~are_measurable(np.abs(values))
     if wrong.any():
         point, column = np.argwhere(wrong)[0]
         raise PcdError(
-            f"its {_MEASURED[column]} is {values[point, column]:.3g}; expected 0 or sizes from {_LEAST:g} to {_MOST:g}",
+            f"its {names[column]} is {values[point, column]:.3g}; expected 0 or sizes from {_LEAST:g} to {_MOST:g}",
             _CONVERT,
         )
 
 
-def _are_measurable(sizes: NDArray[np.floating]) -> NDArray[np.bool_]:
+def are_measurable(sizes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which sizes (absolute values) of positions, velocities and cross-sections a radar can measure."""
     return (sizes <= _MOST) & ((sizes >= _LEAST) | (sizes == 0))
 
 
@@ -227,18 +248,21 @@ def compact_sweeps(
     """The points of many sweeps, one after another, each as :func:`compact_features` gives it.
 
     Args:
-        records: of all sweeps; `counts`: (N,) of each.
+        records: of all sweeps, of any radar; `counts`: (N,) of each.
         lidar_from_radar: (N, 4, 4); `age_s`: (N,).
     """
-    position = np.stack([records["x"], records["y"], records["z"]], axis=1).astype(np.float64)
-    velocity = np.stack([records["vx_comp"], records["vy_comp"]], axis=1).astype(np.float64)
+    position = _columns(records, ("x", "y", "z"), np.float64)
+    is_vertical_known = "vz_comp" in (records.dtype.names or ())
+    velocity = _columns(records, ("vx_comp", "vy_comp", "vz_comp")[: 2 + is_vertical_known], np.float64)
     end = 0
     rotations = lidar_from_radar[:, :3, :3].transpose(0, 2, 1)
     # A product a sweep: one of all together would round the last bit by where a sweep lies in it.
-    for count, rotation, horizontal in zip(counts.tolist(), rotations, rotations[:, :2, :2]):
+    turns = rotations if is_vertical_known else rotations[:, :2, :2]
+    for count, rotation, turn in zip(counts.tolist(), rotations, turns):
         start, end = end, end + count
         position[start:end] = position[start:end] @ rotation
-        velocity[start:end] = velocity[start:end] @ horizontal
+        velocity[start:end] = velocity[start:end] @ turn
+    velocity = velocity[:, :2]
     ages = np.repeat(age_s, counts)
     position += np.repeat(lidar_from_radar[:, :3, 3], counts, axis=0)
     position[:, :2] += velocity * ages[:, None]
@@ -247,8 +271,15 @@ def compact_sweeps(
     values[:, 3] = records["rcs"]
     values[:, 4:6] = velocity
     values[:, 6] = ages
-    codes = np.stack([records[name] for name in _CODED], axis=1)
-    return values, codes.view(np.uint8)
+    return values, _columns(records, CODE_FIELDS, np.int8).view(np.uint8)
+
+
+def _columns(records: NDArray, names: Sequence[str], dtype: type) -> NDArray:
+    """(P, N) values of some fields."""
+    columns: NDArray = np.empty((len(records), len(names)), dtype=dtype)
+    for column, name in enumerate(names):
+        columns[:, column] = records[name]
+    return columns
 
 
 def expand_features(values: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:

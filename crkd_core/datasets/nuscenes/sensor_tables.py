@@ -10,7 +10,8 @@ import numpy as np
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
+from crkd_core.datasets.nuscenes.channels import SensorChannels
+from crkd_core.datasets.nuscenes.growing_column import GrowingColumn
 from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.datasets.nuscenes.records import TableReader
 from crkd_core.datasets.nuscenes.table_records import CalibrationRecord, PoseRecord, SampleDataRecord, SensorRecord
@@ -19,12 +20,8 @@ from crkd_core.datasets.nuscenes.token_keys import KeyIndex, token_keys
 from crkd_core.errors import DatasetError
 from crkd_core.geometry.transforms import rigid_transforms, rotations_from_quaternions
 
-CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
-"""All channels; other columns refer to them by index."""
-LIDAR_INDEX = CHANNELS.index(LIDAR_CHANNEL)
-
 _SampleData = TableReader[SampleDataRecord]
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 _PIXELS = (0, 2**31 - 1)
 _SMALLEST_FOCAL_LENGTH_PX = 1.0
 
@@ -34,7 +31,7 @@ class SensorColumns:
     """Kept rows of ``sample_data``.
 
     Attributes:
-        channel: index into ``CHANNELS``.
+        channel: number, see :class:`SensorChannels`.
         sample: row of the sample the record belongs to (for a sweep: the nearest one).
         calibration, pose: rows of the calibrated sensors and of the kept ego poses.
         path: relative to the data root, or absolute where that was asked for.
@@ -57,7 +54,7 @@ class Calibration:
 
     Attributes:
         rows: by token.
-        channel: index into ``CHANNELS`` of every row, -1 for a sensor that is not used.
+        channel: number of every row, -1 for a sensor that is not used.
         ego_from_sensor: (K, 4, 4); `intrinsics`: (K, 3, 3), zero for other sensors than cameras.
         oddities: what is worth a warning, one sentence each.
     """
@@ -69,24 +66,24 @@ class Calibration:
     oddities: list[str]
 
 
-def read_calibration(folder: Path) -> Calibration:
-    """Calibration of all sensors; only that of sensors that are used must be complete.
+def read_calibration(folder: Path, sensor_channels: SensorChannels) -> Calibration:
+    """Calibration of all sensors; only that of `sensor_channels` must be complete.
 
     Raises:
         DatasetError: a table is damaged, or a camera matrix or pose of a used channel makes no sense.
     """
     sensors = TableReader(folder, "sensor", SensorRecord)
     channel_of = sensors.index(lambda record: sensors.text(record, "channel"))
-    _check_channels(sensors, set(channel_of.values()))
+    _check_channels(sensors, set(channel_of.values()), sensor_channels)
     table = TableReader(folder, "calibrated_sensor", CalibrationRecord)
     tokens, channels, poses, matrices = [], [], [np.empty((0, 7))], []
     for record in table:
         name = table.find(channel_of, record, "sensor_token", "sensor")
-        channel = CHANNELS.index(name) if name in CHANNELS else -1
+        channel = sensor_channels.numbers.get(name, -1)
         tokens.append(table.token(record))
         channels.append(channel)
         poses.append(np.array([_NO_POSE]) if channel < 0 else table.numbers([record], _POSE))
-        matrices.append(_camera_matrix(table, record) if 0 <= channel < LIDAR_INDEX else np.zeros((3, 3)))
+        matrices.append(_camera_matrix(table, record) if sensor_channels.is_camera(channel) else np.zeros((3, 3)))
     numbers = np.concatenate(poses)
     _check_poses(table, numbers, tokens.__getitem__)
     return Calibration(
@@ -99,7 +96,11 @@ def read_calibration(folder: Path) -> Calibration:
 
 
 def read_sensors(
-    folder: Path, sample_rows: Mapping[str, int], calibration: Calibration, allow_outside: bool
+    folder: Path,
+    sample_rows: Mapping[str, int],
+    calibration: Calibration,
+    sensor_channels: SensorChannels,
+    allow_outside: bool,
 ) -> tuple[SensorColumns, KeyIndex]:
     """The files of LiDAR and radar, and of camera key frames, and the rows that their poses get.
 
@@ -108,13 +109,13 @@ def read_sensors(
     """
     table = TableReader(folder, "sample_data", SampleDataRecord)
     channels = np.array(calibration.channel, dtype=np.int8)
-    parts: dict[str, list[NDArray]] = {name: [np.empty(0, kind)] for name, kind in _SENSOR_COLUMNS.items()}
-    keys, paths = [np.empty((0, 2), np.uint64)], TextColumn()
+    growing = {name: GrowingColumn(kind) for name, kind in _SENSOR_COLUMNS.items()}
+    keys, paths = GrowingColumn(np.uint64, width=2), TextColumn()
     for batch in table.batches():
         calibrated = table.find_rows(calibration.rows, batch, "calibrated_sensor_token", "calibrated_sensor")
         key_frame = table.flags(batch, "is_key_frame")
         channel = channels[calibrated]
-        used = (channel >= LIDAR_INDEX) | ((channel >= 0) & key_frame)
+        used = (channel >= sensor_channels.reference_number) | ((channel >= 0) & key_frame)
         kept = list(compress(batch, used.tolist()))
         columns: dict[str, NDArray] = {
             "channel": channel[used],
@@ -126,14 +127,14 @@ def read_sensors(
             "height": table.integers(kept, "height", _PIXELS, 0),
         }
         for name, column in columns.items():
-            parts[name].append(column.astype(_SENSOR_COLUMNS[name]))
-        keys.append(token_keys(table.links(kept, "ego_pose_token")))
+            growing[name].extend(column)
+        keys.extend(token_keys(table.links(kept, "ego_pose_token")))
         paths.extend(_paths(table, kept, folder.parent, allow_outside))
-    all_keys = np.concatenate(keys)
+    all_keys = keys.finish()
     first, pose = KeyIndex(all_keys).numbered()
-    arrays = {name: np.concatenate(parts.pop(name)) for name in _SENSOR_COLUMNS}
+    arrays = {name: column.finish() for name, column in growing.items()}
     sensors = SensorColumns(**arrays, pose=pose, path=paths)
-    _check_key_frames(table, sensors, sample_rows)
+    _check_key_frames(table, sensors, sample_rows, sensor_channels)
     return sensors, KeyIndex(all_keys[first])
 
 
@@ -153,25 +154,28 @@ def _paths(table: _SampleData, records: list[SampleDataRecord], data_root: Path,
     ]
 
 
-def _check_channels(table: TableReader, names: set[str]) -> None:
-    """Refuse names of sensors that are nuScenes' own but for their case: they would pass for others."""
-    for name in sorted(names - set(CHANNELS)):
-        meant = next((channel for channel in CHANNELS if channel.lower() == name.lower()), None)
+def _check_channels(table: TableReader, names: set[str], channels: SensorChannels) -> None:
+    """Refuse names of sensors that are the expected ones but for their case: they would pass for others."""
+    for name in sorted(names - set(channels.names)):
+        meant = next((channel for channel in channels.names if channel.lower() == name.lower()), None)
         if meant is not None and meant not in names:
             raise DatasetError(f"the table {table.path} names the sensor {name!r}; expected {meant!r}: rename it.")
 
 
-def _check_key_frames(table: TableReader, sensors: SensorColumns, sample_rows: Mapping[str, int]) -> None:
+def _check_key_frames(
+    table: TableReader, sensors: SensorColumns, sample_rows: Mapping[str, int], channels: SensorChannels
+) -> None:
     """Refuse several key frames of one sensor in one sample: which of them is meant cannot be told."""
-    keys = sensors.sample[sensors.is_key_frame].astype(np.int64) * len(CHANNELS) + sensors.channel[sensors.is_key_frame]
+    count, key_frame = len(channels.names), sensors.is_key_frame
+    keys = sensors.sample[key_frame].astype(np.int64) * count + sensors.channel[key_frame]
     values, counts = np.unique(keys, return_counts=True)
     twice = values[counts > 1]
     if len(twice):
-        sample, channel = divmod(int(twice[0]), len(CHANNELS))
+        sample, channel = divmod(int(twice[0]), count)
         token = next(token for token, row in sample_rows.items() if row == sample)
         raise DatasetError(
-            f"the table {table.path} has several key frames of {CHANNELS[channel]} in {len(twice)} samples, such as "
-            f"{token!r}; expected one: mend what made the table."
+            f"the table {table.path} has several key frames of {channels.names[channel]} in {len(twice)} samples, such "
+            f"as {token!r}; expected one: mend what made the table."
         )
 
 

@@ -1,13 +1,18 @@
-"""Which scenes form which split, and what a user means by ``train`` and ``val`` in a given version."""
+"""Which scenes form which split, and what a user means by ``train`` and ``val`` in a given version.
+
+The lists are, the first that there is: those of ``--val-scenes``, of the description, and of the published split files
+with those of ``splits.json``.
+"""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from pathlib import Path
 from typing import Any
 
+from crkd_core.config.description import DatasetDescription
 from crkd_core.config.split_names import TEST, TRAIN, TRAINVAL, VAL
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
 from crkd_core.errors import DatasetError, UsageError
@@ -30,7 +35,7 @@ class SceneSplits:
 
     Attributes:
         of_scene: scene name to the splits it belongs to; scenes of no split may be absent.
-        own: the lists of ``splits.json`` that are used, which determine a prepared data set.
+        own: the lists that are used and are not published ones, which determine a prepared data set.
         oddities: what of ``splits.json`` is not as its writer may expect, one sentence each.
     """
 
@@ -69,7 +74,7 @@ def resolve_split(split: str, version: str, present: Collection[str] = ()) -> st
         UsageError: the version has no such split.
     """
     official = splits_of_version(version)
-    if split in present or official is None or split in official:
+    if split in present or official is None or split in official or (split == TRAINVAL and {TRAIN, VAL} <= {*present}):
         return split
     if f"mini_{split}" in official:
         return f"mini_{split}"
@@ -97,31 +102,66 @@ def splits_of_scenes(version: str) -> dict[str, list[str]]:
     return splits
 
 
-def read_splits(folder: Path, scenes: Collection[str]) -> SceneSplits:
-    """The splits of a version folder: nuScenes' own, and those of its ``splits.json`` where there is one.
+def read_splits(
+    folder: Path, scenes: Sequence[str], description: DatasetDescription, val_scenes: Path | None = None
+) -> SceneSplits:
+    """The splits of a version folder.
 
-    Names of nuScenes' own lists mean these, as in the devkit; where none of the `scenes` is in any of them, so that the
-    devkit could not use such a split at all, the file's lists are taken.
+    Where its ``splits.json`` lists names of nuScenes' own lists, these are meant, as in the devkit; where none of the
+    `scenes` is in any of them, so that the devkit could not use such a split at all, the file's lists are taken.
 
     Args:
         scenes: names of all scenes of the version.
+        val_scenes: file with the names of those that are ``val``; all others are ``train``.
 
     Raises:
-        DatasetError: the file cannot be read, or is not an object of lists of scene names.
+        DatasetError: a file cannot be read, is not what it should be, or names a scene that is not there; or scenes
+            are in a training and in a validation split.
     """
-    official = splits_of_scenes(folder.name)
+    if val_scenes is not None:
+        val = read_scene_names(val_scenes, scenes)
+        return _of_lists({TRAIN: [name for name in scenes if name not in set(val)], VAL: val})
+    if description.splits:
+        return replace(
+            _of_lists(description.splits),
+            oddities=tuple(_unknown_scenes(description.splits, scenes, "the description")),
+        )
+    official = splits_of_scenes(folder.name) if description.official_splits == "nuscenes" else {}
     listed = _read_lists(folder / SPLITS_NAME)
+    _refuse_leaks(folder / SPLITS_NAME, listed)
     is_own_world = not any(name in official for name in scenes)
     own = {name: names for name, names in listed.items() if is_own_world or name not in _RESERVED}
     of_scene = {scene: list(splits) for scene, splits in official.items()}
     for split, names in own.items():
         for scene in dict.fromkeys(names):
             of_scene.setdefault(scene, []).append(split)
-    return SceneSplits(of_scene, own, tuple(_oddities(listed, own, set(scenes))))
+    reserved = [name for name in listed if name in _RESERVED and description.official_splits == "nuscenes"]
+    return SceneSplits(of_scene, own, (*_oddities(listed, own, reserved), *_unknown_scenes(own, scenes, SPLITS_NAME)))
 
 
-def _oddities(listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], scenes: set[str]) -> list[str]:
-    reserved = [name for name in listed if name in _RESERVED]
+def _of_lists(lists: Mapping[str, Sequence[str]]) -> SceneSplits:
+    of_scene: dict[str, list[str]] = {}
+    for split, names in lists.items():
+        for scene in names:
+            of_scene.setdefault(scene, []).append(split)
+    return SceneSplits(of_scene, lists)
+
+
+def _refuse_leaks(path: Path, listed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a training split that shares scenes with the validation or test split of the same name but for that."""
+    for name, names in listed.items():
+        for other, word in product((VAL, TEST), (TRAIN, TRAIN.upper(), TRAIN.title())):
+            counterpart = name.replace(word, other)
+            if word in name and (shared := sorted(set(names) & set(listed.get(counterpart, ())))):
+                raise DatasetError(
+                    f"the splits {name} and {counterpart} in {path} share the scene {shared[0]!r} ({len(shared)} in "
+                    "all), so that a model would be validated on what it was trained on; keep each scene in one."
+                )
+
+
+def _oddities(
+    listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], reserved: Sequence[str]
+) -> list[str]:
     said = []
     if ignored := [name for name in reserved if name not in own]:
         said.append(
@@ -135,13 +175,48 @@ def _oddities(listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[st
     for first, second in combinations([name for name, names in own.items() if names], 2):
         if shared := sorted(set(own[first]) & set(own[second])):
             said.append(f"{first} and {second} of {SPLITS_NAME} share scenes: {shared[0]}, {len(shared)} in all")
+    return said
+
+
+def _unknown_scenes(own: Mapping[str, Sequence[str]], scenes: Collection[str], source: str) -> list[str]:
+    said, known = [], set(scenes)
     for name, names in own.items():
-        if unknown := [scene for scene in dict.fromkeys(names) if scene not in scenes]:
+        if unknown := [scene for scene in dict.fromkeys(names) if scene not in known]:
             said.append(
-                f"{len(unknown)} of the {len(set(names))} scenes of {name} in {SPLITS_NAME} are not in scene.json, "
+                f"{len(unknown)} of the {len(set(names))} scenes of {name} in {source} are not in scene.json, "
                 f"such as {unknown[0]}"
             )
     return said
+
+
+def read_scene_names(path: Path, scenes: Collection[str]) -> list[str]:
+    """The names of scenes in a text file, one a line; empty lines and those that begin with # do not count.
+
+    Raises:
+        DatasetError: it cannot be read, holds no name, or one that is not among `scenes`.
+    """
+    refuse_special_file(path, "the file")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise DatasetError(
+            f"the scene list {path} cannot be read: {error.strerror or error}; check --val-scenes."
+        ) from None
+    except UnicodeDecodeError:
+        raise DatasetError(f"the scene list {path} is not UTF-8 text; expected the name of a scene a line.") from None
+    names = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not names:
+        raise DatasetError(
+            f"the scene list {path} names no scene; expected the names of the validation scenes, one a line."
+        )
+    known = set(scenes)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise DatasetError(
+            f"{len(unknown)} of the {len(names)} scenes in {path} are not in scene.json, such as {unknown[0][:100]!r}; "
+            f"its scenes are called {', '.join(list(scenes)[:3]) or 'nothing'}, ...: mend the list."
+        )
+    return names
 
 
 def _read_lists(path: Path) -> dict[str, list[str]]:

@@ -5,15 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
-from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, NuScenesTables
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.geometry.transforms import inverse_rigid
 
 MAX_SWEEP_AGE_S = 0.75
 """Older sweeps are not used: ten LiDAR sweeps span 0.45 s and six radar sweeps 0.39 s unless some are missing."""
 
-_AT_ONCE = 1 << 16
-RADAR_INDICES = tuple(CHANNELS.index(channel) for channel in RADAR_CHANNELS)
+_AT_ONCE = 1 << 13
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,11 @@ class SampleFiles:
     """Rows of :class:`SensorColumns` per sample; -1 where there is none.
 
     Attributes:
-        cameras: (S, 6) in the order of ``CAMERA_CHANNELS``.
-        lidar: (S, L), the key frame first, then earlier sweeps, newest first.
-        radar: (S, 5, R), likewise for every radar.
-        lidar_key: (S,) the LiDAR key frame, whose pose is the model's frame, whether or not its file is there.
+        cameras: (S, C) in the order of the channels.
+        lidar: (S, K, L) of every LiDAR, the reference first: the key frame, then earlier sweeps, newest first.
+        radar: (S, R, L), likewise for every radar.
+        lidar_key: (S,) the reference LiDAR's key frame, whose pose is the model's frame, whether or not its file is
+            there.
     """
 
     cameras: NDArray[np.int64]
@@ -55,14 +54,24 @@ def choose_files(tables: NuScenesTables, lidar_sweeps: int, radar_sweeps: int) -
 
     Earlier sweeps are those of the same scene and sensor before the key frame in time, earlier key frames included.
     """
-    sensors = tables.sensors
-    keys = np.full((len(tables.samples.tokens), len(CHANNELS)), -1, dtype=np.int64)
+    sensors, channels = tables.sensors, tables.channels
+    keys = np.full((len(tables.samples.tokens), len(channels.names)), -1, dtype=np.int64)
     key_rows = np.flatnonzero(sensors.is_key_frame)
     keys[sensors.sample[key_rows], sensors.channel[key_rows]] = key_rows
     scenes = tables.samples.scene[sensors.sample]
-    lidar = _earlier(tables, scenes, LIDAR_INDEX, keys[:, LIDAR_INDEX], lidar_sweeps)
-    radar = [_earlier(tables, scenes, index, keys[:, index], radar_sweeps) for index in RADAR_INDICES]
-    return SampleFiles(keys[:, : len(CAMERA_CHANNELS)], lidar, np.stack(radar, axis=1), keys[:, LIDAR_INDEX])
+
+    def earlier(numbers: range, count: int) -> NDArray[np.int64]:
+        chosen = np.full((len(keys), len(numbers), count), -1, dtype=np.int64)
+        for row, number in enumerate(numbers):
+            chosen[:, row] = _earlier(tables, scenes, number, keys[:, number], count)
+        return chosen
+
+    return SampleFiles(
+        cameras=keys[:, : len(channels.cameras)],
+        lidar=earlier(channels.lidar_numbers, lidar_sweeps),
+        radar=earlier(channels.radar_numbers, radar_sweeps),
+        lidar_key=keys[:, channels.reference_number],
+    )
 
 
 def global_from_sensor(tables: NuScenesTables, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -81,6 +90,28 @@ def lidar_from_sensor(
         lidar_from_global = inverse_rigid(global_from_sensor(tables, lidar_rows[part]))
         transforms[part] = lidar_from_global @ global_from_sensor(tables, rows[part])
     return transforms
+
+
+def sensor_velocities(tables: NuScenesTables, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, 3) velocity of the sensors of some rows of one scene (m/s, in the sensor's own frame).
+
+    By where the sensor was in its records before and after, which have the turning of the car in them; zero for a
+    sensor with a single record in the scene.
+    """
+    sensors = tables.sensors
+    scenes = tables.samples.scene[sensors.sample]
+    of_scene = np.flatnonzero(np.isin(scenes, scenes[rows[:1]]) & np.isin(sensors.channel, sensors.channel[rows]))
+    order = of_scene[np.lexsort((sensors.timestamp_us[of_scene], sensors.channel[of_scene]))]
+    poses, times_us, channel = global_from_sensor(tables, order), sensors.timestamp_us[order], sensors.channel[order]
+    own = np.arange(len(order))
+    first = np.where((own > 0) & (channel == np.roll(channel, 1)), own - 1, own)
+    last = np.where((own < len(own) - 1) & (channel == np.roll(channel, -1)), own + 1, own)
+    seconds = (times_us[last] - times_us[first]) * 1e-6
+    moved = (poses[last, :3, 3] - poses[first, :3, 3]) / np.where(seconds > 0, seconds, np.inf)[:, None]
+    velocities = np.einsum("nij,ni->nj", poses[:, :3, :3], moved)
+    position = np.empty(len(sensors.path), dtype=np.int64)
+    position[order] = own
+    return velocities[position[rows]]
 
 
 def repeat_oldest(rows: NDArray[np.int64]) -> NDArray[np.int64]:

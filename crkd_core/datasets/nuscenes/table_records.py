@@ -51,6 +51,7 @@ class SensorRecord(TableRecord, gc=False):
     """``sensor.json``."""
 
     channel: Text = UNSET
+    modality: Text = UNSET
 
 
 class CalibrationRecord(TableRecord, gc=False):

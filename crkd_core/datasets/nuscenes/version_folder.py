@@ -1,6 +1,7 @@
-"""Finding the version folder of a nuScenes directory, and a digest of its tables."""
+"""Finding the version folder of a data set's directory, and a digest of its tables."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
@@ -21,6 +22,18 @@ TABLES = (
     "sample_annotation",
 )
 """The tables that are read."""
+_USUAL = re.compile(r"v\d+\.\d+-")
+_LARGEST_TABLE = "sample_data.json"
+
+
+def versions_of(dataroot: Path) -> list[str]:
+    """Names of the version folders: ``v1.0-*``, or where there is none, whatever folders of tables are called."""
+    try:
+        folders = sorted(path for path in dataroot.iterdir() if path.is_dir())
+    except OSError:
+        return []
+    usual = [path.name for path in folders if _USUAL.match(path.name)]
+    return usual or [path.name for path in folders if (path / _LARGEST_TABLE).exists()]
 
 
 def find_version(dataroot: Path, version: str | None = None) -> str:
@@ -35,9 +48,11 @@ def find_version(dataroot: Path, version: str | None = None) -> str:
             f"{dataroot} is not a folder; expected a nuScenes folder with v1.0-*/, samples/ and sweeps/. "
             "Without nuScenes at hand, make one with: crkd simulate --out DIR"
         )
-    versions = sorted(path.name for path in dataroot.glob("v1.0-*") if path.is_dir())
+    if version is not None and (dataroot / version / _LARGEST_TABLE).is_file() and Path(version).name == version:
+        return version
+    versions = versions_of(dataroot)
     if not versions:
-        if (dataroot / "sample_data.json").exists():
+        if (dataroot / _LARGEST_TABLE).exists():
             raise DatasetError(
                 f"{dataroot} is the folder of the tables; give the one that contains it: {dataroot.resolve().parent}"
             )

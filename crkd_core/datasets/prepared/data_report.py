@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from crkd_core.artifacts.tables import numbers_of
-from crkd_core.config.classes import DETECTION_CLASSES, RADAR_CHANNELS
+from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.splits import splits_of_version
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.velocity import MAX_TIME_DIFFERENCE_S
@@ -80,10 +81,10 @@ class BoxCounts:
         without_points, without_velocity: how many have no LiDAR or radar point inside, or no defined velocity.
         without_counts: how many have no record of the points inside.
         dropped: boxes of detected classes that were left out, by reason.
-        ignored: boxes of other categories; `ignored_categories` by name, `similar_categories` the nuScenes name that
+        ignored: boxes of other categories; `ignored_categories` by name, `similar_categories` the described name that
             one of them may have been meant as.
-        ignored_attributes: unknown attributes with the number of boxes; `similar_attributes` the nuScenes name that one
-            of them may have been meant as.
+        ignored_attributes: unknown attributes with the number of boxes; `similar_attributes` the described name that
+            one of them may have been meant as.
     """
 
     per_class: dict[str, int]
@@ -150,6 +151,7 @@ class DataReport:
     Attributes:
         expects_boxes: whether the version is one whose annotations are public.
         oddities: anything else worth a warning.
+        dataset: name of the data set in texts.
     """
 
     samples: SampleCounts
@@ -158,6 +160,7 @@ class DataReport:
     motion: Motion
     expects_boxes: bool = True
     oddities: list[str] = field(default_factory=list)
+    dataset: str = field(default_factory=lambda: nuscenes().text_name)
 
     @property
     def warnings(self) -> list[str]:
@@ -166,8 +169,11 @@ class DataReport:
         return [line for part in parts for line in part(self)] + self.oddities
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return _ADAPTER.dump_python(self, mode="json")
+        """As JSON values; nuScenes is not named."""
+        values = _ADAPTER.dump_python(self, mode="json")
+        if self.dataset == nuscenes().text_name:
+            del values["dataset"]
+        return values
 
     @staticmethod
     def from_json(values: Any) -> "DataReport | None":
@@ -186,17 +192,37 @@ def build_report(survey: Survey, written: Mapping[str, pa.Table], points: NDArra
 
     Args:
         written: tables of the prepared data set by file name.
-        points: (S, 5, R) radar points of every sweep of the prepared samples.
+        points: (S, R, L) radar points of every sweep of the prepared samples.
     """
-    notes = survey.source.tables.notes
+    source, description = survey.source, survey.source.tables.description
+    notes = source.tables.notes
     return DataReport(
         samples=_count_samples(survey),
         boxes=_count_boxes(survey, written[preparing.ANNOTATIONS]),
         sensors=_count_sensors(survey, written, points),
         motion=_measure_motion(survey, written[preparing.ANNOTATIONS]),
-        expects_boxes=splits_of_version(survey.source.version) != ("test",),
-        oddities=[*survey.source.splits.oddities, *notes.oddities, *implausible(survey, written)],
+        expects_boxes=splits_of_version(source.version) != ("test",),
+        oddities=[
+            *source.splits.oddities,
+            *_unmapped(description, notes.ignored_categories),
+            *notes.oddities,
+            *implausible(survey, written),
+        ],
+        dataset=description.text_name,
     )
+
+
+def _unmapped(description: DatasetDescription, ignored: Mapping[str, int]) -> Iterator[str]:
+    """Categories that a description of one's own neither maps to a class nor lists as others."""
+    if description == nuscenes():
+        return
+    unmapped = {name: count for name, count in ignored.items() if name not in description.categories}
+    if unmapped:
+        names = ", ".join(f"{name!r} of {format_count(count, 'box', 'boxes')}" for name, count in unmapped.items())
+        yield (
+            f"categories that the description {description.name} does not map: {names}; add each to a class or to "
+            "other_categories"
+        )
 
 
 def _count_samples(survey: Survey) -> SampleCounts:
@@ -204,10 +230,8 @@ def _count_samples(survey: Survey) -> SampleCounts:
     scene_of, scenes = source.tables.samples.scene, source.tables.scenes
     splits_of = [source.splits.of_scene.get(scene.name, ()) for scene in scenes]
     per_split = count_splits(splits_of, scene_of[kept])
-    expected = dict.fromkeys((*(splits_of_version(source.version) or ()), *source.splits.own))
-    if source.splits.own:
-        # A data set with splits of its own need not be of nuScenes' scenes.
-        expected = dict.fromkeys(source.splits.own)
+    # A data set with splits of its own need not be of nuScenes' scenes.
+    expected = dict.fromkeys(source.splits.own or splits_of_version(source.version) or ())
     unsplit = [scene for scene in scene_of[kept].tolist() if not splits_of[scene]]
     prepared_scenes = set(scene_of[kept].tolist())
     return SampleCounts(
@@ -240,12 +264,13 @@ def count_splits(splits_of: Sequence[Sequence[str]], scenes: NDArray[np.int32]) 
 
 def _count_boxes(survey: Survey, annotations: pa.Table) -> BoxCounts:
     tables = survey.source.tables
-    labels = np.bincount(numbers_of(annotations["label"]), minlength=len(DETECTION_CLASSES))
+    classes = tables.description.class_names
+    labels = np.bincount(numbers_of(annotations["label"]), minlength=len(classes))
     inside = numbers_of(annotations["lidar_points"]) + numbers_of(annotations["radar_points"])
     velocity = numbers_of(annotations["velocity"])[:, :2]
     notes = tables.notes
     return BoxCounts(
-        per_class={name: int(count) for name, count in zip(DETECTION_CLASSES, labels) if count},
+        per_class={name: int(count) for name, count in zip(classes, labels) if count},
         without_points=int((inside == 0).sum()),
         without_velocity=int(np.isnan(velocity).any(axis=1).sum()),
         without_counts=notes.boxes_without_counts,
@@ -262,7 +287,7 @@ def _count_sensors(survey: Survey, written: Mapping[str, pa.Table], points: NDAr
     cameras, lidar = written[preparing.CAMERAS], written[preparing.LIDAR_SWEEPS]
     sizes = np.stack([numbers_of(cameras["width"]), numbers_of(cameras["height"])], axis=1)
     sizes, counts = np.unique(sizes, axis=0, return_counts=True)
-    sweeps = np.bincount(numbers_of(lidar["sample"]), minlength=len(points))
+    sweeps = np.bincount(_samples_of_sweeps(lidar), minlength=len(points))
     of_sample = points.sum(axis=(1, 2))
     of_radar = points.sum(axis=(0, 2))
     return SensorData(
@@ -272,8 +297,16 @@ def _count_sensors(survey: Survey, written: Mapping[str, pa.Table], points: NDAr
         lidar_sweeps=Range.of(sweeps),
         radar_points=Range.of(of_sample),
         without_radar=int((of_sample == 0).sum()),
-        silent_radars=[name for name, number in zip(RADAR_CHANNELS, of_radar) if number == 0],
+        silent_radars=[name for name, number in zip(survey.source.tables.channels.radars, of_radar) if number == 0],
     )
+
+
+def _samples_of_sweeps(lidar: pa.Table) -> NDArray[np.int32]:
+    """Sample of every LiDAR sweep, of which there is a file of every LiDAR."""
+    samples = numbers_of(lidar["sample"])
+    if "channel" not in lidar.column_names:
+        return samples
+    return np.unique(np.column_stack([samples, numbers_of(lidar["index"])]), axis=0)[:, 0]
 
 
 def _measure_motion(survey: Survey, annotations: pa.Table) -> Motion:
@@ -289,7 +322,7 @@ def _measure_motion(survey: Survey, annotations: pa.Table) -> Motion:
     speed = np.hypot(*numbers_of(annotations["velocity"])[:, :2].T)
     label = numbers_of(annotations["label"])
     defined = ~np.isnan(speed)
-    fastest = DETECTION_CLASSES[label[np.nanargmax(speed)]] if defined.any() else ""
+    fastest = tables.description.class_names[label[np.nanargmax(speed)]] if defined.any() else ""
     return Motion(
         spacing_s=Range.of(seconds),
         gaps=int(((seconds > MAX_TIME_DIFFERENCE_S) | (seconds <= 0)).sum()),
@@ -326,6 +359,9 @@ def _sensor_warnings(report: DataReport) -> Iterator[str]:
         # One example is enough: what is missing of one sensor is mostly missing of the others.
         first, *others = sensors.missing
         yield "; ".join([f"missing, as allowed: {first}", *(line.partition(" (such as")[0] for line in others)])
+    if sensors.radar_points.high == 0 and not sensors.silent_radars:
+        yield "no radar: models of cameras and LiDAR can be trained and evaluated, camera-radar students cannot"
+        return
     if sensors.radar_points.high == 0:
         yield f"no radar point in any of {report.samples.prepared} samples: radar models would learn from cameras only"
         return
@@ -341,18 +377,19 @@ def _sensor_warnings(report: DataReport) -> Iterator[str]:
 def _box_warnings(report: DataReport) -> Iterator[str]:
     boxes, total = report.boxes, report.boxes.total
     if not total and report.expects_boxes:
-        yield "no box of the ten detection classes is annotated: nothing can be trained or scored"
+        detected = "the ten detection classes" if report.dataset == nuscenes().text_name else "a detected class"
+        yield f"no box of {detected} is annotated: nothing can be trained or scored"
     for reason, number in boxes.dropped.items():
         yield f"{format_count(number, 'box', 'boxes')} dropped: {reason}"
     for name, meant in boxes.similar_categories.items():
         number = boxes.ignored_categories.get(name, 0)
         ignored = format_count(number, f"box of {name!r} is", f"boxes of {name!r} are")
-        yield f"{ignored} not detected; nuScenes' name is {meant}"
+        yield f"{ignored} not detected; {report.dataset}'{'s' * (not report.dataset.endswith('s'))} name is {meant}"
     if boxes.ignored_attributes:
         hints = {name: f" (is {meant} meant?)" for name, meant in boxes.similar_attributes.items()}
         counts = boxes.ignored_attributes.items()
         names = (f"{name!r} of {format_count(number, 'box', 'boxes')}{hints.get(name, '')}" for name, number in counts)
-        yield f"attributes that nuScenes does not have are ignored: {', '.join(names)}"
+        yield f"attributes that {report.dataset} does not have are ignored: {', '.join(names)}"
     if 0 < boxes.without_counts < total:
         silent = format_count(boxes.without_counts, "box does", "boxes do")
         yield f"{silent} not say how many points are inside; such a box counts as having some"

@@ -10,11 +10,10 @@ from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
-from crkd_core.config.classes import LIDAR_CHANNEL
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
-from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version
+from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version, versions_of
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import count_splits
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -32,7 +31,7 @@ def find_tables(dataroot: Path, version: str | None, split: str) -> str:
         UsageError: several versions can have the split.
     """
     if version is None and dataroot.is_dir():
-        names = [path.name for path in dataroot.glob("v1.0-*") if path.is_dir()]
+        names = versions_of(dataroot)
         fitting = [name for name in names if split in (splits_of_version(name) or (split,))]
         version = fitting[0] if len(names) > 1 and len(fitting) == 1 else None
     return find_version(dataroot, version)
@@ -61,7 +60,7 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
         writer.warn(progress)
         if writer.finished is not None:
             return PreparedData(writer.finished, dataroot)
-        source = read_version(dataroot, version, progress)
+        source = read_version(dataroot, version, None, progress)
         for name, table in _tables(source).items():
             write_table(writer.path / name, table)
         return PreparedData(writer.finish(_facts(source)), dataroot)
@@ -73,8 +72,8 @@ def _tables(source: VersionTables) -> dict[str, Any]:
     if (files.lidar_key < 0).any():
         token = tables.samples.tokens[int((files.lidar_key < 0).argmax())]
         raise DatasetError(
-            f"sample_data.json of {source.dataroot / source.version} has no key frame of {LIDAR_CHANNEL} for the "
-            f"sample {token}; the benchmark measures distances from the pose of its record."
+            f"sample_data.json of {source.dataroot / source.version} has no key frame of {tables.channels.reference} "
+            f"for the sample {token}; the benchmark measures distances from the pose of its record."
         )
     order = preparing.order_samples(tables)
     return preparing.evaluation_tables(tables, files, order, source.splits.of_scene)

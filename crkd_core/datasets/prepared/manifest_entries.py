@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from crkd_core.artifacts.manifest import digest_of
 from crkd_core.artifacts.prepared_format import FORMAT
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import NUSCENES_COLUMNS
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import DataReport
@@ -25,8 +25,10 @@ def prepared_settings(survey: Survey, radar_sweeps: int, lidar_sweeps: int) -> d
         "radar_sweeps": radar_sweeps,
         "lidar_sweeps": lidar_sweeps,
         "missing": {"files": int(missing.absent.sum()), "sensors": missing.lines()},
-        "classes": list(DETECTION_CLASSES),
+        "classes": list(source.tables.description.class_names),
     }
+    if source.tables.description != nuscenes():
+        settings[preparing.DESCRIPTION] = source.tables.description.model_dump(mode="json", exclude_defaults=True)
     if source.splits.own:
         settings["splits"] = {name: list(scenes) for name, scenes in source.splits.own.items()}
     if not survey.kept.all():
@@ -34,8 +36,8 @@ def prepared_settings(survey: Survey, radar_sweeps: int, lidar_sweeps: int) -> d
         settings["left_out_sha256"] = digest_of([tokens[row] for row in np.flatnonzero(~survey.kept)])
     if not survey.sizes_are_recorded:
         settings["image_sizes"] = survey.image_sizes
-    if survey.lidar_columns != NUSCENES_COLUMNS:
-        settings[preparing.LIDAR_COLUMNS] = survey.lidar_columns
+    if survey.lidar_format.columns != NUSCENES_COLUMNS:
+        settings[preparing.LIDAR_COLUMNS] = survey.lidar_format.columns
     return settings
 
 
@@ -43,7 +45,7 @@ def prepared_facts(survey: Survey, report: DataReport, points: NDArray[np.int32]
     """What later stages and ``crkd status`` want to know without opening a file.
 
     Args:
-        points: (S, 5, R) radar points of every sweep.
+        points: (S, R, L) radar points of every sweep.
     """
     source = survey.source
     return {

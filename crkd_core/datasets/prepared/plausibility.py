@@ -12,11 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.tables import numbers_of
-from crkd_core.config.classes import CAMERA_CHANNELS, DETECTION_CLASSES
+from crkd_core.config.description import DatasetDescription
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns
-from crkd_core.datasets.nuscenes.categories import attributes_of
+from crkd_core.datasets.nuscenes.channels import SensorChannels
 from crkd_core.datasets.nuscenes.lidar import read_lidar
-from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, NuScenesTables
+from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.survey import Survey, first_lidar_samples
 from crkd_core.datasets.prepared import preparing
 from crkd_core.geometry.transforms import rotations_from_quaternions
@@ -26,7 +26,6 @@ FARTHEST_M = 150.0
 """Half of a scene's boxes are nearer to the car: nothing farther away can be annotated from LiDAR or images."""
 FARTHEST_SENSOR_M = 10.0
 LONGEST_OFFSET_S = 1.0
-CAR_LENGTH_M = (1.0, 12.0)
 LONGEST_MEDIAN_RANGE_M = 400.0
 _UPRIGHT = 0.85
 """Cosine of the steepest tilt (32 degrees) of a car or box."""
@@ -38,8 +37,8 @@ _FARTHEST_POSES_M = 10.0
 _INTENSITY_COLUMNS = 4
 _LOOKED_AT = 8
 _FEWEST_BOXES, _POINTS_INSIDE, _MARGIN_M = 10, 5, 0.2
-_LONGER_THAN_WIDE = ("car", "truck", "bus", "trailer")
 _NAMED = 3
+_AT_ONCE = 1 << 13
 
 
 def implausible(survey: Survey, written: Mapping[str, pa.Table]) -> list[str]:
@@ -56,13 +55,13 @@ def implausible(survey: Survey, written: Mapping[str, pa.Table]) -> list[str]:
         *far_boxes(boxes[:, :3], scenes[sample].tolist()),
         *tilted_boxes(tables.annotations.rotation),
         *tilted_car(tables.global_from_ego),
-        *mounting(_channels_of_calibrations(tables)[used], tables.ego_from_sensor[used]),
-        *sizes(tables.annotations.label, tables.annotations.size_wlh),
+        *mounting(tables.channels, _channels_of_calibrations(tables)[used], tables.ego_from_sensor[used]),
+        *sizes(tables.description, tables.annotations.label, tables.annotations.size_wlh),
         *clocks(tables),
         *scattered_poses(tables),
         *shared_files(tables),
         *repeated_instances(tables.annotations),
-        *foreign_attributes(tables.annotations),
+        *foreign_attributes(tables.description, tables.annotations),
         *_lidar(survey, written),
     ]
 
@@ -90,7 +89,8 @@ def far_boxes(centres: NDArray[np.float64], scenes: Sequence[str]) -> Iterator[s
 
 def tilted_boxes(quaternions: NDArray[np.float64]) -> Iterator[str]:
     """Boxes that do not stand upright; (N, 4) rotations in the global frame."""
-    tilted = _tilted(rotations_from_quaternions(quaternions)) if len(quaternions) else np.zeros(0, dtype=bool)
+    parts = [quaternions[start : start + _AT_ONCE] for start in range(0, len(quaternions), _AT_ONCE)]
+    tilted = np.concatenate([np.zeros(0, dtype=bool), *(_tilted(rotations_from_quaternions(part)) for part in parts)])
     if tilted.sum() > _TILTED_SHARE * len(tilted):
         yield (
             f"{tilted.sum()} of {len(tilted)} boxes do not stand upright: are their rotations x, y, z, w instead of "
@@ -108,18 +108,20 @@ def tilted_car(global_from_ego: NDArray[np.float64]) -> Iterator[str]:
         )
 
 
-def mounting(channels: NDArray[np.int64], ego_from_sensor: NDArray[np.float64]) -> Iterator[str]:
-    """Sensors that cannot be mounted so; `channels` are indices into ``CHANNELS``."""
+def mounting(
+    channels: SensorChannels, numbers: NDArray[np.int64], ego_from_sensor: NDArray[np.float64]
+) -> Iterator[str]:
+    """Sensors that cannot be mounted so; (N,) `numbers` and (N, 4, 4) poses."""
     far, turned, low = Counter[str](), Counter[str](), Counter[str]()
     farthest = 0.0
-    for channel, pose in zip(channels.tolist(), ego_from_sensor):
-        name, rotation, distance = CHANNELS[channel], pose[:3, :3], float(np.linalg.norm(pose[:3, 3]))
+    for number, pose in zip(numbers.tolist(), ego_from_sensor):
+        name, rotation, distance = channels.names[number], pose[:3, :3], float(np.linalg.norm(pose[:3, 3]))
         if distance > FARTHEST_SENSOR_M:
             far[name] += 1
             farthest = max(farthest, distance)
-        if channel < len(CAMERA_CHANNELS):
+        if channels.is_camera(number):
             wrong = abs(rotation[2, 2]) > _HORIZONTAL or rotation[2, 1] > -_SIDEWAYS
-        elif channel == LIDAR_INDEX:
+        elif number in channels.lidar_numbers:
             wrong = rotation[2, 2] < _SIDEWAYS
             low[name] += bool(pose[2, 3] < _LOWEST_LIDAR_M)
         else:
@@ -140,24 +142,28 @@ def mounting(channels: NDArray[np.int64], ego_from_sensor: NDArray[np.float64]) 
         yield f"{_some(+low)} below the car: is its calibrated_sensor car to sensor instead of sensor to car?"
 
 
-def sizes(label: NDArray[np.int8], size_wlh: NDArray[np.float64]) -> Iterator[str]:
+def sizes(description: DatasetDescription, label: NDArray[np.int8], size_wlh: NDArray[np.float64]) -> Iterator[str]:
     """Sizes in another order or unit."""
-    longer = np.isin(label, [DETECTION_CLASSES.index(name) for name in _LONGER_THAN_WIDE])
+    classes = list(description.classes.items())
+    longer = np.isin(label, [number for number, (_, entry) in enumerate(classes) if entry.longer_than_wide])
     width, length, height = size_wlh[longer].T
     wide = np.maximum(width, height) > length
     if 2 * wide.sum() > len(wide):
         yield (f"{wide.sum()} of {len(wide)} vehicles are wider or higher than long: size is width, length, height")
         return
-    cars = size_wlh[label == DETECTION_CLASSES.index("car")]
-    low, high = CAR_LENGTH_M
-    if len(cars) and not low <= (median := float(np.median(cars[:, 1]))) <= high:
-        yield f"a car is {median:.3g} m long (median): is size in metres?"
+    for number, (name, entry) in enumerate(classes):
+        lengths = size_wlh[label == number, 1]
+        if entry.plausible_length_m is None or not len(lengths):
+            continue
+        low, high = entry.plausible_length_m
+        if not low <= (median := float(np.median(lengths))) <= high:
+            yield f"a {name} is {median:.3g} m long (median): is size in metres?"
 
 
 def clocks(tables: NuScenesTables) -> Iterator[str]:
     """Sensors whose key frames are at another time than their samples."""
     sensors, offsets = tables.sensors, {}
-    for channel, name in enumerate(CHANNELS):
+    for channel, name in enumerate(tables.channels.names):
         rows = np.flatnonzero((sensors.channel == channel) & sensors.is_key_frame)
         if len(rows):
             late_us = sensors.timestamp_us[rows] - tables.samples.timestamp_us[sensors.sample[rows]]
@@ -176,10 +182,10 @@ def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
     """Sensors that place the car elsewhere than the LiDAR does in the same key frame."""
     sensors = tables.sensors
     key = np.full(len(tables.samples.tokens), -1, dtype=np.int64)
-    lidar = np.flatnonzero((sensors.channel == LIDAR_INDEX) & sensors.is_key_frame)
+    lidar = np.flatnonzero((sensors.channel == tables.channels.reference_number) & sensors.is_key_frame)
     key[sensors.sample[lidar]] = lidar
     position, apart = tables.global_from_ego[:, :3, 3], {}
-    for channel, name in enumerate(CHANNELS):
+    for channel, name in enumerate(tables.channels.names):
         rows = np.flatnonzero((sensors.channel == channel) & sensors.is_key_frame & (key[sensors.sample] >= 0))
         if len(rows):
             steps = position[sensors.pose[rows]] - position[sensors.pose[key[sensors.sample[rows]]]]
@@ -195,7 +201,11 @@ def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
 
 def shared_files(tables: NuScenesTables) -> Iterator[str]:
     """Key frames that are of one file."""
-    paths = tables.sensors.path.take(np.flatnonzero(tables.sensors.is_key_frame)).dictionary_encode()
+    rows = np.flatnonzero(tables.sensors.is_key_frame)
+    hashes = np.fromiter(map(hash, tables.sensors.path.each(rows)), np.int64, len(rows))
+    if len(np.unique(hashes)) == len(hashes):
+        return
+    paths = tables.sensors.path.take(rows).dictionary_encode()
     counts = np.bincount(paths.indices.to_numpy(), minlength=len(paths.dictionary))
     shared = np.flatnonzero(counts > 1)
     if len(shared):
@@ -215,9 +225,9 @@ def repeated_instances(annotations: AnnotationColumns) -> Iterator[str]:
         yield f"{annotated} of an instance that has another one in the same sample"
 
 
-def foreign_attributes(annotations: AnnotationColumns) -> Iterator[str]:
+def foreign_attributes(description: DatasetDescription, annotations: AnnotationColumns) -> Iterator[str]:
     """Attributes of another kind than the class."""
-    kinds = [frozenset(("", *attributes_of(name))) for name in DETECTION_CLASSES]
+    kinds = [frozenset(("", *entry.attributes)) for entry in description.classes.values()]
     wrong = Counter(
         (label, attribute)
         for label, attribute in zip(annotations.label.tolist(), annotations.attribute)
@@ -227,7 +237,8 @@ def foreign_attributes(annotations: AnnotationColumns) -> Iterator[str]:
         (label, attribute), _ = wrong.most_common(1)[0]
         boxes = format_count(wrong.total(), "box has", "boxes have")
         yield (
-            f"{boxes} an attribute of another kind than the class, such as {attribute} of a {DETECTION_CLASSES[label]}"
+            f"{boxes} an attribute of another kind than the class, such as {attribute} of a "
+            f"{description.class_names[label]}"
         )
 
 
@@ -280,12 +291,12 @@ def _lidar(survey: Survey, written: Mapping[str, pa.Table]) -> Iterator[str]:
     recorded = numbers_of(annotations["lidar_points"])
     sweeps, counts, inside = [], [], []
     for row in samples.tolist():
-        path = source.dataroot / source.tables.sensors.path[survey.files.lidar[row, 0]]
-        sweeps.append(read_lidar(path, survey.lidar_columns))
+        path = source.dataroot / source.tables.sensors.path[survey.files.lidar[row, 0, 0]]
+        sweeps.append(read_lidar(path, survey.lidar_format))
         own = (sample == row_of[source.tables.samples.tokens[row]]) & (recorded >= _POINTS_INSIDE)
         counts.append(recorded[own])
         inside.append(points_inside(boxes[own], sweeps[-1]))
-    yield from measured(np.concatenate(sweeps), survey.lidar_columns >= _INTENSITY_COLUMNS)
+    yield from measured(np.concatenate(sweeps), survey.lidar_format.columns >= _INTENSITY_COLUMNS)
     yield from empty_boxes(np.concatenate(counts), np.concatenate(inside))
 
 

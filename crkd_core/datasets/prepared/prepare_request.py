@@ -6,11 +6,13 @@ from pathlib import Path
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.location import absolute
 from crkd_core.config.data import NUSCENES_COLUMNS
+from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import dataset_names, dump_description, known_description
 from crkd_core.config.numbers import MOST_SWEEPS
 from crkd_core.datasets.nuscenes.availability import ALLOWABLE
-from crkd_core.datasets.prepared.source import STAGE
 from crkd_core.errors import UsageError
 
+STAGE = "prepare"
 WITHOUT_LIDAR = "-no-lidar"
 
 
@@ -19,8 +21,10 @@ class PrepareRequest:
     """What to prepare.
 
     Attributes:
-        nuscenes: folder with ``v1.0-*/``, ``samples/`` and ``sweeps/``.
+        nuscenes: folder with the tables (``v1.0-*/``), ``samples/`` and ``sweeps/``.
         version: None where only one is there.
+        dataset: what the data set is; None to tell it from its sensors.
+        val_scenes: file with the names of the scenes that are ``val``; all others are ``train``.
         allow_missing: what may be missing: ``samples`` leaves out key frames that lack an image or LiDAR file,
             ``lidar`` does without any LiDAR file, ``radar`` and ``sweeps`` without theirs.
         radar_sweeps: sweeps of each radar a sample, the key frame included.
@@ -29,7 +33,7 @@ class PrepareRequest:
         name: of the artifact; the version where None (with :data:`WITHOUT_LIDAR` where there is no LiDAR, so that it
             does not take the place of the complete data).
         allow_outside: read sensor files whose names in the tables lead out of the folder.
-        lidar_columns: float32 values a LiDAR point.
+        lidar_columns: float32 values a LiDAR point; nuScenes' number for those of the description.
         processes: worker processes for the radar files.
         force: make it anew even where it exists; `resume`: continue an unfinished run.
         command: as it was given, for the manifest; None where there was none.
@@ -37,6 +41,8 @@ class PrepareRequest:
 
     nuscenes: Path
     version: str | None = None
+    dataset: DatasetDescription | None = None
+    val_scenes: Path | None = None
     allow_missing: frozenset[str] = frozenset()
     radar_sweeps: int = 6
     lidar_sweeps: int = 10
@@ -67,8 +73,12 @@ class PrepareRequest:
         """What the prepared data are called."""
         return self.name or version + (WITHOUT_LIDAR if without_lidar else "")
 
-    def command_of(self, version: str) -> Command:
-        """The command that prepares the same data again."""
+    def command_of(self, version: str, root: Path) -> Command:
+        """The command that prepares the same data again.
+
+        Args:
+            root: the workspace, which keeps a copy of a description that was given as a file.
+        """
         # What a file or override says of the sweeps is said by options, so that they are free to change.
         command = (self.command or Command(STAGE)).without("--config", "--set")
         if self.lidar_columns != NUSCENES_COLUMNS:
@@ -78,6 +88,12 @@ class PrepareRequest:
         command = command.setting("--nuscenes", absolute(self.nuscenes)).setting("--version", version)
         if self.name is not None:
             command = command.setting("--name", self.name)
+        if self.dataset is not None and self.dataset in map(known_description, dataset_names()):
+            command = command.setting("--dataset", self.dataset.name)
+        elif self.dataset is not None:
+            command = command.keeping(root, self.dataset.name, dump_description(self.dataset), "--dataset")
+        if self.val_scenes is not None:
+            command = command.setting("--val-scenes", absolute(self.val_scenes))
         command = command.setting("--radar-sweeps", self.radar_sweeps).setting("--lidar-sweeps", self.lidar_sweeps)
         if self.allow_missing:
             command = command.setting("--allow-missing", ",".join(sorted(self.allow_missing)))

@@ -1,7 +1,7 @@
 """Reading a prepared data set: key frames, calibration, sensor files, radar points and annotations by sample token."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.tables import numbers_of, read_table
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS, GridConfig
 from crkd_core.config.description import DatasetDescription
 from crkd_core.config.description_files import nuscenes, validate_description
+from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
 from crkd_core.datasets.nuscenes.point_counts import may_have_points
 from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split
 from crkd_core.datasets.prepared import preparing
@@ -40,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Cameras:
-    """The cameras of one sample, in the order of ``CAMERA_CHANNELS``.
+    """The cameras of one sample, in the order of the description.
 
     Attributes:
         paths: relative to the data root.
@@ -57,28 +57,39 @@ class Cameras:
 
 @dataclass(frozen=True)
 class LidarSweeps:
-    """The LiDAR sweeps of one sample, the key frame first, then newest first.
+    """The LiDAR sweeps of one sample, the key frame first, then newest first; one file each, or one of every LiDAR.
 
     Attributes:
-        paths: relative to the data root.
-        age_s: (S,); `lidar_from_sweep`: (S, 4, 4), identity for the key frame.
-        columns: float32 values a point in the files.
+        paths: of F files, relative to the data root.
+        number: (F,) ascending, of the sweep that each belongs to.
+        age_s: (F,); `lidar_from_sweep`: (F, 4, 4), identity for the reference LiDAR's key frame.
+        layout: what the files hold; `timestamp_us`: (F,), where each point of them has a time stamp, else None.
     """
 
     paths: tuple[str, ...]
+    number: NDArray[np.int64]
     age_s: NDArray[np.float64]
     lidar_from_sweep: NDArray[np.float64]
-    columns: int = NUSCENES_COLUMNS
+    layout: LidarFormat = field(default_factory=LidarFormat)
+    timestamp_us: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """Sweeps."""
+        return int(self.number.max(initial=-1)) + 1
+
+    def files_of(self, number: int) -> list[int]:
+        """Which files belong to a sweep."""
+        return np.flatnonzero(self.number == number).tolist()
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """The annotated boxes of the ten classes in one sample.
+    """The annotated boxes of detected classes in one sample.
 
     Attributes:
         tokens, instances: nuScenes tokens.
         boxes: in the key frame's LiDAR frame; NaN velocity where undefined.
-        labels: (M,) int64 index into ``DETECTION_CLASSES``.
+        labels: (M,) int64 index into the classes of the description.
         translation, rotation, velocity: (M, 3), (M, 4; w, x, y, z), (M, 3) in the global frame.
         visibility: (M,) 1 to 4, 0 where not given.
         lidar_points, radar_points: (M,) points inside the box, -1 where nobody knows.
@@ -198,7 +209,11 @@ class PreparedData:
     def modalities(self) -> tuple[str, ...]:
         """The sensors there are data of; radar counts where any point was prepared."""
         facts = self.artifact.manifest.facts
-        available = {"camera": True, "lidar": facts.get("lidar", True), "radar": facts["radar_points"]}
+        available = {
+            "camera": bool(self.description.cameras),
+            "lidar": facts.get("lidar", True),
+            "radar": facts["radar_points"],
+        }
         return tuple(name for name, is_available in available.items() if is_available)
 
     @property
@@ -316,7 +331,7 @@ class PreparedData:
         """Images and calibration of a sample."""
         table, rows = self._cameras, self._cameras.of_sample(self._row(token))
         return Cameras(
-            channels=CAMERA_CHANNELS,
+            channels=self.description.cameras,
             paths=tuple(table.strings("path", rows)),
             size_px=np.stack([table["width"][rows], table["height"][rows]], axis=1),
             intrinsics=table["intrinsics"][rows].reshape(-1, 3, 3),
@@ -328,9 +343,11 @@ class PreparedData:
         table, rows = self._lidar, self._lidar.of_sample(self._row(token))
         return LidarSweeps(
             paths=tuple(table.strings("path", rows)),
+            number=table["index"][rows].astype(np.int64),
             age_s=table["age_s"][rows],
             lidar_from_sweep=table["lidar_from_sweep"][rows].reshape(-1, 4, 4),
-            columns=self.lidar_columns,
+            layout=self._lidar_format,
+            timestamp_us=table["timestamp_us"][rows] if self._lidar_format.time_field is not None else None,
         )
 
     def radar(self, token: str, sweeps: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -353,7 +370,7 @@ class PreparedData:
     def radar_channels(self, token: str) -> NDArray:
         """(P,) channel name of every point that :meth:`radar` gives with all sweeps."""
         counts = self._radar.read(ItemKey(token))["sweep_points"].numpy().sum(axis=1)
-        return np.repeat(np.array(RADAR_CHANNELS), counts)
+        return np.repeat(np.array(self.description.radars), counts)
 
     def annotations(self, token: str) -> Annotations:
         """Annotated boxes of a sample (none in the test split)."""
@@ -421,6 +438,10 @@ class PreparedData:
     @cached_property
     def _lidar(self) -> _Columns:
         return _Columns(self.artifact, preparing.LIDAR_SWEEPS, self._samples.rows)
+
+    @cached_property
+    def _lidar_format(self) -> LidarFormat:
+        return LidarFormat.of(self.description, self.lidar_columns)
 
     @cached_property
     def _annotations(self) -> _Columns:

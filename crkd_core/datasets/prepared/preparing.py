@@ -5,13 +5,14 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
 - ``samples.parquet``: one row a key frame, in the order of scenes and time: ``token``, ``scene_token``,
   ``scene_name``, ``splits``, ``timestamp_us``, ``prev``, ``next``, ``description``, ``location``, ``night``, ``rain``,
   ``global_from_lidar``, ``global_from_ego`` (both at the LiDAR's time).
-- ``cameras.parquet``: six rows a sample: ``sample`` (row), ``channel``, ``path``, ``timestamp_us``, ``width``,
-  ``height``, ``intrinsics`` (3x3), ``lidar_from_camera``.
+- ``cameras.parquet``: one row a camera and sample: ``sample`` (row), ``channel``, ``path``, ``timestamp_us``,
+  ``width``, ``height``, ``intrinsics`` (3x3), ``lidar_from_camera``.
 - ``lidar_sweeps.parquet``: ``sample``, ``index`` (0: key frame, then newest first), ``path``, ``age_s``,
-  ``lidar_from_sweep``.
+  ``lidar_from_sweep``; of several LiDARs also ``channel``, all files of one index together, the reference first;
+  ``timestamp_us`` where every point has a time stamp.
 - ``radar_sweeps.parquet``: ``sample``, ``channel``, ``index``, ``path``, ``age_s``, ``points``; what filled up a short
   history is listed again.
-- ``annotations.parquet``: boxes of the ten classes: ``token``, ``instance``, ``sample``, ``label``, ``box`` (gravity
+- ``annotations.parquet``: boxes of detected classes: ``token``, ``instance``, ``sample``, ``label``, ``box`` (gravity
   centre, w, l, h, yaw, vx, vy in the key frame's LiDAR frame; NaN velocity where undefined), ``translation``,
   ``rotation`` (w, x, y, z), ``velocity`` (all three in the global frame), ``visibility``, ``lidar_points``,
   ``radar_points`` (-1 where nobody knows, see :mod:`crkd_core.datasets.nuscenes.point_counts`), ``attribute``.
@@ -19,8 +20,8 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
   evaluation leaves out the cycles that stand in one.
 - ``left_out_samples.parquet``, only where key frames were left out for want of files: ``token``, ``scene_name``,
   ``splits``, ``lacks`` (the channels whose files are missing).
-- ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (5, sweeps), all radars'
-  points of all sweeps, unfiltered, in the key frame's LiDAR frame (see :mod:`crkd_core.datasets.nuscenes.radar` and
+- ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (radars, sweeps), all
+  radars' points of all sweeps, unfiltered, in the model frame (see :mod:`crkd_core.datasets.nuscenes.radar` and
   :mod:`crkd_core.datasets.prepared.radar_shards`).
 """
 
@@ -30,7 +31,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
 from crkd_core.datasets.nuscenes.annotations import AnnotationColumns
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.survey import Survey
@@ -51,7 +51,7 @@ DESCRIPTION = "dataset"
 """Setting of data that are not described as nuScenes: the values of their description."""
 
 _BOX_DECIMALS = 9
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 
 
 def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
@@ -127,12 +127,12 @@ def prepared_tables(survey: Survey, order: NDArray[np.int64]) -> dict[str, pa.Ta
 
 def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``cameras.parquet``."""
-    sensors, rows = tables.sensors, files.cameras[order].ravel()
-    lidar = np.repeat(files.lidar_key[order], len(CAMERA_CHANNELS))
+    sensors, rows, channels = tables.sensors, files.cameras[order].ravel(), tables.channels.cameras
+    lidar = np.repeat(files.lidar_key[order], len(channels))
     return pa.table(
         {
-            "sample": np.repeat(np.arange(len(order), dtype=np.int32), len(CAMERA_CHANNELS)),
-            "channel": list(CAMERA_CHANNELS) * len(order),
+            "sample": np.repeat(np.arange(len(order), dtype=np.int32), len(channels)),
+            "channel": pa.array(list(channels) * len(order), pa.string()),
             "path": sensors.path.take(rows),
             "timestamp_us": sensors.timestamp_us[rows],
             "width": sensors.width[rows],
@@ -145,18 +145,22 @@ def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.i
 
 def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
     """``lidar_sweeps.parquet``; a sample at the start of a scene has fewer rows (nothing is repeated)."""
-    sensors, chosen = tables.sensors, files.lidar[order]
-    sample, index = np.nonzero(chosen >= 0)
-    rows, key = chosen[sample, index], files.lidar_key[order][sample]
-    return pa.table(
-        {
-            "sample": sample.astype(np.int32),
-            "index": index.astype(np.int32),
-            "path": sensors.path.take(rows),
-            "age_s": (sensors.timestamp_us[key] - sensors.timestamp_us[rows]) * 1e-6,
-            "lidar_from_sweep": _vectors(lidar_from_sensor(tables, key, rows)),
-        }
-    )
+    sensors, lidars = tables.sensors, tables.channels.lidars
+    chosen = files.lidar[order].transpose(0, 2, 1)
+    sample, index, lidar = np.nonzero(chosen >= 0)
+    rows, key = chosen[sample, index, lidar], files.lidar_key[order][sample]
+    columns = {
+        "sample": sample.astype(np.int32),
+        "index": index.astype(np.int32),
+        "path": sensors.path.take(rows),
+        "age_s": (sensors.timestamp_us[key] - sensors.timestamp_us[rows]) * 1e-6,
+        "lidar_from_sweep": _vectors(lidar_from_sensor(tables, key, rows)),
+    }
+    if tables.description.lidar_points.time_field is not None:
+        columns["timestamp_us"] = sensors.timestamp_us[rows]
+    if len(lidars) > 1:
+        columns["channel"] = pa.array([lidars[number] for number in lidar], pa.string())
+    return pa.table(columns)
 
 
 def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64]) -> pa.Table:
@@ -165,15 +169,17 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     row_of_sample = _prepared_rows(order, len(tables.samples.tokens))
     rows = _grouped(row_of_sample[annotations.sample])
     sample = annotations.sample[rows]
-    parts = range(0, len(rows), _AT_ONCE)
-    boxes = [_boxes_in_lidar(annotations, rows[start : start + _AT_ONCE], tables, files.lidar_key) for start in parts]
+    boxes = np.empty((len(rows), 9))
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        boxes[part] = _boxes_in_lidar(annotations, rows[part], tables, files.lidar_key)
     return pa.table(
         {
             "token": annotations.token.take(rows),
             "instance": pa.array([annotations.instance[row] for row in rows], pa.string()),
             "sample": row_of_sample[sample].astype(np.int32),
             "label": annotations.label[rows],
-            "box": _vectors(np.concatenate(boxes) if boxes else np.empty((0, 9))),
+            "box": _vectors(boxes),
             "translation": _vectors(annotations.translation[rows]),
             "rotation": _vectors(annotations.rotation[rows]),
             "velocity": _vectors(annotations.velocity[rows]),
@@ -238,14 +244,14 @@ def left_out_table(
 def radar_table(
     tables: NuScenesTables, files: SampleFiles, order: NDArray[np.int64], points: NDArray[np.int32]
 ) -> pa.Table:
-    """``radar_sweeps.parquet``; `points` (S, 5, R) counts the points of every sweep in the shards."""
-    sensors, chosen = tables.sensors, repeat_oldest(files.radar[order])
+    """``radar_sweeps.parquet``; `points` (S, R, L) counts the points of every sweep in the shards."""
+    sensors, radars, chosen = tables.sensors, tables.channels.radars, repeat_oldest(files.radar[order])
     sample, channel, index = np.nonzero(chosen >= 0)
     rows, newest = chosen[sample, channel, index], chosen[sample, channel, 0]
     return pa.table(
         {
             "sample": sample.astype(np.int32),
-            "channel": pa.array([RADAR_CHANNELS[number] for number in channel], pa.string()),
+            "channel": pa.array([radars[number] for number in channel], pa.string()),
             "index": index.astype(np.int32),
             "path": sensors.path.take(rows),
             "age_s": (sensors.timestamp_us[newest] - sensors.timestamp_us[rows]) * 1e-6,

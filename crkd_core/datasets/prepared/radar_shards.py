@@ -11,12 +11,25 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.shards import ItemKey, read_shard, shard_name, write_index, write_shard
+from crkd_core.artifacts.packed_shards import (
+    UNREADABLE,
+    ItemKey,
+    pack_arrays,
+    read_packed,
+    shard_name,
+    unfinished_damaged,
+    unpack_arrays,
+    write_index,
+    write_packed,
+)
+from crkd_core.config.description import RadarPoints
+from crkd_core.config.description_files import nuscenes
 from crkd_core.cores import helpers
+from crkd_core.datasets.nuscenes.described_radar import read_described_sweeps
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.radar import compact_sweeps, read_sweeps
 from crkd_core.datasets.nuscenes.survey import Survey
-from crkd_core.datasets.nuscenes.sweeps import SampleFiles, lidar_from_sensor, repeat_oldest
+from crkd_core.datasets.nuscenes.sweeps import SampleFiles, lidar_from_sensor, repeat_oldest, sensor_velocities
 from crkd_core.progress import Progress
 from crkd_core.workers import workers
 
@@ -32,8 +45,10 @@ class RadarJob:
         shard: file to write.
         tokens: the scene's samples.
         paths: the scene's radar files.
-        files: (S, 5, R) index into `paths`, -1 where there is none.
-        lidar_from_radar: (S, 5, R, 4, 4); `age_s`: (S, 5, R).
+        files: (S, R, L) index into `paths`, -1 where there is none.
+        lidar_from_radar: (S, R, L, 4, 4); `age_s`: (S, R, L).
+        points: what the files' fields mean; None for nuScenes' own record.
+        sensor_mps: (F, 3) velocity of the sensor of each of `paths`, in its own frame, where velocities are relative.
     """
 
     shard: Path
@@ -42,12 +57,20 @@ class RadarJob:
     files: NDArray[np.int64]
     lidar_from_radar: NDArray[np.float64]
     age_s: NDArray[np.float64]
+    points: RadarPoints | None = None
+    sensor_mps: NDArray[np.float64] | None = None
+
+    def read(self) -> tuple[NDArray, NDArray[np.int64]]:
+        """The points of all files, one after another, and the number of each."""
+        if self.points is None:
+            return read_sweeps(self.paths)
+        return read_described_sweeps(self.paths, self.points, self.sensor_mps)
 
 
 def write_radar_shards(
     folder: Path, survey: Survey, order: NDArray[np.int64], processes: int, progress: Progress
 ) -> NDArray[np.int32]:
-    """Write the shards that are not there yet and their index; returns the points of every sweep, (S, 5, R).
+    """Write the shards that are not there yet and their index; returns the points of every sweep, (S, R, L).
 
     Args:
         order: rows of the samples, scene by scene.
@@ -85,7 +108,7 @@ def write_radar_shards(
 def count_all_radar_points(
     survey: Survey, order: NDArray[np.int64], processes: int, progress: Progress
 ) -> NDArray[np.int32]:
-    """(S, 5, R) points of every sweep of the samples, without aggregating or writing them.
+    """(S, R, L) points of every sweep of the samples, without aggregating or writing them.
 
     Args:
         order: rows of the samples, scene by scene.
@@ -125,6 +148,8 @@ def radar_job(
     rows, newest = chosen[present], chosen[sample, channel, 0]
     matrices[present] = lidar_from_sensor(tables, files.lidar_key[samples[sample]], rows)
     age_s[present] = (tables.sensors.timestamp_us[newest] - tables.sensors.timestamp_us[rows]) * 1e-6
+    radar_points = None if tables.description == nuscenes() else tables.description.radar_points
+    is_relative = radar_points is not None and radar_points.velocity == "relative"
     return RadarJob(
         shard=shard,
         tokens=[tables.samples.tokens[row] for row in samples],
@@ -132,6 +157,8 @@ def radar_job(
         files=indices.reshape(chosen.shape) - absent,
         lidar_from_radar=matrices,
         age_s=age_s,
+        points=radar_points,
+        sensor_mps=sensor_velocities(tables, used[absent:]) if is_relative else None,
     )
 
 
@@ -142,46 +169,49 @@ def _located(dataroot: Path, paths: list[str]) -> list[str]:
 
 
 def write_radar_shard(job: RadarJob) -> NDArray[np.int32]:
-    """Read and aggregate the radar points of one scene and write its shard; returns (S, 5, R) points of every sweep.
+    """Read and aggregate the radar points of one scene and write its shard; returns (S, R, L) points of every sweep.
 
     Raises:
         DatasetError: a radar file is missing or damaged.
     """
-    records, counts = read_sweeps(job.paths)
+    records, counts = job.read()
     present = job.files >= 0
     file = job.files[present]
     # The records of every sweep of every sample, from where its file's records are.
     points = counts[file]
     starts = (np.cumsum(counts) - counts)[file] - (np.cumsum(points) - points)
     rows = np.repeat(starts, points) + np.arange(points.sum())
-    values, codes = compact_sweeps(records[rows], points, job.lidar_from_radar[present], job.age_s[present])
+    values, codes = compact_sweeps(np.take(records, rows), points, job.lidar_from_radar[present], job.age_s[present])
     sweep_points = np.zeros(job.files.shape, dtype=np.int32)
     sweep_points[present] = points
     ends = np.cumsum(sweep_points.sum(axis=(1, 2)))[:-1]
     items = {
-        ItemKey(token): {"values": of_sample[0], "codes": of_sample[1], "sweep_points": of_sample[2]}
+        ItemKey(token): pack_arrays({"values": of_sample[0], "codes": of_sample[1], "sweep_points": of_sample[2]})
         for token, *of_sample in zip(
             job.tokens, np.split(values, ends), np.split(codes, ends), sweep_points, strict=True
         )
     }
-    write_shard(job.shard, items)
+    write_packed(job.shard, items)
     return sweep_points
 
 
 def count_radar_points(job: RadarJob) -> NDArray[np.int32]:
-    """(S, 5, R) points of every sweep of one scene, without aggregating or writing them.
+    """(S, R, L) points of every sweep of one scene, without aggregating or writing them.
 
     Raises:
         DatasetError: a radar file is missing or damaged.
     """
     # One more for -1, no file.
-    points = np.array([*read_sweeps(job.paths)[1], 0], dtype=np.int32)
+    points = np.array([*job.read()[1], 0], dtype=np.int32)
     return points[job.files]
 
 
 def _points_of_shard(shard: Path, tokens: Sequence[str]) -> NDArray[np.int32]:
     """What :func:`write_radar_shard` returned when a shard of these samples was written."""
-    points = {key.token: item["sweep_points"].numpy() for key, item in read_shard(shard)}
+    try:
+        points = {key.token: unpack_arrays(item)["sweep_points"] for key, item in read_packed(shard)}
+    except UNREADABLE as error:
+        raise unfinished_damaged(shard, error) from None
     return np.stack([points[token] for token in tokens])
 
 

@@ -76,7 +76,8 @@ def test_damaged_tags_are_no_orientation(tmp_path):
 def load(tmp_path, raws, matrices, ages, chosen):
     for index, raw in enumerate(raws):
         raw.astype(np.float32).tofile(tmp_path / f"{index}.pcd.bin")
-    sweeps = LidarSweeps(tuple(f"{index}.pcd.bin" for index in range(len(raws))), np.array(ages), np.stack(matrices))
+    paths = tuple(f"{index}.pcd.bin" for index in range(len(raws)))
+    sweeps = LidarSweeps(paths, np.arange(len(raws)), np.array(ages), np.stack(matrices))
     return load_lidar(tmp_path, sweeps, np.array(chosen), np.eye(4), LidarConfig(), DataConfig().grid)
 
 

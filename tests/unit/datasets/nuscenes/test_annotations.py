@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.point_counts import UNKNOWN, may_have_points, total_points
 from crkd_core.errors import DatasetError
@@ -18,7 +19,7 @@ def folder(tmp_path):
 
 def read(folder):
     folder.save()
-    return read_tables(folder.root / folder.version)
+    return read_tables(folder.root / folder.version, nuscenes())
 
 
 def of_kind(folder, kind):

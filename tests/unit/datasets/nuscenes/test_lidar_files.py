@@ -7,6 +7,7 @@ import pytest
 
 from crkd_core.datasets.nuscenes.lidar import look_at_lidar, read_lidar
 from crkd_core.datasets.nuscenes.lidar_columns import likely_columns, looks_like_float64
+from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
 from crkd_core.errors import DatasetError
 from crkd_core.progress import SilentProgress
 from tests.support.lidar_cloud import cloud
@@ -37,7 +38,7 @@ def test_points_come_back_as_written(write):
 @pytest.mark.parametrize("columns", SHAPES)
 def test_other_columns_are_read_where_the_data_set_has_them(write, columns):
     points = cloud()
-    read = read_lidar(write(SHAPES[columns](points)), columns)
+    read = read_lidar(write(SHAPES[columns](points)), LidarFormat(columns))
     assert read.shape == (len(points), 5)
     assert read.dtype == np.float32
     kept = 5 if columns == 5 else min(columns, 4)
@@ -49,8 +50,8 @@ def test_few_points_that_do_not_tell_are_looked_at_before_training(write):
     path = write(cloud()[:20, :4])
     assert len(read_lidar(path)) == 16
     with pytest.raises(DatasetError, match="its fifth column is no ring index"):
-        look_at_lidar([path], 5, SilentProgress())
-    look_at_lidar([path], 4, SilentProgress())
+        look_at_lidar([path], LidarFormat(), SilentProgress())
+    look_at_lidar([path], LidarFormat(4), SilentProgress())
 
 
 @pytest.mark.parametrize("order", ["fired", "by ring", "shuffled"])
@@ -110,7 +111,7 @@ def test_points_that_are_not_finite_are_dropped(write, value, column):
     kept = np.delete(points, np.s_[::7], axis=0)
     np.testing.assert_array_equal(read_lidar(write(points)), kept)
     if column < 4:
-        np.testing.assert_array_equal(read_lidar(write(points[:, :4]), 4)[:, :4], kept[:, :4])
+        np.testing.assert_array_equal(read_lidar(write(points[:, :4]), LidarFormat(4))[:, :4], kept[:, :4])
 
 
 @pytest.mark.parametrize(("column", "name"), enumerate(("x", "y", "z", "intensity")))

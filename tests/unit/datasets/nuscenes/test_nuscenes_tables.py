@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, read_tables
+from crkd_core.config.description_files import nuscenes
+from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.sweeps import choose_files, repeat_oldest
 from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version
 from crkd_core.errors import DatasetError, UsageError
@@ -49,7 +50,7 @@ def test_the_digest_follows_the_tables(folder):
 
 
 def test_annotations_are_linked_and_others_counted(folder):
-    tables = read_tables(folder.root / folder.version)
+    tables = read_tables(folder.root / folder.version, nuscenes())
     annotations = tables.annotations
     assert len(annotations.token) == 10
     assert tables.other_annotations == 5
@@ -59,9 +60,10 @@ def test_annotations_are_linked_and_others_counted(folder):
 
 
 def test_only_camera_key_frames_are_kept(folder):
-    sensors = read_tables(folder.root / folder.version).sensors
-    assert sensors.is_key_frame[sensors.channel < LIDAR_INDEX].all()
-    assert (sensors.channel == LIDAR_INDEX).sum() == 3 + 2 * 2 + 2 + 2
+    tables = read_tables(folder.root / folder.version, nuscenes())
+    sensors, lidar = tables.sensors, tables.channels.reference_number
+    assert sensors.is_key_frame[sensors.channel < lidar].all()
+    assert (sensors.channel == lidar).sum() == 3 + 2 * 2 + 2 + 2
 
 
 @pytest.mark.parametrize(
@@ -77,13 +79,13 @@ def test_a_missing_record_is_named(folder, table, missing):
     folder.tables[table] = [record for record in folder.tables[table] if missing not in record["token"]]
     folder.save()
     with pytest.raises(DatasetError, match=rf"{table}\.json has no record with the token '.*{missing}"):
-        read_tables(folder.root / folder.version)
+        read_tables(folder.root / folder.version, nuscenes())
 
 
 def test_a_missing_table_is_named(folder):
     (folder.root / folder.version / "instance.json").unlink()
     with pytest.raises(DatasetError, match=r"instance\.json is missing"):
-        read_tables(folder.root / folder.version)
+        read_tables(folder.root / folder.version, nuscenes())
 
 
 @pytest.mark.parametrize("table", ["sample", "sample_data", "calibrated_sensor", "sample_annotation", "category"])
@@ -92,7 +94,7 @@ def test_a_record_without_a_field_is_refused(folder, table):
     del folder.tables[table][0][field]
     folder.save()
     with pytest.raises(DatasetError, match=rf"{table}\.json is damaged: the record .* lacks the field '{field}'"):
-        read_tables(folder.root / folder.version)
+        read_tables(folder.root / folder.version, nuscenes())
 
 
 @pytest.mark.parametrize("value", ["soon", None, [1]])
@@ -100,37 +102,37 @@ def test_a_value_of_another_kind_is_refused(folder, value):
     folder.tables["sample"][0]["timestamp"] = value
     folder.save()
     with pytest.raises(DatasetError, match=r"sample\.json is damaged"):
-        read_tables(folder.root / folder.version)
+        read_tables(folder.root / folder.version, nuscenes())
 
 
 def test_sweeps_are_the_newest_of_the_same_scene_and_sensor(folder):
-    tables = read_tables(folder.root / folder.version)
+    tables = read_tables(folder.root / folder.version, nuscenes())
     files = choose_files(tables, lidar_sweeps=5, radar_sweeps=4)
     stamps = tables.sensors.timestamp_us
     second = tables.samples.tokens.index("scene-0061-sample-1")
-    ages = [(stamps[files.lidar[second, 0]] - stamps[row]) for row in files.lidar[second] if row >= 0]
+    ages = [(stamps[files.lidar[second, 0, 0]] - stamps[row]) for row in files.lidar[second, 0] if row >= 0]
     assert ages == [0, 50_000, 100_000, 500_000]
     first_of_second_scene = tables.samples.tokens.index("scene-0103-sample-0")
-    assert files.lidar[first_of_second_scene].tolist()[1:] == [-1] * 4
+    assert files.lidar[first_of_second_scene, 0].tolist()[1:] == [-1] * 4
     for index in range(5):
-        assert CHANNELS[tables.sensors.channel[files.radar[second, index, 0]]].startswith("RADAR")
+        assert tables.channels.names[tables.sensors.channel[files.radar[second, index, 0]]].startswith("RADAR")
     assert (repeat_oldest(files.radar[first_of_second_scene]) == files.radar[first_of_second_scene][:, :1]).all()
 
 
 def test_absent_files_make_room_for_older_ones(folder):
-    tables = read_tables(folder.root / folder.version)
+    tables = read_tables(folder.root / folder.version, nuscenes())
     files = choose_files(tables, 4, 3)
     sample = tables.samples.tokens.index("scene-0061-sample-2")
     absent = np.zeros(len(tables.sensors.path), dtype=bool)
-    absent[files.lidar[sample, 1]] = True
-    kept = files.without(absent).lidar[sample]
-    assert kept.tolist() == [*files.lidar[sample, [0, 2, 3]].tolist(), -1]
+    absent[files.lidar[sample, 0, 1]] = True
+    kept = files.without(absent).lidar[sample, 0]
+    assert kept.tolist() == [*files.lidar[sample, 0, [0, 2, 3]].tolist(), -1]
 
 
 def test_tables_read_the_same_in_the_devkits_layout(folder, tmp_path):
-    before = read_tables(folder.root / folder.version)
+    before = read_tables(folder.root / folder.version, nuscenes())
     for name, records in folder.tables.items():
         (folder.root / folder.version / f"{name}.json").write_text(json.dumps(records))
-    after = read_tables(folder.root / folder.version)
+    after = read_tables(folder.root / folder.version, nuscenes())
     assert before.sensors.path == after.sensors.path
     np.testing.assert_array_equal(before.global_from_ego, after.global_from_ego)

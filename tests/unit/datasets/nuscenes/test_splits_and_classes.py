@@ -4,8 +4,7 @@ import re
 
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.categories import CLASS_OF_CATEGORY, attributes_of, detection_label
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.splits import official_scenes, parts_of_split, resolve_split, splits_of_scenes
 from crkd_core.errors import UsageError
 
@@ -76,14 +75,14 @@ def test_scene_lists_are_the_devkits():
 def test_categories_map_as_in_the_devkit():
     from nuscenes.eval.detection.utils import category_to_detection_name
 
-    for category in [*CLASS_OF_CATEGORY, "animal", "vehicle.emergency.police", "human.pedestrian.stroller"]:
-        label = detection_label(category)
-        assert (DETECTION_CLASSES[label] if label is not None else None) == category_to_detection_name(category)
+    labels, names = nuscenes().label_of_category, nuscenes().class_names
+    for category in nuscenes().categories:
+        assert (names[labels[category]] if category in labels else None) == category_to_detection_name(category)
 
 
 @pytest.mark.devkit
 def test_attributes_of_every_class_are_the_devkits():
     from nuscenes.eval.detection.utils import detection_name_to_rel_attributes
 
-    for name in DETECTION_CLASSES:
-        assert set(attributes_of(name)) == set(detection_name_to_rel_attributes(name))
+    for name, entry in nuscenes().classes.items():
+        assert set(entry.attributes) == set(detection_name_to_rel_attributes(name))

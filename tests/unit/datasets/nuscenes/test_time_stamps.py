@@ -2,6 +2,7 @@
 
 import pytest
 
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.errors import DatasetError
 from tests.support.nuscenes_factory import START_US, write_folder
@@ -21,7 +22,7 @@ def convert(folder, factor, tables=BOTH, chosen=lambda record: True, begin=0):
             if chosen(record):
                 record["timestamp"] = int((record["timestamp"] - begin) * factor)
     folder.save()
-    return read_tables(folder.root / folder.version)
+    return read_tables(folder.root / folder.version, nuscenes())
 
 
 @pytest.mark.parametrize("begin", [0, START_US], ids=["since-1970", "since-the-drive-began"])
@@ -56,7 +57,7 @@ def test_seconds_with_a_fraction_are_named(folder):
     folder.tables["sample"][0]["timestamp"] += 0.25
     folder.save()
     with pytest.raises(DatasetError, match=r"expected a whole number of microseconds .*looks like seconds"):
-        read_tables(folder.root / folder.version)
+        read_tables(folder.root / folder.version, nuscenes())
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 2.0], ids=["10-hertz", "2-hertz", "1-hertz"])
@@ -74,9 +75,9 @@ def test_whole_numbers_written_with_a_point_are_fine(folder):
     for record in folder.tables["sample"]:
         record["timestamp"] = float(record["timestamp"])
     folder.save()
-    assert read_tables(folder.root / folder.version).samples.timestamp_us[0] == START_US
+    assert read_tables(folder.root / folder.version, nuscenes()).samples.timestamp_us[0] == START_US
 
 
 def test_scenes_of_one_sample_have_no_spacing(tmp_path):
     folder = write_folder(tmp_path, scenes={"scene-0061": 1, "scene-0103": 1})
-    assert len(read_tables(folder.root / folder.version).samples.tokens) == 2
+    assert len(read_tables(folder.root / folder.version, nuscenes()).samples.tokens) == 2

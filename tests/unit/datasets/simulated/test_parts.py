@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.radar import RADAR_RECORD, encode_radar
-from crkd_core.datasets.nuscenes.sensor_tables import CHANNELS
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.assembly import Placement, assemble
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints
@@ -137,4 +137,4 @@ def _rng() -> np.random.Generator:
 
 
 def test_every_channel_of_nuscenes_is_mounted():
-    assert set(build_rig(SimulationConfig())) == set(CHANNELS)
+    assert set(build_rig(SimulationConfig())) == set(nuscenes().channels)

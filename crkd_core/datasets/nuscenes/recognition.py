@@ -1,0 +1,77 @@
+"""Which description a version folder fits, by the channels in its table of sensors."""
+
+from pathlib import Path
+
+from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import dataset_names, known_description, nuscenes
+from crkd_core.config.explaining import suggestion
+from crkd_core.datasets.nuscenes.channels import SensorChannels
+from crkd_core.datasets.nuscenes.records import TableReader
+from crkd_core.datasets.nuscenes.table_records import SensorRecord
+from crkd_core.errors import DatasetError
+
+CAMERA, LIDAR, RADAR = "camera", "lidar", "radar"
+_NAMED = 12
+
+
+def sensors_of(folder: Path) -> dict[str, str]:
+    """Channel and modality ("" where the table does not say it) of every sensor of a version folder.
+
+    Raises:
+        DatasetError: the table is missing or damaged.
+    """
+    table = TableReader(folder, "sensor", SensorRecord)
+    return {table.text(record, "channel"): table.text(record, "modality", "").lower() for record in table}
+
+
+def recognise(folder: Path) -> DatasetDescription:
+    """The description that comes with the package and names the LiDAR of a version folder; nuScenes' comes first.
+
+    Raises:
+        DatasetError: none does.
+    """
+    sensors = sensors_of(folder)
+    lower = {name.lower() for name in sensors}
+    for description in (nuscenes(), *map(known_description, dataset_names())):
+        # A name that differs in case is told by the reader.
+        if description.reference.lower() in lower:
+            return description
+    raise DatasetError(
+        f"{folder} has the sensors {_some(sensors)}, which no data set that crkd knows has; describe yours: crkd "
+        f"prepare --nuscenes {folder.parent} --describe --out car.yaml, edit that file, and say --dataset car.yaml."
+    )
+
+
+def check_channels(folder: Path, description: DatasetDescription) -> None:
+    """Refuse channels of a description that the tables do not have, or have as another kind of sensor.
+
+    The files of nuScenes' own sensors may be missing, and are then told as such.
+
+    Raises:
+        DatasetError: naming one.
+    """
+    if description == nuscenes():
+        return
+    sensors, channels = sensors_of(folder), SensorChannels.of(description)
+    kinds = (
+        ("cameras", CAMERA, channels.cameras),
+        ("lidars", LIDAR, channels.lidars),
+        ("radars", RADAR, channels.radars),
+    )
+    for field, modality, names in kinds:
+        for name in names:
+            if name not in sensors:
+                raise DatasetError(
+                    f"{field} of the description {description.name} name {name!r}, which sensor.json of {folder} does "
+                    f"not have{suggestion(name, list(sensors))}"
+                )
+            if sensors[name] not in ("", modality):
+                raise DatasetError(
+                    f"{field} of the description {description.name} name {name!r}, which sensor.json of {folder} calls "
+                    f"a {sensors[name]}; move it to the sensors of its kind."
+                )
+
+
+def _some(sensors: dict[str, str]) -> str:
+    names = sorted(sensors)
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "") if names else "none"
