@@ -12,7 +12,6 @@ from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
@@ -21,6 +20,7 @@ from crkd_core.datasets.nuscenes.sweeps import choose_files
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.io.detections import SCHEMA
+from tests.support.described import CLASSES
 from tests.support.tiny_world import VERSION, write_tiny_world
 
 _CATEGORIES = (*CLASS_OF_CATEGORY, BICYCLE_RACK, "animal")
@@ -81,7 +81,7 @@ def prepare_world(root: Path, folder: Path) -> PreparedData:
 
 def detection_table(rows: list[dict]) -> pa.Table:
     """Detections as the stage writes them."""
-    filled = [{"class_name": DETECTION_CLASSES[row["label"]], **row} for row in rows]
+    filled = [{"class_name": CLASSES[row["label"]], **row} for row in rows]
     return pa.Table.from_pylist(filled, schema=SCHEMA)
 
 
@@ -139,7 +139,7 @@ def _detections(
         if name is not None and rng.random() < 0.8:
             noise = rng.normal(size=3) * rng.choice([0.0, 0.2, 1.0])
             frame = int(row["sample_token"].removeprefix("sample"))
-            boxes.append((frame, DETECTION_CLASSES.index(name), row["translation"] + noise, row["size"]))
+            boxes.append((frame, CLASSES.index(name), row["translation"] + noise, row["size"]))
     for _ in range(case.false_alarms):
         frame = int(rng.integers(case.frames))
         boxes.append((frame, int(rng.integers(10)), ego[frame] + rng.uniform(-60, 60, 3), rng.uniform(0.5, 4, 3)))
