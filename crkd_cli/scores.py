@@ -30,9 +30,14 @@ def print_scores(results: "list[EvaluateResult]", titles: list[str]) -> None:
         _print_classes(results[0].metrics)
     console.print_facts((title, result.artifact.path) for title, result in zip(titles, results))
     console.print_lines(*(line for title, result in zip(titles, results) for line in _parts(title, result)))
-    compared = [result.official_difference for result in results if result.official_difference is not None]
+    compared = {
+        result.official_difference: result.metrics.description.text_name
+        for result in results
+        if result.official_difference is not None and result.metrics is not None
+    }
     if compared:
-        console.print_lines(f"The nuScenes devkit agrees: the largest difference is {max(compared):.1e}.")
+        largest = max(compared)
+        console.print_lines(f"The {compared[largest]} devkit agrees: the largest difference is {largest:.1e}.")
 
 
 def _parts(title: str, result: "EvaluateResult") -> list[str]:

@@ -47,6 +47,14 @@ def format_count(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def in_words(number: int) -> str:
+    """``ten``; above twelve in figures."""
+    return _WORDS[number] if number < len(_WORDS) else str(number)
+
+
 def format_seconds(seconds: int | float) -> str:
     """``1:02:03`` or ``2:03``."""
     minutes, second = divmod(int(seconds + 0.5), 60)

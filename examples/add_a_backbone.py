@@ -129,9 +129,10 @@ def train(backbone: Backbone, steps: int = 6) -> list[float]:
     """The detection loss of a small student with this backbone, step by step."""
     torch.manual_seed(0)
     config = load_config("tiny")
-    detector = build_detector(config.student, config.data, backbone)
+    grid, tasks = config.data.grid.build(), config.dataset.head_tasks
+    detector = build_detector(config.student, config.data, tasks, backbone)
     sensors, boxes, labels = random_scene(config)
-    targets = build_head_targets(boxes, labels, config.data.grid.build(), config.student.head)
+    targets = build_head_targets(boxes, labels, grid, config.student.head, tasks)
     optimizer = torch.optim.AdamW(detector.parameters(), lr=2e-3)
     values = []
     for _ in range(steps):
@@ -163,7 +164,7 @@ def refusal() -> str:
     """What a detector says to it."""
     config = load_config("tiny")
     try:
-        build_detector(config.student, config.data, OneMap())
+        build_detector(config.student, config.data, config.dataset.head_tasks, OneMap())
     except ConfigError as error:
         return str(error)
     raise AssertionError("a backbone that no neck can read was accepted")
@@ -218,7 +219,7 @@ from crkd_core.training.initial_weights import backbone_settings
 
 config = load_config("paper-r50", None, ["student.camera.backbone={kind: convnext, width: 96, depths: [3, 3, 9, 3]}"])
 with torch.device("meta"):
-    detector = build_detector(config.student, config.data)
+    detector = build_detector(config.student, config.data, config.dataset.head_tasks)
 backbone = detector.camera.backbone
 print("--set student.camera.backbone={kind: convnext, ...} builds a", type(backbone).__name__, "of",
       f"{sum(weight.numel() for weight in backbone.parameters()) / 1e6:.1f} M parameters")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from crkd_core.config.description_files import nuscenes
 from crkd_core.config.numbers import (
     Fraction,
     NonNegative,
@@ -16,7 +17,7 @@ from crkd_core.config.numbers import (
     Spread,
     Sweeps,
 )
-from crkd_core.config.sections import OmittedAtDefault, Section, known_classes
+from crkd_core.config.sections import OmittedAtDefault, Section
 
 if TYPE_CHECKING:
     import crkd_core.geometry.grid
@@ -148,20 +149,12 @@ class PasteConfig(Section):
 
     enabled: bool = Field(False, description="paste objects")
     objects: dict[str, PositiveInt] = Field(
-        {
-            "car": 2, "truck": 3, "construction_vehicle": 7, "bus": 4, "trailer": 6, "barrier": 2, "motorcycle": 6,
-            "bicycle": 6, "pedestrian": 2, "traffic_cone": 2,
-        },
+        default_factory=lambda: nuscenes().pasted_objects,
         description="objects that a sample is filled up to, by class",
-    )  # fmt: skip
+    )
     min_points: PositiveInt = Field(5, description="objects of fewer LiDAR points are not pasted")
     epochs: PositiveInt = Field(15, description="epochs from the first on that paste; those after them do not")
     samples: PositiveInt = Field(1000, description="training samples that objects are cut from and kept in memory")
-
-    @model_validator(mode="after")
-    def _known_classes(self) -> "PasteConfig":
-        known_classes(self.objects)
-        return self
 
 
 class DataConfig(Section):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from crkd_core.config.colours import distinguishable_colours
-from crkd_core.config.numbers import NonNegative, PointColumns, Positive, PositiveInt, Probability, Range
+from crkd_core.config.numbers import NonNegative, PointColumns, Positive, PositiveInt, Range
 from crkd_core.config.sections import Distinct, Name, Section
 from crkd_core.errors import quoted
 
@@ -21,6 +21,9 @@ Format = Literal["nuscenes", "truckscenes", "t4"]
 ErrorName = Literal["translation_m", "scale", "orientation_rad", "velocity_mps", "attribute"]
 MOST_CLASSES = 100
 MOST_CHANNELS = 50
+MOST_ATTRIBUTES = 100
+TP_DISTANCE_M = 2.0
+"""Match distance at which the errors of true positives are measured."""
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _SHORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _CLASS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -64,6 +67,8 @@ Colour = Annotated[str, AfterValidator(_a_colour)]
 Glyph = Annotated[str, AfterValidator(_a_glyph)]
 Names = Annotated[tuple[Name, ...], Distinct]
 Channels = Annotated[tuple[Name, ...], Field(max_length=MOST_CHANNELS)]
+HeadTasks = tuple[tuple[str, ...], ...]
+"""The classes of each task of a detection head; a label is an index into all of them, task after task."""
 
 
 class ClassDescription(Section):
@@ -165,23 +170,22 @@ class EvaluationDescription(Section):
         None, description="the benchmark's own name for these numbers; not given: there is no official evaluation"
     )
     class_order: Names = Field((), description="classes as the benchmark lists them; not given: in label order")
-    match_distances_m: Annotated[tuple[Positive, ...], Distinct, Field(min_length=1, max_length=10)] = Field(
-        (0.5, 1.0, 2.0, 4.0), description="centre distances below which a detection matches an object (m), rising"
+    match_distances_m: Annotated[tuple[Positive, ...], Distinct, Field(min_length=1, max_length=6)] = Field(
+        (0.5, 1.0, TP_DISTANCE_M, 4.0),
+        description="centre distances below which a detection matches an object (m), rising; errors are those at 2 m",
     )
-    tp_distance_m: Positive = Field(2.0, description="the one of them at which errors are measured (m)")
-    min_recall: Probability = Field(0.1, description="recall from which curves count")
-    min_precision: Probability = Field(0.1, description="precision above which curves count")
     max_boxes: PositiveInt = Field(500, description="detections a sample that are accepted")
-    mean_ap_weight: Positive = Field(5.0, description="weight of mAP against each of the five errors in the score")
 
     @model_validator(mode="after")
     def _rising_distances(self) -> "EvaluationDescription":
         distances = list(self.match_distances_m)
         if distances != sorted(distances):
             raise ValueError(f"match_distances_m rise, found {', '.join(f'{value:g}' for value in distances)}")
-        if self.tp_distance_m not in distances:
+        if TP_DISTANCE_M not in distances:
             listed = ", ".join(f"{value:g}" for value in distances)
-            raise ValueError(f"tp_distance_m is one of match_distances_m ({listed}), found {self.tp_distance_m:g}")
+            raise ValueError(
+                f"errors are measured at {TP_DISTANCE_M:g} m, which is not among match_distances_m ({listed}); add it"
+            )
         return self
 
 
@@ -232,8 +236,8 @@ class DatasetDescription(Section):
         return tuple(self.classes)
 
     @property
-    def head_tasks(self) -> tuple[tuple[str, ...], ...]:
-        """The classes of each head task; a label is also the channel among the heatmaps of all tasks."""
+    def head_tasks(self) -> HeadTasks:
+        """The classes of each task of the detection head."""
         return tuple(task.classes for task in self.tasks)
 
     @property
@@ -267,6 +271,11 @@ class DatasetDescription(Section):
     def evaluated_classes(self) -> tuple[str, ...]:
         """Classes in the benchmark's order."""
         return self.evaluation.class_order or self.class_names
+
+    @property
+    def farthest_m(self) -> float:
+        """The longest range that any class is evaluated to (m)."""
+        return max(entry.range_m for entry in self.classes.values())
 
     @property
     def circle_nms_m2(self) -> dict[str, float]:
@@ -311,6 +320,17 @@ class DatasetDescription(Section):
         return {name: entry.tag or name.replace("_", " ")[:_LONGEST_TAG] for name, entry in self.classes.items()}
 
     @property
+    def camera_titles(self) -> dict[str, str]:
+        """What pictures call each camera: its channel without the words that all begin with."""
+        words = [channel.split("_") for channel in self.cameras]
+        shared = next(
+            (number for number, column in enumerate(zip(*words)) if len(set(column)) > 1),
+            min(map(len, words), default=0),
+        )
+        shared = min(shared, min(map(len, words), default=1) - 1)
+        return {channel: " ".join(own[shared:]).lower() for channel, own in zip(self.cameras, words, strict=True)}
+
+    @property
     def rows_of_cameras(self) -> tuple[tuple[str, ...], ...]:
         """Cameras as pictures arrange them."""
         return self.camera_rows or _evenly(self.cameras)
@@ -333,6 +353,12 @@ class DatasetDescription(Section):
                     f"a class is named by letters, digits and underscores, and not {' or '.join(_TAKEN_NAMES)}; found "
                     f"{quoted(name)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _some_attributes(self) -> "DatasetDescription":
+        if len(self.attributes) > MOST_ATTRIBUTES:
+            raise ValueError(f"objects have {len(self.attributes)} attributes in all (at most {MOST_ATTRIBUTES})")
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field
 
-from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.description import MOST_CLASSES
+from crkd_core.config.description_files import nuscenes
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.numbers import Fraction, NonNegative, PositiveInt, Probability, Seed, Share, Steps
 from crkd_core.config.sections import Distinct, Section
@@ -150,9 +151,9 @@ class RespDConfig(LossSection):
 
     weight: NonNegative = Field(1.0, description="weight in the total")
     task_weights: tuple[NonNegative, ...] = Field(
-        (2.0, 2.0, 2.0, 1.0, 2.0, 1.0),
-        min_length=len(HEAD_TASKS),
-        max_length=len(HEAD_TASKS),
+        default_factory=lambda: nuscenes().response_weights,
+        min_length=1,
+        max_length=MOST_CLASSES,
         description="weight of each head task; dynamic classes count double",
     )
     positive_threshold: Probability = Field(0.3, description="teacher probability of a positive heatmap cell")

@@ -6,9 +6,11 @@ import typing
 from typing import Any
 
 from pydantic import BaseModel, Tag, ValidationError
+from pydantic_core import PydanticCustomError
 
 from crkd_core.errors import quoted
 
+_SENTENCE = "sentence"
 _EXPECTED = {
     "model_type": "a section of keys",
     "tuple_type": "a list",
@@ -21,27 +23,32 @@ _EXPECTED = {
 }
 
 
-def explain_invalid(
-    error: ValidationError, root: type[BaseModel], key: str = "the config key", owner: str = "the config"
-) -> str:
+def wrong_value(sentence: str) -> PydanticCustomError:
+    """What a validator of a whole raises of one of its keys: a sentence that names the key, and needs nothing more."""
+    return PydanticCustomError(_SENTENCE, "{sentence}", {"sentence": sentence})
+
+
+def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "the config key") -> str:
     """The first thing that is wrong with the values of a model.
 
     Args:
         root: the model.
         key: what a key of it is called.
-        owner: what has the keys.
     """
     first = error.errors()[0]
     if first["type"] == "missing":
         # A misspelt key is also one that is missing.
         unknown = [other for other in error.errors() if other["type"] == "extra_forbidden"]
         first = next((other for other in unknown if other["loc"][:-1] == first["loc"][:-1]), first)
+    if first["type"] == _SENTENCE:
+        return str(first["msg"])
     keys, section = _locate(first["loc"], root)
     path = ".".join(keys)
     whole = key.removesuffix(" key") if key.endswith(" key") else "the config"
     shown = quoted(path) if path else f"{whole}uration" if whole == "the config" else whole
     if first["type"] == "extra_forbidden":
-        return f"{owner} has no key {shown}{suggestion(keys[-1], list(section.model_fields) if section else [])}"
+        known_keys = list(section.model_fields) if section else []
+        return f"{whole} has no key {shown}{suggestion(keys[-1], known_keys)}"
     if first["type"] == "union_tag_invalid":
         context = first["ctx"]
         expected_tags, actual_tag = context["expected_tags"], quoted(context["tag"])

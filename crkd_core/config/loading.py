@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from crkd_core.config.description_files import DEFAULT_DATASET, dataset_names, known_description
 from crkd_core.config.explaining import explain_invalid, suggestion
 from crkd_core.config.models import backbone_kind
 from crkd_core.config.schema import Config
@@ -135,12 +136,24 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         old = merged.get(key)
+        if key == "dataset" and isinstance(value, dict):
+            old = _description_values(old)
         if isinstance(old, dict) and isinstance(value, dict) and not _of_another_kind(key, old, value):
             value = _merge(old, value)
         merged[key] = value
     return merged
 
 
+def _description_values(old: Any) -> Any:
+    """What changes of a description go on top of: that which was named before, nuScenes' where none was."""
+    name = DEFAULT_DATASET if old is None else old
+    if isinstance(name, str) and name in dataset_names():
+        return known_description(name).model_dump(mode="json")
+    return old
+
+
 def _of_another_kind(key: str, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Each kind of backbone has settings of its own, so that a new one begins with its defaults."""
+    """Each kind of backbone has settings of its own, so that a new one begins with its defaults; so has a data set."""
+    if key == "dataset":
+        return new.get("name", old.get("name")) != old.get("name")
     return key == "backbone" and "kind" in new and backbone_kind(new) != backbone_kind(old)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.description_files import nuscenes
 from crkd_core.config.numbers import (
     Channels,
     ChannelsOfLayers,
@@ -21,11 +21,10 @@ from crkd_core.config.numbers import (
     Share,
     Stride,
 )
-from crkd_core.config.sections import Name, Section, known_classes
+from crkd_core.config.sections import Name, Section
 
 Modality = Literal["camera", "lidar", "radar"]
 _MOST_DEPTH_BINS = 1000
-_FIRST_CLASSES = tuple(classes[0] for classes in HEAD_TASKS)
 
 
 def _number_or_list(value: Any) -> str:
@@ -310,23 +309,13 @@ class NMSConfig(Section):
     height_limit_m: Positive = Field(10.0, description="centres beyond +- this in z are dropped (m)")
     rotated_iou: Fraction = Field(0.2, description="rotated NMS: overlap above which the lower score goes")
     circle_classes: dict[str, Positive] = Field(
-        {"car": 4.0, "barrier": 1.0},
+        default_factory=lambda: nuscenes().circle_nms_m2,
         description="tasks that use circle NMS, by first class: threshold on the *squared* centre distance (m^2)",
     )
     size_factors: dict[str, Positive] = Field(
-        {"pedestrian": 2.5, "traffic_cone": 4.0}, description="factor on width and length for rotated NMS, by class"
+        default_factory=lambda: nuscenes().nms_size_factors,
+        description="factor on width and length for rotated NMS, by class",
     )
-
-    @model_validator(mode="after")
-    def _known_classes(self) -> "NMSConfig":
-        known_classes(self.size_factors)
-        unused = [name for name in self.circle_classes if name not in _FIRST_CLASSES]
-        if unused:
-            raise ValueError(
-                f"circle_classes names head tasks by their first class, found {unused[0]!r}; those are "
-                f"{', '.join(_FIRST_CLASSES)}"
-            )
-        return self
 
 
 class HeadConfig(Section):

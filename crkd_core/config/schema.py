@@ -1,13 +1,19 @@
 """The whole configuration."""
 
-from pydantic import Field, model_validator
+from typing import Annotated, Any
 
-from crkd_core.config.classes import CAMERA_CHANNELS
+from pydantic import BeforeValidator, Field, model_validator
+
 from crkd_core.config.data import DataConfig
+from crkd_core.config.described import unknown_names, with_described_defaults
+from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import dataset_names, known_description, nuscenes
 from crkd_core.config.distill import DistillConfig
+from crkd_core.config.explaining import suggestion, wrong_value
 from crkd_core.config.models import DetectorConfig
-from crkd_core.config.sections import Section
+from crkd_core.config.sections import OmittedAtDefault, Section
 from crkd_core.config.train import TrainConfig
+from crkd_core.errors import quoted
 
 # What no training step fits into any machine with, whatever the network.
 _MOST_PIXELS = 2**29
@@ -17,24 +23,49 @@ _MOST_HEIGHTS = 1000
 _PIXELS_OF_FEATURE = 64
 
 
+def _described(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in dataset_names():
+        raise ValueError(f"no data set is named {quoted(value)}{suggestion(value, dataset_names()).removesuffix('.')}")
+    return known_description(value)
+
+
 class Config(Section):
     """A preset, a file and overrides, resolved; written into every run."""
 
+    dataset: Annotated[DatasetDescription, BeforeValidator(_described), OmittedAtDefault] = Field(
+        default_factory=nuscenes,
+        description="what the data set is, or the name of a description; not given: that of the prepared data",
+    )
     data: DataConfig = Field(default_factory=DataConfig, description="samples, grid, augmentation")
     teacher: DetectorConfig = Field(description="the LiDAR-camera teacher")
     student: DetectorConfig = Field(description="the camera-radar student")
     distill: DistillConfig = Field(default_factory=DistillConfig, description="losses and teacher targets")
     train: TrainConfig = Field(default_factory=TrainConfig, description="optimiser, schedule, loader")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        return with_described_defaults(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _known_names(self) -> "Config":
+        detectors = {"teacher": self.teacher, "student": self.student}
+        for problem in unknown_names(self.dataset, self.data, detectors, self.distill):
+            raise wrong_value(problem)
+        return self
+
     @model_validator(mode="after")
     def _affordable(self) -> "Config":
         image = self.data.image
-        pixels = len(CAMERA_CHANNELS) * image.height_px * image.width_px
+        cameras = len(self.dataset.cameras)
+        pixels = cameras * image.height_px * image.width_px
         for name in ("teacher", "student", "distill"):
             batch = getattr(self.train, name).batch_size
             if batch * pixels > _MOST_PIXELS:
                 raise ValueError(
-                    f"train.{name}.batch_size={batch} samples of {len(CAMERA_CHANNELS)} images of {image.width_px} x "
+                    f"train.{name}.batch_size={batch} samples of {cameras} images of {image.width_px} x "
                     f"{image.height_px} px are more than any machine holds; lower it to at most "
                     f"{_MOST_PIXELS // pixels}"
                 )

@@ -1,11 +1,9 @@
 """What every configuration section shares."""
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
-
-from crkd_core.config.classes import DETECTION_CLASSES
 
 
 class _Mark:
@@ -40,17 +38,6 @@ def _distinct(members: tuple[Member, ...]) -> tuple[Member, ...]:
     if twice:
         raise ValueError(f"{twice[0]!r} stands there twice")
     return members
-
-
-def known_classes(names: Iterable[str]) -> None:
-    """Refuse names that no detection class has.
-
-    Raises:
-        ValueError: naming the first.
-    """
-    unknown = [name for name in names if name not in DETECTION_CLASSES]
-    if unknown:
-        raise ValueError(f"no class is called {unknown[0]!r}; the classes are {', '.join(DETECTION_CLASSES)}")
 
 
 Distinct = AfterValidator(_distinct)

@@ -50,7 +50,7 @@ class ObjectPasting:
         if sample.lidar is None or epoch_of_view(view.number) >= paste.epochs:
             return sample
         generator = random_generator(self._seed, sample.token, view.number, "paste")
-        missing = missing_objects(sample.labels, paste.objects)
+        missing = missing_objects(sample.labels, paste.objects, self._prepared.description.class_names)
         draws = draw_objects(self.objects.labels.numpy(), missing, generator)
         points, boxes, labels = paste_objects(
             sample.lidar.numpy(), sample.boxes, sample.labels, [self._placed(drawn, view) for drawn in draws]
@@ -69,7 +69,7 @@ class ObjectPasting:
         """Samples to cut from, rare classes first, then as they come."""
         generator = random_generator(self._seed, "", 0, "objects")
         classes = [self._prepared.classes_in(token) for token in self._tokens]
-        balanced = class_balanced_indices(classes, generator)
+        balanced = class_balanced_indices(classes, len(self._prepared.description.classes), generator)
         generator.shuffle(balanced)
         order = dict.fromkeys([*balanced.tolist(), *generator.permutation(len(self._tokens)).tolist()])
         return [self._tokens[index] for index in list(order)[: self._data.paste_teacher.samples]]

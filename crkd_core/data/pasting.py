@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.boxes import Boxes3D
 
 
@@ -25,7 +24,7 @@ class LidarObjects:
 
     Attributes:
         boxes: in the frame of the points.
-        labels: (M,) indices into ``DETECTION_CLASSES``.
+        labels: (M,) indices into the data set's classes.
         points: of each, (P, 5): x, y, z (m), intensity, age (s).
     """
 
@@ -61,13 +60,16 @@ def cut_objects(points: Float[Tensor, "p 5"], boxes: Boxes3D, labels: Int[Tensor
     return LidarObjects(boxes, labels, [points[mask].numpy() for mask in inside])
 
 
-def missing_objects(labels: Int[Tensor, "m"], up_to: Mapping[str, int]) -> list[tuple[int, int]]:
+def missing_objects(
+    labels: Int[Tensor, "m"], up_to: Mapping[str, int], class_names: Sequence[str]
+) -> list[tuple[int, int]]:
     """Label and number of the objects that a sample with these labels lacks, in the order of `up_to`.
 
     Args:
         up_to: by class name, how many objects a sample shall have.
+        class_names: in label order.
     """
-    aims = [(DETECTION_CLASSES.index(name), number) for name, number in up_to.items()]
+    aims = [(class_names.index(name), number) for name, number in up_to.items()]
     lacking = [(label, number - int((labels == label).sum())) for label, number in aims]
     return [(label, number) for label, number in lacking if number > 0]
 

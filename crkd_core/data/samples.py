@@ -24,7 +24,7 @@ class Sample:
         lidar: (P, 5), radar: (P, 45), see :class:`SensorInputs`.
         bev_augmentation: (4, 4), ``augmented_from_lidar``.
         boxes: ground truth in the augmented model frame; empty where there is none (test split).
-        labels: (M,) indices into ``DETECTION_CLASSES``.
+        labels: (M,) indices into the data set's classes.
         targets: stored teacher targets of this sample and view by name; None where not asked for.
         mirrored: whether this sample is the stored view mirrored along x, along y.
     """

@@ -5,27 +5,29 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data.augmentation import VIEWS_BETWEEN_REPEATS
 from crkd_core.data.dataset import SampleDataset
 
 
-def class_balanced_indices(classes_of_samples: Sequence[NDArray], generator: np.random.Generator) -> NDArray[np.int64]:
+def class_balanced_indices(
+    classes_of_samples: Sequence[NDArray], classes: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """Sample indices so that every class's samples are drawn equally often (CBGS); a sample can come several times.
 
-    Every class draws the same number, with replacement, from the samples that hold it: a tenth of the sum over classes
-    of the samples that hold each. Samples without any box are never drawn.
+    Every class draws the same number, with replacement, from the samples that hold it: the mean over classes of the
+    samples that hold each. Samples without any box are never drawn.
 
     Args:
-        classes_of_samples: the classes in each sample; duplicates do not matter.
+        classes_of_samples: the labels in each sample; duplicates do not matter.
+        classes: of the data set.
 
     Source: Zhu et al., "Class-balanced Grouping and Sampling for Point Cloud 3D Object Detection", section 3.1.
     """
-    holders: list[list[int]] = [[] for _ in DETECTION_CLASSES]
-    for index, classes in enumerate(classes_of_samples):
-        for label in np.unique(classes).tolist():
+    holders: list[list[int]] = [[] for _ in range(classes)]
+    for index, labels in enumerate(classes_of_samples):
+        for label in np.unique(labels).tolist():
             holders[label].append(index)
-    share = sum(len(samples) for samples in holders) // len(DETECTION_CLASSES)
+    share = sum(len(samples) for samples in holders) // classes
     drawn = [generator.choice(samples, share) for samples in holders if samples]
     return np.concatenate(drawn).astype(np.int64) if drawn else np.zeros(0, dtype=np.int64)
 
@@ -104,7 +106,8 @@ class TrainingSampler:
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, self._epoch])))
         indices = np.arange(len(self._dataset))
         if self._class_balanced:
-            balanced = class_balanced_indices(self._dataset.classes_of_samples, generator)
+            classes = len(self._dataset.prepared.description.classes)
+            balanced = class_balanced_indices(self._dataset.classes_of_samples, classes, generator)
             indices = balanced if len(balanced) else indices
         generator.shuffle(indices)
         return indices[: max(round(len(indices) * self._fraction), 1)]

@@ -1,4 +1,4 @@
-"""Metrics against the nuScenes devkit's (``--official``): where the two can agree, and whether they do."""
+"""Metrics against the official devkit's (``--official``): where the two can agree, and whether they do."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit, is_annotated
+from crkd_core.evaluation.nuscenes.devkits import devkit_of
 from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_devkit, require_equal
 from crkd_core.progress import Progress, format_count
@@ -20,14 +21,15 @@ def require_comparable(prepared: PreparedData, split: str) -> None:
     """
     if not is_annotated(prepared, split):
         raise UsageError("--official compares metrics, and the test split has none: its annotations are not public.")
+    devkit = devkit_of(prepared.description)
     differences = prepared.artifact.manifest.facts.get(preparing.DEVKIT_DIFFERENCES, {}).get(split, {})
     if differences:
         boxes = " and ".join(f"{format_count(count, 'box', 'boxes')} {kind}" for kind, count in differences.items())
         raise UsageError(
-            f"--official cannot agree on {split} of {prepared.version}: the nuScenes devkit treats {boxes} otherwise "
+            f"--official cannot agree on {split} of {prepared.version}: the {devkit.name} treats {boxes} otherwise "
             "(see the report of crkd prepare); leave out --official, or mend the tables."
         )
-    require_devkit()
+    require_devkit(devkit)
 
 
 def compare_with_devkit(
@@ -50,5 +52,7 @@ def compare_with_devkit(
     is_known = split in (splits_of_version(prepared.version) or ()) and split not in own
     is_whole = len(evaluated.tokens) == prepared.split_size(split)
     tokens = None if is_known and is_whole else evaluated.tokens
-    official = evaluate_official(prepared.dataroot, prepared.version, split, submission, progress, tokens)
+    official = evaluate_official(
+        prepared.description, prepared.dataroot, prepared.version, split, submission, progress, tokens
+    )
     return require_equal(metrics, official)

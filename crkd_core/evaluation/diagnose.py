@@ -13,7 +13,6 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.displacement import find_displacement
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.rounding import yaws
@@ -23,9 +22,9 @@ from crkd_core.evaluation.sensor_inputs import SensorInput
 _FEWEST = 10
 """Detections, or matches, below which nothing is concluded."""
 _MOST_PAIRS = 100_000
-_WITHOUT_FRONT = [DETECTION_CLASSES.index(name) for name in ("barrier", "traffic_cone")]
 _FAR_M = 20.0
-_AROUND_M = 100.0
+_AROUND_RANGES = 2.0
+"""Of the farthest class: no detection is meant to be farther from the car."""
 _STILL_MPS = 0.01
 _MOVING_MPS = 0.5
 _MOST_PRIOR_SCORE = 0.35
@@ -124,7 +123,8 @@ def half_heights(evidence: Evidence) -> Diagnosis | None:
 def wrong_yaw(evidence: Evidence) -> Diagnosis | None:
     """Headings off by a quarter or half a turn, or with front and back confused."""
     detections, gt = evidence.tp_pairs
-    kept = ~np.isin(gt.label, _WITHOUT_FRONT)
+    has_front = np.array([entry.has_front for entry in evidence.scoring.samples.description.classes.values()])
+    kept = has_front[gt.label]
     if kept.sum() < _FEWEST:
         return None
     turn = yaws(detections.rotation[kept]) - yaws(gt.rotation[kept])
@@ -179,13 +179,14 @@ def elsewhere(evidence: Evidence) -> Diagnosis | None:
     detected, samples = evidence.scoring.detected, evidence.scoring.samples
     if len(detected) < _FEWEST:
         return None
-    away = np.mean(detected.ego_distance > _AROUND_M)
+    around_m = _AROUND_RANGES * samples.description.farthest_m
+    away = np.mean(detected.ego_distance > around_m)
     if away < 0.5:
         return None
-    distances = f"{away:.0%} of {len(detected)} detections are more than {_AROUND_M:g} m from the car (median "
+    distances = f"{away:.0%} of {len(detected)} detections are more than {around_m:g} m from the car (median "
     distances += f"{np.median(detected.ego_distance):.0f} m)"
-    near_origin = np.mean(np.hypot(*detected.translation[:, :2].T) < _AROUND_M)
-    if near_origin > 0.5 and np.median(np.hypot(*samples.ego_xy.T)) > 2 * _AROUND_M:
+    near_origin = np.mean(np.hypot(*detected.translation[:, :2].T) < around_m)
+    if near_origin > 0.5 and np.median(np.hypot(*samples.ego_xy.T)) > 2 * around_m:
         return Diagnosis(
             "boxes in the car's frame",
             f"{distances}, and {near_origin:.0%} are so near the origin of the map",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from crkd_core.artifacts.described import description_of
 from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -66,7 +67,7 @@ def read_metrics(evaluation: Artifact) -> Metrics | None:
     """
     try:
         values = _read(evaluation)
-        return None if values is None else Metrics.from_json(values)
+        return None if values is None else Metrics.from_json(values, description_of(evaluation))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise evaluation.damaged(METRICS_NAME, f"it cannot be read as metrics: {error}") from None
 

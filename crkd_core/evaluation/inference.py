@@ -12,6 +12,7 @@ from torch import nn
 from crkd_core.artifacts.run_config import RunConfiguration
 from crkd_core.artifacts.shard_plan import ShardPlan
 from crkd_core.artifacts.tables import write_table
+from crkd_core.config.description import HeadTasks
 from crkd_core.config.models import NMSConfig
 from crkd_core.cores import note_loaders
 from crkd_core.data.dataset import SampleDataset
@@ -111,7 +112,7 @@ class SplitDetection:
             for shard, results in self.plan.by_shard(own, self._detect(own, progress)):
                 detections = [(token, sample, pose(token)) for of_batch in results for token, sample in of_batch]
                 for file in self.plan.files(shard):
-                    write_table(folder / file, Detections.collect(detections).table)
+                    write_table(folder / file, Detections.collect(detections, self._samples.prepared.description).table)
                 task.advance(len(detections))
 
     def read(self, folder: Path) -> Detections:
@@ -121,7 +122,7 @@ class SplitDetection:
             DamagedArtifactError: one cannot be read.
         """
         files = [file for shard in range(len(self.plan.shards)) for file in self.plan.files(shard)]
-        return Detections(read_parts(folder, files)).in_order(self._samples.tokens)
+        return Detections(read_parts(folder, files)).in_order(self._samples.tokens, self._samples.prepared.description)
 
     def _detect(self, shards: list[int], progress: Progress) -> Iterator[list[tuple[str, SampleDetections]]]:
         config, options = self._configuration.config, self._options
@@ -134,7 +135,7 @@ class SplitDetection:
         batches = [batch for shard in shards for batch in self.plan.batches(shard)]
         loaded = load_batches(dataset, batches, loading, options.device)
         detector, grid = self._load(), config.data.grid.build()
-        return detect(detector, loaded, grid, options.nms, options.device, options.precision)
+        return detect(detector, loaded, grid, options.nms, config.dataset.head_tasks, options.device, options.precision)
 
     def _tell_what_is_kept(self, folder: Path, progress: Progress) -> None:
         there = {path.name for path in folder.iterdir() if fnmatchcase(path.name, PARTS)}
@@ -155,6 +156,7 @@ def detect(
     loader: Iterable[Batch],
     grid: BEVGrid,
     nms: NMSConfig,
+    tasks: HeadTasks,
     device: torch.device,
     precision: Precision,
 ) -> Iterator[list[tuple[str, SampleDetections]]]:
@@ -167,6 +169,7 @@ def detect(
         loader: gives batches in the order in which results are wanted.
         grid: the detector's BEV grid.
         nms: how boxes are selected.
+        tasks: of the detector's head.
     """
     detector.eval()
     dtype = autocast_type(precision, device)
@@ -174,7 +177,8 @@ def detect(
         # Not around the `yield`: the mode would leak into the code that consumes the results.
         with torch.inference_mode(), autocast(dtype, device):
             moved = batch.to(device)
-            detections = decode_detections(detector(moved.inputs).head, grid, nms, moved.inputs.bev_augmentation)
+            head, undo = detector(moved.inputs).head, moved.inputs.bev_augmentation
+            detections = decode_detections(head, grid, nms, tasks, undo)
         yield list(zip(batch.tokens, map(_on_cpu, detections), strict=True))
 
 

@@ -91,7 +91,7 @@ def break_down(scored: Scored, resamples: int, progress: Progress, name: str) ->
     """Score every slice, with so many resamples of the scenes."""
     scenes = scored.samples.scenes
     slices, draws = find_slices(scored.scoring, scenes), draw_scenes(len(scenes), resamples)
-    with progress.task(name, total=10, unit="classes") as task:
+    with progress.task(name, total=len(scored.scoring.samples.description.classes), unit="classes") as task:
         return score_slices(scored.scoring, slices, scenes, draws, task.advance)
 
 

@@ -24,7 +24,7 @@ from crkd_core.evaluation.finished import TOKENS_NAME, evaluated_tokens
 from crkd_core.evaluation.identity import STAGE, Subject, Variant, choose_name
 from crkd_core.evaluation.io.detections import TABLE_NAME
 from crkd_core.evaluation.io.results_file import Results, explain_unreadable, read_results
-from crkd_core.evaluation.nuscenes.metrics import CLASS_RANGE_M, Metrics
+from crkd_core.evaluation.nuscenes.metrics import Metrics
 from crkd_core.evaluation.report import AnalysisRequest
 from crkd_core.evaluation.sensor_inputs import SensorInput
 from crkd_core.progress import Progress
@@ -153,7 +153,7 @@ class ResultsSource:
             "role": None,
             "modalities": list(self.results.modalities if self.results is not None else ()),
             "samples": len(samples.tokens),
-            "extent_m": max(CLASS_RANGE_M.values()) + _SHOWN_BEYOND_RANGE_M,
+            "extent_m": self.prepared.description.farthest_m + _SHOWN_BEYOND_RANGE_M,
         }
         scores = {} if metrics is None else {"mean_ap": metrics.mean_ap, "nds": metrics.nds}
         return facts | scores | {"split": self.split, **samples.facts()}

@@ -4,7 +4,7 @@ All samples and tasks are decoded together. Peaks are ordered by their logits, o
 first, and boxes are computed in float64 before they are rounded, so that CPU and GPU select the same boxes.
 
 Source: CenterPoint as the released code runs it: no maximum pooling of the heatmap; circle NMS (on the squared
-distance) for cars and barriers, rotated NMS for the other tasks, the classes of a task together.
+distance) for some tasks (nuScenes' cars and barriers), rotated NMS for the others, the classes of a task together.
 """
 
 import math
@@ -14,15 +14,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
+from crkd_core.config.description import HeadTasks
 from crkd_core.config.models import NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.box_coder import BoxCoder
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.ops.nms import circle_nms, rotated_nms
-
-_TASK_OF_LABEL = [task for task, classes in enumerate(HEAD_TASKS) for _ in classes]
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class SampleDetections:
     Attributes:
         boxes: (M) boxes in the model frame, without augmentation if decoding was given it.
         scores: (M,) in [0, 1]; best first within each task.
-        labels: (M,) index into ``DETECTION_CLASSES``.
+        labels: (M,) detection classes.
     """
 
     boxes: Boxes3D
@@ -47,7 +45,7 @@ class Peaks:
     Attributes:
         boxes: [B, T, N, 9] rows of ``Boxes3D``, float64, in the frame the detector saw.
         scores: [B, T, N] in [0, 1], float64.
-        labels: [B, T, N] index into ``DETECTION_CLASSES``.
+        labels: [B, T, N] detection classes.
         valid: [B, T, N] False for padding and for boxes beyond the limits.
     """
 
@@ -59,7 +57,11 @@ class Peaks:
 
 @torch.no_grad()
 def decode_detections(
-    head: HeadOutput, grid: BEVGrid, config: NMSConfig, bev_augmentation: Float[Tensor, "b 4 4"] | None = None
+    head: HeadOutput,
+    grid: BEVGrid,
+    config: NMSConfig,
+    tasks: HeadTasks,
+    bev_augmentation: Float[Tensor, "b 4 4"] | None = None,
 ) -> list[SampleDetections]:
     """Detections of every sample, task after task, in float32.
 
@@ -67,10 +69,11 @@ def decode_detections(
         head: the head's maps on `grid`.
         grid: where the maps' cells lie.
         config: thresholds and suppression, applied in the frame the detector saw.
+        tasks: the head's.
         bev_augmentation: ``augmented_from_lidar`` of each sample; if given, boxes are returned without it.
     """
     peaks = decode_peaks(head, grid, config)
-    kept = _suppress(peaks, config)
+    kept = _suppress(peaks, config, tasks)
     kept = kept & (kept.cumsum(dim=2) <= config.max_detections)
     counts = kept.sum(dim=(1, 2)).tolist()
     parts = [values[kept].split(counts) for values in (peaks.boxes, peaks.scores, peaks.labels)]
@@ -85,7 +88,8 @@ def decode_detections(
 def decode_peaks(head: HeadOutput, grid: BEVGrid, config: NMSConfig) -> Peaks:
     """Boxes of each task's ``config.max_candidates`` highest cells above the score threshold."""
     logits = torch.cat([task.heatmap_logits for task in head.tasks], dim=1).float().flatten(2)
-    cells, labels, valid = _highest_cells(logits, _logit(config.score_threshold), config.max_candidates)
+    sizes = [task.heatmap_logits.shape[1] for task in head.tasks]
+    cells, labels, valid = _highest_cells(logits, sizes, _logit(config.score_threshold), config.max_candidates)
     sample = torch.arange(len(logits), device=logits.device)[:, None, None]
     scores = logits[sample, labels, cells].double().sigmoid()
     codes = torch.stack([_codes_at(task, cells[:, index]) for index, task in enumerate(head.tasks)], dim=1)
@@ -97,12 +101,16 @@ def decode_peaks(head: HeadOutput, grid: BEVGrid, config: NMSConfig) -> Peaks:
 
 
 def _highest_cells(
-    logits: Float[Tensor, "b labels cells"], above: float, limit: int
+    logits: Float[Tensor, "b labels cells"], sizes: list[int], above: float, limit: int
 ) -> tuple[Int[Tensor, "b t n"], Int[Tensor, "b t n"], Bool[Tensor, "b t n"]]:
-    """Cells and labels of each task's at most `limit` highest logits, best first, padded; which are not padding."""
-    tasks = len(HEAD_TASKS)
+    """Cells and labels of each task's at most `limit` highest logits, best first, padded; which are not padding.
+
+    Args:
+        sizes: classes of each task.
+    """
+    tasks, task_of_label = len(sizes), [task for task, size in enumerate(sizes) for _ in range(size)]
     sample, label, cell = torch.nonzero(logits > above, as_tuple=True)
-    row = sample * tasks + label.new_tensor(_TASK_OF_LABEL)[label]
+    row = sample * tasks + label.new_tensor(task_of_label)[label]
     order = torch.argsort(logits[sample, label, cell], descending=True, stable=True)
     order = order[torch.argsort(row[order], stable=True)]
     counts = torch.bincount(row, minlength=len(logits) * tasks)
@@ -129,26 +137,26 @@ def _logit(probability: float) -> float:
     return math.log(probability / (1 - probability))
 
 
-def _suppress(peaks: Peaks, config: NMSConfig) -> Bool[Tensor, "b t n"]:
+def _suppress(peaks: Peaks, config: NMSConfig, tasks: HeadTasks) -> Bool[Tensor, "b t n"]:
     """Which peaks the task's kind of suppression leaves."""
-    factors = peaks.boxes.new_tensor([config.size_factors.get(name, 1.0) for name in DETECTION_CLASSES])
+    factors = peaks.boxes.new_tensor([config.size_factors.get(name, 1.0) for classes in tasks for name in classes])
     kept = torch.zeros_like(peaks.valid)
     kinds: dict[bool, list[int]] = {True: [], False: []}
-    for task, classes in enumerate(HEAD_TASKS):
+    for task, classes in enumerate(tasks):
         kinds[classes[0] in config.circle_classes].append(task)
-    for is_circle, tasks in kinds.items():
-        valid = peaks.valid[:, tasks]
+    for is_circle, chosen in kinds.items():
+        valid = peaks.valid[:, chosen]
         length = _used_length(valid)
-        valid, boxes = valid[..., :length], peaks.boxes[:, tasks, :length]
+        valid, boxes = valid[..., :length], peaks.boxes[:, chosen, :length]
         if is_circle:
-            squared = boxes.new_tensor([config.circle_classes[HEAD_TASKS[task][0]] for task in tasks])
+            squared = boxes.new_tensor([config.circle_classes[tasks[task][0]] for task in chosen])
             kept_of_kind = circle_nms(boxes[..., :2], squared.expand(len(boxes), -1), valid)
         else:
-            length_width = boxes[..., [4, 3]] * factors[peaks.labels[:, tasks, :length]][..., None]
+            length_width = boxes[..., [4, 3]] * factors[peaks.labels[:, chosen, :length]][..., None]
             valid = valid & (valid.cumsum(dim=-1) <= config.max_rotated)
             rectangles = torch.cat([boxes[..., :2], length_width, boxes[..., 6:7]], dim=-1)
             kept_of_kind = rotated_nms(rectangles, config.rotated_iou, valid)
-        kept[:, tasks, :length] = kept_of_kind
+        kept[:, chosen, :length] = kept_of_kind
     return kept
 
 

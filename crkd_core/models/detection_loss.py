@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.models.box_coder import split_channels
 from crkd_core.models.head_targets import HeadTargets, TaskTargets
@@ -38,16 +37,16 @@ def detection_loss(
         counts: of all batches of the step, see :func:`count_objects`; None where this is its only one.
     """
     terms = {}
-    of_step: list[tuple[Tensor, Tensor] | tuple[None, None]] = [(None, None)] * len(HEAD_TASKS)
+    of_step: list[tuple[Tensor, Tensor] | tuple[None, None]] = [(None, None)] * len(targets.tasks)
     if counts is not None:
         of_step = [(peaks, objects) for peaks, objects in counts]
     with torch.autocast(targets.tasks[0].heatmap.device.type, enabled=False):
-        for classes, output, target, (peaks, objects) in zip(
-            HEAD_TASKS, head.tasks, targets.tasks, of_step, strict=True
+        for name, output, target, (peaks, objects) in zip(
+            targets.names, head.tasks, targets.tasks, of_step, strict=True
         ):
-            terms[f"heatmap/{classes[0]}"] = gaussian_focal_loss(output.heatmap_logits, target.heatmap, peaks)
+            terms[f"heatmap/{name}"] = gaussian_focal_loss(output.heatmap_logits, target.heatmap, peaks)
             box = box_loss(output.regression, target, config, objects)
-            terms[f"box/{classes[0]}"] = config.box_loss_weight * box
+            terms[f"box/{name}"] = config.box_loss_weight * box
     return terms
 
 

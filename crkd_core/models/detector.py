@@ -12,6 +12,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from crkd_core.config.data import DataConfig
+from crkd_core.config.description import HeadTasks
 from crkd_core.config.models import DetectorConfig
 from crkd_core.errors import ConfigError, CrkdError
 from crkd_core.geometry.sensors import SensorInputs
@@ -85,12 +86,15 @@ class Detector(nn.Module):
         return BEVFeatures(camera, points, camera, points, fused, radar_activation)
 
 
-def build_detector(config: DetectorConfig, data: DataConfig, backbone: Backbone | None = None) -> Detector:
+def build_detector(
+    config: DetectorConfig, data: DataConfig, tasks: HeadTasks, backbone: Backbone | None = None
+) -> Detector:
     """A detector with fresh weights; every size comes from the grid and the configuration.
 
     Args:
         config: which parts it has, and their sizes.
         data: the grid and the size of the images.
+        tasks: of the head.
         backbone: an image backbone in place of the configured one.
 
     Raises:
@@ -111,8 +115,8 @@ def build_detector(config: DetectorConfig, data: DataConfig, backbone: Backbone 
     fuser = build_fuser(config.fuser, *widths) if len(widths) == 2 else None
     fused_channels = config.fuser.channels if fuser else widths[0]
     decoder = build_decoder(fused_channels, config.decoder, momentum)
-    width = config.head.shared_channels
-    head = CenterHead(config.decoder.map_channels, width, config.head.map_channels or width, config.head.heatmap_bias)
+    width, bias = config.head.shared_channels, config.head.heatmap_bias
+    head = CenterHead(config.decoder.map_channels, width, config.head.map_channels or width, bias, tasks)
     return Detector(camera, lidar, radar, fuser, fused_channels, decoder, head)
 
 

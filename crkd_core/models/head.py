@@ -6,7 +6,7 @@ Source: CenterPoint (Yin et al. 2021).
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crkd_core.config.classes import HEAD_TASKS
+from crkd_core.config.description import HeadTasks
 from crkd_core.models.box_coder import CHANNELS
 from crkd_core.models.layers import conv_norm_relu
 from crkd_core.models.outputs import HeadOutput, TaskOutput
@@ -35,13 +35,15 @@ class TaskHead(nn.Module):
 
 
 class CenterHead(nn.Module):
-    """A shared convolution and one :class:`TaskHead` for each of ``HEAD_TASKS``."""
+    """A shared convolution and one :class:`TaskHead` for each task."""
 
-    def __init__(self, in_channels: int, shared_channels: int, map_channels: int, heatmap_bias: float) -> None:
+    def __init__(
+        self, in_channels: int, shared_channels: int, map_channels: int, heatmap_bias: float, tasks: HeadTasks
+    ) -> None:
         super().__init__()
         self.shared = conv_norm_relu(in_channels, shared_channels)
         self.tasks = nn.ModuleList(
-            TaskHead(shared_channels, map_channels, len(classes), heatmap_bias) for classes in HEAD_TASKS
+            TaskHead(shared_channels, map_channels, len(classes), heatmap_bias) for classes in tasks
         )
 
     def forward(self, decoded: Float[Tensor, "b c x y"]) -> HeadOutput:

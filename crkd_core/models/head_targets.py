@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
+from crkd_core.config.description import HeadTasks
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
@@ -38,23 +38,27 @@ class TaskTargets:
 
 @dataclass(frozen=True)
 class HeadTargets:
-    """One :class:`TaskTargets` per head task, in the order of ``HEAD_TASKS``."""
+    """One :class:`TaskTargets` per head task, and the first class of each, by which loss terms are named."""
 
     tasks: tuple[TaskTargets, ...]
+    names: tuple[str, ...]
 
 
 @torch.no_grad()
-def build_head_targets(boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid, config: HeadConfig) -> HeadTargets:
+def build_head_targets(
+    boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid, config: HeadConfig, tasks: HeadTasks
+) -> HeadTargets:
     """Targets of a batch.
 
     Args:
         boxes: objects of each sample in the model frame.
-        labels: (M,) index into ``DETECTION_CLASSES`` of each object; others, such as -1, are ignored.
+        labels: (M,) of each object; what is no class, such as -1, is ignored.
         grid: the head's grid.
         config: radius, and the number of objects supervised of a task and sample; later objects are left out.
+        tasks: the head's.
     """
-    sizes = [len(classes) for classes in HEAD_TASKS]
-    objects = _sort_objects(boxes, labels, config.max_objects)
+    sizes = [len(classes) for classes in tasks]
+    objects = _sort_objects(boxes, labels, sizes, config.max_objects)
     rows, slot = objects.boxes, (objects.sample, objects.task, objects.slot)
 
     cells, inside = grid.locate(rows[:, :2])
@@ -65,7 +69,7 @@ def build_head_targets(boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid
     peaks = torch.cat([(objects.sample * sum(sizes) + objects.label)[:, None], cells], dim=1)[valid]
     heatmaps = draw_gaussians(peaks, radius[valid], (len(boxes) * sum(sizes), *grid.shape))
 
-    slots = (len(boxes), len(HEAD_TASKS), config.max_objects)
+    slots = (len(boxes), len(tasks), config.max_objects)
     flat = rows.new_zeros(slots, dtype=torch.long)
     flat[slot] = torch.where(valid, grid.flatten(cells), 0)
     mask = rows.new_zeros(slots, dtype=torch.bool)
@@ -79,7 +83,7 @@ def build_head_targets(boxes: list[Boxes3D], labels: list[Tensor], grid: BEVGrid
         mask.unbind(dim=1),
         strict=True,
     )
-    return HeadTargets(tuple(TaskTargets(*part) for part in parts))
+    return HeadTargets(tuple(TaskTargets(*part) for part in parts), tuple(classes[0] for classes in tasks))
 
 
 @dataclass(frozen=True)
@@ -98,18 +102,18 @@ class _SortedObjects:
     slot: Tensor
 
 
-def _sort_objects(boxes: list[Boxes3D], labels: list[Tensor], limit: int) -> _SortedObjects:
+def _sort_objects(boxes: list[Boxes3D], labels: list[Tensor], sizes: list[int], limit: int) -> _SortedObjects:
     # One sort for all samples and tasks: a GPU would spend longer starting the small kernels of each than training.
-    device = boxes[0].tensor.device
+    classes, device = sum(sizes), boxes[0].tensor.device
     label = torch.cat([part.to(device) for part in labels])
     counts = [len(part) for part in labels]
     sample = torch.repeat_interleave(torch.tensor(counts, device=device), output_size=sum(counts))
-    chosen = torch.nonzero((label >= 0) & (label < len(DETECTION_CLASSES))).flatten()
-    chosen = chosen[torch.sort(sample[chosen] * len(DETECTION_CLASSES) + label[chosen], stable=True).indices]
+    chosen = torch.nonzero((label >= 0) & (label < classes)).flatten()
+    chosen = chosen[torch.sort(sample[chosen] * classes + label[chosen], stable=True).indices]
     sample, label = sample[chosen], label[chosen]
 
-    task = torch.tensor([index for index, classes in enumerate(HEAD_TASKS) for _ in classes], device=device)[label]
-    group = sample * len(HEAD_TASKS) + task
+    task = torch.tensor([index for index, size in enumerate(sizes) for _ in range(size)], device=device)[label]
+    group = sample * len(sizes) + task
     slot = torch.arange(len(group), device=device) - torch.searchsorted(group, group)
     objects = torch.cat([part.tensor.float() for part in boxes])[chosen]
     if max(counts) > limit:

@@ -58,7 +58,7 @@ class TaskOutput:
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """One :class:`TaskOutput` per head task, in the order of ``HEAD_TASKS``."""
+    """One :class:`TaskOutput` per head task, in the order of the head's tasks."""
 
     tasks: tuple[TaskOutput, ...]
 

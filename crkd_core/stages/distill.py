@@ -105,12 +105,12 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
 
     def build_step(model: Detector, device: torch.device) -> nn.Module:
         student.prepare(model)
-        head, grid = student.detector.head, config.data.grid.build()
+        head, grid, tasks = student.detector.head, config.data.grid.build(), config.dataset.head_tasks
         if teacher is None:
-            return DetectionStep(model, head, grid)
+            return DetectionStep(model, head, grid, tasks)
         widths, distill = model.fused_channels, config.distill
         objective = build_objective(distill, grid, widths, student.detector, teacher.detector_config)
-        return DistillationStep(model, head, grid, objective, teacher.source(device), distill.until)
+        return DistillationStep(model, head, grid, tasks, objective, teacher.source(device), distill.until)
 
     return run_training(plan, dataset, build_step, workspace, progress)
 

@@ -82,7 +82,7 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
             # Here, so that the loader processes share what is read once.
             objects = format_count(len(pasting.objects), "object")
             progress.message(f"{objects} of {format_count(min(paste.samples, len(tokens)), 'sample')} to paste")
-        return DetectionStep(model, detector.head, config.data.grid.build())
+        return DetectionStep(model, detector.head, config.data.grid.build(), config.dataset.head_tasks)
 
     return run_training(plan, dataset, build_step, workspace, progress)
 

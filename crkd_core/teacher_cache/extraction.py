@@ -126,14 +126,16 @@ class Extraction:
     def _detect(self, output: DetectorOutput, batch: Batch) -> list[tuple[str, SampleDetections]]:
         if SCORED_VIEW not in batch.views:
             return []
-        detections = decode_detections(output.head, self._grid, self._nms, batch.inputs.bev_augmentation)
+        detections = decode_detections(
+            output.head, self._grid, self._nms, self._config.dataset.head_tasks, batch.inputs.bev_augmentation
+        )
         samples = zip(batch.tokens, batch.views, detections, strict=True)
         return [(token, sample) for token, view, sample in samples if view == SCORED_VIEW]
 
     def _table(self, detections: list[tuple[str, SampleDetections]]) -> pa.Table:
-        return Detections.collect(
-            (token, sample, self._prepared.global_from_lidar(token)) for token, sample in detections
-        ).table
+        pose = self._prepared.global_from_lidar
+        samples = ((token, sample, pose(token)) for token, sample in detections)
+        return Detections.collect(samples, self._prepared.description).table
 
     def _check_finite(self, output: DetectorOutput, batch: Batch) -> None:
         maps = [

@@ -75,7 +75,7 @@ def run_training(
             check_compiler(processes.device)
         # Before anything is written: what cannot be built would leave an unfinished run in the way.
         torch.manual_seed(plan.config.train.seed)
-        detector = build_detector(plan.detector, plan.config.data)
+        detector = build_detector(plan.detector, plan.config.data, plan.config.dataset.head_tasks)
         shown = progress if processes.is_first else SilentProgress()
         validation = open_validation(plan, dataset, processes, shown)
         with shared_writer(workspace, processes, plan.output(processes)) as (writer, folder):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from crkd_core.config.description import HeadTasks
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.samples import Batch
 from crkd_core.distillation.objective import DistillationObjective
@@ -54,8 +55,9 @@ class LossCounts:
 class DetectionStep(nn.Module):
     """The detection loss alone: teacher, plain student and the equal-epoch control."""
 
-    def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid) -> None:
+    def __init__(self, detector: Detector, head: HeadConfig, grid: BEVGrid, tasks: HeadTasks) -> None:
         super().__init__()
+        self._tasks = tasks
         self.detector = detector
         self._head = head
         self._grid = grid
@@ -80,7 +82,7 @@ class DetectionStep(nn.Module):
 
     def targets(self, batch: Batch, progress: float = 0.0) -> BatchTargets:
         """Ground truth as the head should say it."""
-        return BatchTargets(build_head_targets(batch.boxes, batch.labels, self._grid, self._head))
+        return BatchTargets(build_head_targets(batch.boxes, batch.labels, self._grid, self._head, self._tasks))
 
     def count(self, targets: BatchTargets) -> LossCounts:
         """What the terms are divided by."""
@@ -99,11 +101,12 @@ class DistillationStep(DetectionStep):
         detector: Detector,
         head: HeadConfig,
         grid: BEVGrid,
+        tasks: HeadTasks,
         objective: DistillationObjective,
         teacher_targets: TargetSource,
         until: float = 1.0,
     ) -> None:
-        super().__init__(detector, head, grid)
+        super().__init__(detector, head, grid, tasks)
         self.objective = objective
         self._until = until
         self._teacher_targets = teacher_targets

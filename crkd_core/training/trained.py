@@ -96,7 +96,8 @@ def load_trained(
         StaleArtifactError: its configuration is of another version of crkd.
     """
     configuration = configuration or read_run_configuration(artifact)
-    detector = build_detector(configuration.detector, configuration.config.data)
+    config = configuration.config
+    detector = build_detector(configuration.detector, config.data, config.dataset.head_tasks)
     name = weights_name(artifact, weights)
     try:
         detector.load_state_dict(read_tensors(artifact, name))
@@ -108,7 +109,7 @@ def load_trained(
         name=artifact.name,
         role=artifact.manifest.settings["role"],
         detector=detector.to(device).eval(),
-        config=configuration.config,
+        config=config,
         detector_config=configuration.detector,
         artifact=artifact,
     )

@@ -57,11 +57,12 @@ class Validation:
         grid, nms, device = config.data.grid.build(), plan.detector.head.nms, self.processes.device
         detections: list[tuple[str, SampleDetections]] = []
         with progress.task(f"validate {plan.name}", total=len(tokens), unit="samples") as task:
-            for of_batch in detect(detector, loaded, grid, nms, device, FULL_PRECISION):
+            for of_batch in detect(detector, loaded, grid, nms, config.dataset.head_tasks, device, FULL_PRECISION):
                 detections += of_batch
                 task.advance(len(of_batch))
         pose = prepared.global_from_lidar
-        return Detections.collect((token, boxes, pose(token)) for token, boxes in detections).table
+        rows = ((token, boxes, pose(token)) for token, boxes in detections)
+        return Detections.collect(rows, prepared.description).table
 
 
 def open_validation(

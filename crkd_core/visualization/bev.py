@@ -1,5 +1,6 @@
 """Bird's-eye-view panels: sensors and ground truth, and what a model made of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,6 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Circle, Polygon
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.progress import format_count
 from crkd_core.visualization.palette import (
@@ -21,7 +21,8 @@ from crkd_core.visualization.palette import (
     RULES,
     TEXT,
     TRUE_POSITIVE,
-    class_style,
+    ClassStyle,
+    class_styles,
     score_alpha,
 )
 from crkd_core.visualization.true_positives import Outcome, StyledBoxes
@@ -33,7 +34,6 @@ RADAR_MARKER = "x"
 MOVING_MPS = 0.5
 _LIDAR_HEIGHTS_M = (-2.0, 2.5)
 EGO_OUTLINE_M = ((-0.95, -3.0), (0.95, -3.0), (0.95, 0.4), (0.0, 1.4), (-0.95, 0.4))
-_STATIC_LABELS = [DETECTION_CLASSES.index(name) for name in ("barrier", "traffic_cone")]
 _SENSOR_NAMES = {"camera": "camera", "lidar": "LiDAR", "radar": "radar"}
 GLYPH_AREA = 22.0
 LETTER_AREA = 34.0
@@ -48,7 +48,7 @@ def draw_gt_panel(axes: Axes, sample: SampleView) -> None:
     if sample.gt is None:
         _draw_title(axes, "sensors", "the annotations are not public", points)
         return
-    _draw_boxes(axes, StyledBoxes(sample.gt, TRUE_POSITIVE))
+    _draw_boxes(axes, StyledBoxes(sample.gt, TRUE_POSITIVE), class_styles(sample.description))
     _draw_marks(axes, sample.marked)
     _draw_title(axes, "ground truth", format_count(len(sample.gt), "object"), points)
 
@@ -65,8 +65,9 @@ def draw_model_panel(axes: Axes, sample: SampleView, model: ModelView) -> None:
     if "radar" in model.modalities:
         _draw_radar(axes, sample.radar)
     outcome = Outcome.of(model.detections, sample.gt)
+    styles = class_styles(sample.description)
     for layer in outcome.layers:
-        _draw_boxes(axes, layer)
+        _draw_boxes(axes, layer, styles)
     _draw_marks(axes, sample.marked)
     _draw_title(axes, model.name, outcome.summary, " + ".join(sensor_name(name) for name in model.modalities))
 
@@ -76,11 +77,12 @@ def sensor_name(modality: str) -> str:
     return _SENSOR_NAMES.get(modality, modality)
 
 
-def has_arrow(shown: LabelledBoxes) -> NDArray[np.bool_]:
+def has_arrow(shown: LabelledBoxes, styles: Sequence[ClassStyle]) -> NDArray[np.bool_]:
     """(M,) which boxes move, so that an arrow shows where to."""
     velocity = shown.boxes.velocity.detach().cpu().double().numpy()
     # NaN compares as not moving: an unknown velocity has no arrow.
-    return ~np.isin(shown.labels, _STATIC_LABELS) & (np.hypot(velocity[:, 0], velocity[:, 1]) > MOVING_MPS)
+    static = [label for label, style in enumerate(styles) if style.is_static]
+    return ~np.isin(shown.labels, static) & (np.hypot(velocity[:, 0], velocity[:, 1]) > MOVING_MPS)
 
 
 def _prepare(axes: Axes, extent_m: float) -> None:
@@ -140,12 +142,15 @@ def _draw_radar(axes: Axes, points: NDArray[np.float32]) -> None:
         )  # fmt: skip
 
 
-def _draw_boxes(axes: Axes, layer: StyledBoxes) -> None:
+def _draw_boxes(axes: Axes, layer: StyledBoxes, styles: Sequence[ClassStyle]) -> None:
     shown, style = layer.shown, layer.style
     if len(shown) == 0:
         return
     alphas = [1.0] * len(shown) if shown.scores is None else [score_alpha(float(score)) for score in shown.scores]
-    colours = [to_rgba(style.colour_of(int(label)), alpha) for label, alpha in zip(shown.labels, alphas, strict=True)]
+    colours = [
+        to_rgba(style.colour_of(styles[label]), alpha)
+        for label, alpha in zip(shown.labels.tolist(), alphas, strict=True)
+    ]
     footprints = _footprints(shown.boxes)
     if style.fill_alpha:
         fills = [(*colour[:3], colour[3] * style.fill_alpha) for colour in colours]
@@ -155,17 +160,17 @@ def _draw_boxes(axes: Axes, layer: StyledBoxes) -> None:
     axes.add_collection(outlines, autolim=False)
     marks = LineCollection(_heading_marks(shown.boxes), colors=colours, linewidths=style.width, zorder=5)
     axes.add_collection(marks, autolim=False)
-    _draw_glyphs(axes, layer, colours)
+    _draw_glyphs(axes, layer, styles, colours)
     if style.colour is None:
-        _draw_velocities(axes, shown, colours)
+        _draw_velocities(axes, shown, styles, colours)
 
 
-def _draw_glyphs(axes: Axes, layer: StyledBoxes, colours: list) -> None:
+def _draw_glyphs(axes: Axes, layer: StyledBoxes, styles: Sequence[ClassStyle], colours: list) -> None:
     """Of one size on the screen: a pedestrian's box has three pixels. Letters stand behind the heading's line."""
     lines = np.stack(_heading_marks(layer.shown.boxes))
     centres, noses = lines[:, 0], lines[:, 1]
     for label in np.unique(layer.shown.labels).tolist():
-        glyph = class_style(label).glyph
+        glyph = styles[label].glyph
         if glyph is None:
             continue
         rows = np.flatnonzero(layer.shown.labels == label)
@@ -184,9 +189,9 @@ def _draw_marks(axes: Axes, positions: NDArray[np.float32]) -> None:
     axes.scatter(positions[:, 0], positions[:, 1], s=260, facecolors="none", edgecolors=MARK, linewidths=1.8, zorder=7)
 
 
-def _draw_velocities(axes: Axes, shown: LabelledBoxes, colours: list) -> None:
+def _draw_velocities(axes: Axes, shown: LabelledBoxes, styles: Sequence[ClassStyle], colours: list) -> None:
     velocity = shown.boxes.velocity.detach().cpu().double().numpy()
-    moving = np.flatnonzero(has_arrow(shown))
+    moving = np.flatnonzero(has_arrow(shown, styles))
     if len(moving) == 0:
         return
     start = shown.boxes.centre[:, :2].detach().cpu().double().numpy()[moving]

@@ -9,9 +9,10 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from numpy.typing import NDArray
 
+from crkd_core.config.description import DatasetDescription
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import inverse_rigid, transform_points
-from crkd_core.visualization.palette import BACKGROUND, CASING, TEXT, class_style, score_alpha
+from crkd_core.visualization.palette import BACKGROUND, CASING, TEXT, ClassStyle, class_styles, score_alpha
 from crkd_core.visualization.tags import Tag, draw_tags
 from crkd_core.visualization.true_positives import StyledBoxes
 from crkd_core.visualization.views import CameraView
@@ -67,19 +68,27 @@ def project_boxes(boxes: Boxes3D, view: CameraView, near_m: float = NEAR_PLANE_M
     return sorted(projected, key=lambda item: -item.depth_m)
 
 
-def draw_camera(axes: Axes, view: CameraView, layers: Sequence[StyledBoxes], px_per_pixel: float = 1.0) -> None:
+def draw_camera(
+    axes: Axes,
+    view: CameraView,
+    layers: Sequence[StyledBoxes],
+    description: DatasetDescription,
+    px_per_pixel: float = 1.0,
+) -> None:
     """One image with layers of boxes, the lowest first; the filled face is the front.
 
     Args:
+        description: of the data set.
         px_per_pixel: size of an image's pixel in the picture, by which tags are given to what is large enough.
     """
     height, width = view.image.shape[:2]
     axes.imshow(view.image, interpolation="bilinear", extent=(0, width, height, 0))
-    tags = [tag for layer in layers for tag in _draw_layer(axes, view, layer)]
+    styles = class_styles(description)
+    tags = [tag for layer in layers for tag in _draw_layer(axes, view, layer, styles)]
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_axis_off()
-    name = view.channel.removeprefix("CAM_").replace("_", " ").lower()
+    name = description.camera_titles.get(view.channel, view.channel)
     axes.text(
         0.012, 0.965, name, transform=axes.transAxes, color=TEXT, fontsize=12, va="top",
         bbox={"boxstyle": "round,pad=0.3", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.78},
@@ -87,12 +96,12 @@ def draw_camera(axes: Axes, view: CameraView, layers: Sequence[StyledBoxes], px_
     draw_tags(axes, tags, (width, height), px_per_pixel, reserved=name)
 
 
-def _draw_layer(axes: Axes, view: CameraView, layer: StyledBoxes) -> list[Tag]:
+def _draw_layer(axes: Axes, view: CameraView, layer: StyledBoxes, styles: Sequence[ClassStyle]) -> list[Tag]:
     shown, style = layer.shown, layer.style
     tags = []
     for box in project_boxes(shown.boxes, view):
         label, score = int(shown.labels[box.index]), None if shown.scores is None else float(shown.scores[box.index])
-        colour = style.colour_of(label)
+        colour = style.colour_of(styles[label])
         alpha = 1.0 if score is None else score_alpha(score)
         # Lines of far boxes are thinner, or a distant row of cars becomes one blot.
         width = style.width * float(np.clip(20.0 / max(box.depth_m, 1.0), 0.6, 1.3))
@@ -107,7 +116,7 @@ def _draw_layer(axes: Axes, view: CameraView, layer: StyledBoxes) -> list[Tag]:
         lines = LineCollection(segments, colors=[to_rgba(colour, alpha)], linewidths=width)
         lines.set_linestyle([style.dashes])
         axes.add_collection(lines, autolim=False)
-        name = class_style(label).tag
+        name = styles[label].tag
         tags.append(
             Tag(name if score is None else f"{name} {score:.2f}", box.edges.reshape(-1, 2), box.depth_m, colour)
         )

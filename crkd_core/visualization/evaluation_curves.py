@@ -6,14 +6,13 @@ import numpy as np
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.writer import ArtifactRequest
+from crkd_core.config.description import TP_DISTANCE_M
 from crkd_core.evaluation.finished import FinishedEvaluation
 from crkd_core.evaluation.nuscenes.accumulate import RECALLS, Curve
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
     MIN_PRECISION,
     MIN_RECALL,
-    TP_DISTANCE_M,
-    UNDEFINED_ERRORS,
 )
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.visualization.score_curves import (
@@ -62,6 +61,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
         WriteError: a file cannot be written.
     """
     curves, metrics, counts = scoring.curves, scoring.metrics, scoring.counts()
+    classes = scoring.samples.description.classes
     precisions = [
         PrecisionPanel(
             name=label,
@@ -78,7 +78,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
             curves={
                 label: _reached(by_distance[TP_DISTANCE_M], column)
                 for label, by_distance in curves.items()
-                if by_distance[TP_DISTANCE_M].max_recall > 0 and error not in UNDEFINED_ERRORS.get(label, ())
+                if by_distance[TP_DISTANCE_M].max_recall > 0 and error not in classes[label].unscored
             },
         )
         for column, error in enumerate(DEVKIT_ERRORS)
@@ -86,7 +86,7 @@ def draw_score_curves(folder: Path, name: str, scoring: Scoring) -> None:
     scores = f"mAP {metrics.mean_ap:.3f}, NDS {metrics.nds:.3f}"
     title = f"{name}: errors of matches within {TP_DISTANCE_M:g} m; {scores}"
     write_precision_curves(folder / PRECISION_NAME, f"{name}: {scores}", precisions, max(MIN_RECALL, MIN_PRECISION))
-    write_error_curves(folder / ERRORS_NAME, title, errors, MIN_RECALL)
+    write_error_curves(folder / ERRORS_NAME, title, errors, MIN_RECALL, scoring.samples.description.colours)
 
 
 def _reached(curve: Curve, column: int) -> tuple[np.ndarray, np.ndarray]:

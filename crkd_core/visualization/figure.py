@@ -23,17 +23,20 @@ _GAP_PX = 12.0
 _HEADER_PX = 96.0
 _PANEL_TITLE_PX = 74.0
 _LEGEND_TOP_PX = 26.0
-_CAMERA_ROWS = (
-    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
-    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
-)
+_FEWEST_CAMERAS_A_ROW = 2
 _LONGEST_CONDITION = 96
-_TILE_PX = (WIDTH_PX - 2 * _MARGIN_PX - (_COLUMNS - 1) * _GAP_PX) / _COLUMNS
+
+
+def _tile_px(columns: int) -> float:
+    return (WIDTH_PX - 2 * _MARGIN_PX - (columns - 1) * _GAP_PX) / columns
+
+
+_TILE_PX = _tile_px(_COLUMNS)
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the parts of a picture are, pixels from its upper left corner: three columns of cameras and BEV panels.
+    """Where the parts of a picture are, pixels from its upper left corner: cameras, and three columns of BEV panels.
 
     The legend takes what the panels leave free of their last row, else the full width below them.
     """
@@ -75,8 +78,9 @@ def render_sample(sample: SampleView) -> Figure:
     The figure is :data:`WIDTH_PX` wide; its height follows from the images' shape and the number of panels.
     """
     channels = {view.channel for view in sample.cameras}
-    rows = [row for row in _CAMERA_ROWS if channels & set(row)]
-    layout = _Layout(len(rows), _TILE_PX * _aspect(sample), 1 + len(sample.models), legend_of(sample))
+    rows = [row for row in sample.description.rows_of_cameras if channels & set(row)]
+    camera_px = _tile_px(max(_FEWEST_CAMERAS_A_ROW, *map(len, rows), 0))
+    layout = _Layout(len(rows), camera_px * _aspect(sample), 1 + len(sample.models), legend_of(sample))
     figure = Figure(figsize=(WIDTH_PX / _DPI, layout.height_px / _DPI), dpi=_DPI, facecolor=BACKGROUND)
     FigureCanvasAgg(figure)
 
@@ -94,8 +98,9 @@ def render_sample(sample: SampleView) -> Figure:
         top = _HEADER_PX + number * (layout.camera_height_px + _GAP_PX)
         for column, channel in enumerate(row):
             if channel in views:
-                tile = axes(_left_px(column), top, _TILE_PX, layout.camera_height_px)
-                draw_camera(tile, views[channel], layers, _TILE_PX / views[channel].image.shape[1])
+                tile = axes(_left_px(column, camera_px), top, camera_px, layout.camera_height_px)
+                scale = camera_px / views[channel].image.shape[1]
+                draw_camera(tile, views[channel], layers, sample.description, scale)
 
     for index in range(layout.panels):
         row_index, column = divmod(index, _COLUMNS)
@@ -129,8 +134,8 @@ def _aspect(sample: SampleView) -> float:
     return max((view.image.shape[0] / view.image.shape[1] for view in sample.cameras), default=9 / 16)
 
 
-def _left_px(column: int) -> float:
-    return _MARGIN_PX + column * (_TILE_PX + _GAP_PX)
+def _left_px(column: int, tile_px: float = _TILE_PX) -> float:
+    return _MARGIN_PX + column * (tile_px + _GAP_PX)
 
 
 def _draw_header(figure: Figure, sample: SampleView, height_px: int) -> None:

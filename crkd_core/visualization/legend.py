@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.visualization.bev import (
     ARROW_SECONDS,
     EGO_OUTLINE_M,
@@ -30,7 +29,8 @@ from crkd_core.visualization.palette import (
     TEXT,
     TRUE_POSITIVE,
     BoxStyle,
-    class_style,
+    ClassStyle,
+    class_styles,
     score_alpha,
 )
 from crkd_core.visualization.true_positives import MATCH_DISTANCE_M, Outcome
@@ -166,15 +166,10 @@ def legend_of(sample: SampleView) -> Legend:
     """The legend of everything that is drawn of a sample."""
     outcomes = [Outcome.of(model.detections, sample.gt) for model in sample.models]
     shown = [model.detections for model in sample.models] + ([sample.gt] if sample.gt is not None else [])
-    labels = sorted({int(label) for boxes in shown for label in boxes.labels})
-    classes = tuple(
-        LegendEntry(
-            DETECTION_CLASSES[label].replace("_", " "),
-            BoxSign(class_style(label).colour, glyph=class_style(label).glyph),
-        )
-        for label in labels
-    )
-    return Legend(classes, (*_outcome_entries(outcomes), *_scene_entries(sample, shown)))
+    styles = class_styles(sample.description)
+    occurring = [styles[label] for label in sorted({int(label) for boxes in shown for label in boxes.labels})]
+    classes = tuple(LegendEntry(style.title, BoxSign(style.colour, glyph=style.glyph)) for style in occurring)
+    return Legend(classes, (*_outcome_entries(outcomes), *_scene_entries(sample, shown, styles)))
 
 
 def _outcome_entries(outcomes: Sequence[Outcome]) -> list[LegendEntry]:
@@ -190,12 +185,14 @@ def _outcome_entries(outcomes: Sequence[Outcome]) -> list[LegendEntry]:
     return entries
 
 
-def _scene_entries(sample: SampleView, shown: Sequence[LabelledBoxes]) -> list[LegendEntry]:
+def _scene_entries(
+    sample: SampleView, shown: Sequence[LabelledBoxes], styles: Sequence[ClassStyle]
+) -> list[LegendEntry]:
     entries = []
     if any(map(len, shown)):
         entries.append(LegendEntry("heading: line to the front", BoxSign(TEXT, has_heading=True)))
     radar_moves = (np.hypot(sample.radar[:, 2], sample.radar[:, 3]) > MOVING_MPS).any()
-    if radar_moves or any(has_arrow(boxes).any() for boxes in shown):
+    if radar_moves or any(has_arrow(boxes, styles).any() for boxes in shown):
         entries.append(LegendEntry(f"motion in {ARROW_SECONDS:g} s", MarkSign(r"$\rightarrow$", TEXT, 17.0)))
     entries.append(LegendEntry("own car, driving up", MarkSign(EGO_OUTLINE_M, EGO, 15.0)))
     if len(sample.lidar):

@@ -1,14 +1,14 @@
 """Colours, glyphs and line styles that every picture shares, chosen for a dark background.
 
-The ten class colours differ from each other, from white and from the background for viewers of every kind of colour
-vision. A glyph is the second cue, in the bird's-eye view also the only one at which a pedestrian of three pixels has a
-size; in images the second cue is the name on a tag.
+The class colours of a description differ from each other, from white and from the background for viewers of every kind
+of colour vision. A glyph is the second cue, in the bird's-eye view also the only one at which a pedestrian of three
+pixels has a size; in images the second cue is the name on a tag.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import DatasetDescription
 
 BACKGROUND = "#0d1117"
 PANEL = "#11161f"
@@ -32,26 +32,24 @@ class ClassStyle:
         colour: of outlines, fillings and tags.
         glyph: matplotlib marker at the centre of a box in the bird's-eye view; None for the plain box of a car.
         tag: its name where there is little room.
+        title: its name as a legend writes it.
+        is_static: they never move.
     """
 
     colour: str
     glyph: str | None
     tag: str
+    title: str
+    is_static: bool
 
 
-CLASS_STYLES: dict[str, ClassStyle] = {
-    "car": ClassStyle("#ad9eff", None, "car"),
-    "truck": ClassStyle("#4d8261", "$T$", "truck"),
-    "construction_vehicle": ClassStyle("#ebf500", "$C$", "constr."),
-    "bus": ClassStyle("#924cfe", "$B$", "bus"),
-    "trailer": ClassStyle("#97688d", "$L$", "trailer"),
-    "barrier": ClassStyle("#e2a15c", "X", "barrier"),
-    "motorcycle": ClassStyle("#67bbaf", "D", "moto"),
-    "bicycle": ClassStyle("#ffd2ff", "s", "bike"),
-    "pedestrian": ClassStyle("#26ffb9", "o", "ped"),
-    "traffic_cone": ClassStyle("#d14a03", "^", "cone"),
-}
-CLASS_COLOURS: dict[str, str] = {name: CLASS_STYLES[name].colour for name in DETECTION_CLASSES}
+def class_styles(description: DatasetDescription) -> tuple[ClassStyle, ...]:
+    """How the classes of a data set look, by label."""
+    colours, glyphs, tags = description.colours, description.glyphs, description.tags
+    return tuple(
+        ClassStyle(colours[name], glyphs[name], tags[name], name.replace("_", " "), entry.static)
+        for name, entry in description.classes.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -70,19 +68,14 @@ class BoxStyle:
     fill_alpha: float
     colour: str | None = None
 
-    def colour_of(self, label: int) -> str:
-        """Of a box of a class, by its index."""
-        return self.colour or class_style(label).colour
+    def colour_of(self, style: ClassStyle) -> str:
+        """Of a box of a class."""
+        return self.colour or style.colour
 
 
 TRUE_POSITIVE = BoxStyle("solid", 1.6, 0.25)
 FALSE_POSITIVE = BoxStyle((0.0, (3.2, 1.8)), 1.3, 0.0)
 MISSED = BoxStyle((0.0, (1.0, 1.3)), 1.3, 0.0, GROUND_TRUTH)
-
-
-def class_style(label: int) -> ClassStyle:
-    """Of a detection class by its index."""
-    return CLASS_STYLES[DETECTION_CLASSES[label]]
 
 
 def score_alpha(score: float) -> float:

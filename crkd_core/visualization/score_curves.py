@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.visualization.palette import BACKGROUND, CLASS_COLOURS, FAINT_TEXT, PANEL, RULES, TEXT
+from crkd_core.visualization.palette import BACKGROUND, FAINT_TEXT, PANEL, RULES, TEXT
 
 _DPI = 100
 _PANEL_INCHES = (3.2, 2.75)
-_DISTANCE_COLOURS = ("#ff5d5d", "#ff9f1c", "#57e389", "#4cc9f0")
+_DISTANCE_COLOURS = ("#ff5d5d", "#ff9f1c", "#57e389", "#4cc9f0", "#c77dff", "#ffffff")
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,20 @@ def write_precision_curves(path: Path, title: str, panels: Sequence[PrecisionPan
             axis.legend(
                 facecolor=PANEL, edgecolor=RULES, labelcolor=TEXT, fontsize=7.5, loc="upper right", framealpha=0.85
             )
-    _label(axes, "recall", "precision", columns=5)
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    _label(axes[: len(panels)], "recall", "precision", columns=5)
     _write(path, figure)
 
 
-def write_error_curves(path: Path, title: str, panels: Sequence[ErrorPanel], minimum: float) -> None:
-    """Draw one PNG with a panel an error and the legend of the classes; errors below the recall `minimum` do not count.
+def write_error_curves(
+    path: Path, title: str, panels: Sequence[ErrorPanel], minimum: float, colours: Mapping[str, str]
+) -> None:
+    """Draw one PNG with a panel an error and the legend of the classes.
+
+    Args:
+        minimum: recall below which errors do not count.
+        colours: of the classes, in the order of the legend.
 
     Raises:
         WriteError: the file cannot be written.
@@ -90,7 +98,7 @@ def write_error_curves(path: Path, title: str, panels: Sequence[ErrorPanel], min
         axis.axvspan(0, minimum, color=RULES, alpha=0.45, linewidth=0)
         highest = 0.0
         for name, (recall, values) in panel.curves.items():
-            axis.plot(recall, values, color=CLASS_COLOURS[name], linewidth=1.5, label=name.replace("_", " "))
+            axis.plot(recall, values, color=colours[name], linewidth=1.5, label=name.replace("_", " "))
             highest = max(highest, float(values.max(initial=0.0)))
         axis.set_xlim(0, 1)
         axis.set_ylim(0, highest * 1.08 if highest > 0 else 1.0)
@@ -99,8 +107,8 @@ def write_error_curves(path: Path, title: str, panels: Sequence[ErrorPanel], min
     drawn = {name for panel in panels for name in panel.curves}
     legend = axes[-1]
     legend.set_axis_off()
-    for name in (name for name in CLASS_COLOURS if name in drawn):
-        legend.plot([], [], color=CLASS_COLOURS[name], linewidth=2.5, label=name.replace("_", " "))
+    for name in (name for name in colours if name in drawn):
+        legend.plot([], [], color=colours[name], linewidth=2.5, label=name.replace("_", " "))
     if drawn:
         legend.legend(loc="center", frameon=False, labelcolor=TEXT, fontsize=11)
     _write(path, figure)

@@ -57,6 +57,7 @@ def read_sample_view(token: str, models: Sequence[ShownModel], prepared: Prepare
         condition=", ".join(text for text in (scene.description, scene.location) if text),
         extent_m=extent_m,
         gt=read_gt(token, prepared, extent_m) if is_annotated(prepared, models[0].split) else None,
+        description=prepared.description,
         cameras=_cameras(token, prepared),
         lidar=key_frame_points(prepared.dataroot, sweeps),
         radar=values[:, [0, 1, 4, 5]],

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.config.description import DatasetDescription
 from crkd_core.geometry.boxes import Boxes3D
 
 
@@ -14,7 +15,7 @@ class LabelledBoxes:
 
     Attributes:
         boxes: in the model frame.
-        labels: (M,) indices into ``DETECTION_CLASSES``.
+        labels: (M,) detection classes.
         scores: (M,) 0 to 1; None for ground truth.
     """
 
@@ -41,7 +42,7 @@ class CameraView:
     """One camera image and its calibration.
 
     Attributes:
-        channel: nuScenes channel, such as ``CAM_FRONT``.
+        channel: as the data set's description has it.
         image: (H, W, 3) RGB, 0 to 255.
         intrinsics: (3, 3), pixels of `image`.
         lidar_from_camera: (4, 4), the ego motion between the exposures included.
@@ -73,6 +74,7 @@ class SampleView:
         lidar: (P, 4) x, y, z, intensity of the key frame; may be empty.
         radar: (R, 4) x, y (m) and ego-motion compensated vx, vy (m/s); may be empty.
         gt: annotated objects; None where the annotations are not public.
+        description: of the data set: how classes look and cameras are arranged.
         models: detections to compare, one panel each.
         score: detections below it are left out.
         marked: (M, 2) x, y of objects to draw a ring around, and what that means.
@@ -83,6 +85,7 @@ class SampleView:
     condition: str
     extent_m: float
     gt: LabelledBoxes | None
+    description: DatasetDescription
     cameras: tuple[CameraView, ...] = ()
     lidar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
     radar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))

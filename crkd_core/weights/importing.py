@@ -70,7 +70,7 @@ class PublishedCheckpoint:
                 )
         self._check_kind(detector.camera.backbone)
         with self._naming_the_file(config):
-            return import_detector(state, detector, config.data)
+            return import_detector(state, detector, config.data, config.dataset)
 
     def as_backbone(self, config: Config, progress: Progress) -> tuple[StateDict, ResNetConfig | SwinConfig]:
         """The state dict of an image backbone of ours, and its configuration.

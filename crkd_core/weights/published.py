@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from crkd_core.config.data import DataConfig
+from crkd_core.config.description import DatasetDescription, HeadTasks
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.models.backbones.swin import relative_position_index
@@ -81,7 +82,9 @@ def join_distiller(parts: DistillerParts) -> StateDict:
     return joined | {published_adapter_name(key) or key: tensor for key, tensor in parts.adapters.items()}
 
 
-def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data: DataConfig) -> StateDict:
+def import_detector(
+    state: Mapping[str, Tensor], detector: DetectorConfig, data: DataConfig, description: DatasetDescription
+) -> StateDict:
     """Our state dict of a published detector's, in the order of ours.
 
     Sparse convolution weights may have the layout of spconv 1 (as ours) or 2, recognised by their shape.
@@ -91,8 +94,8 @@ def import_detector(state: Mapping[str, Tensor], detector: DetectorConfig, data:
             frustum or window is another than the configuration's; says how many and which.
         UsageError: its head tells other classes apart, or its weights are not finite floating-point numbers.
     """
-    expected = detector_shapes(detector, data)
-    _check_classes(state, expected)
+    expected = detector_shapes(detector, data, description.head_tasks)
+    _check_classes(state, expected, description.text_name)
     constants = published_constants(detector, data)
     published = {key: tensor for key, tensor in state.items() if key not in constants}
     names = {key: our_name(key) or key for key in published}
@@ -154,10 +157,10 @@ def lost_settings(detector: DetectorConfig) -> list[str]:
     return lost
 
 
-def detector_shapes(detector: DetectorConfig, data: DataConfig) -> dict[str, torch.Size]:
+def detector_shapes(detector: DetectorConfig, data: DataConfig, tasks: HeadTasks) -> dict[str, torch.Size]:
     """Names and shapes of our detector's state dict, without allocating it."""
     with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in build_detector(detector, data).state_dict().items()}
+        return {name: tensor.shape for name, tensor in build_detector(detector, data, tasks).state_dict().items()}
 
 
 def published_constants(detector: DetectorConfig, data: DataConfig) -> StateDict:
@@ -196,7 +199,7 @@ def published_constants(detector: DetectorConfig, data: DataConfig) -> StateDict
     return constants
 
 
-def _check_classes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> None:
+def _check_classes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size], data_set: str) -> None:
     """Another number of classes says more than the many tensors that differ with it."""
     in_file = [state[key].shape[:1].numel() for key in sorted(state) if _CLASS_LOGITS.fullmatch(key)]
     names = {published_name(key) or key: shape for key, shape in expected.items()}
@@ -204,8 +207,8 @@ def _check_classes(state: Mapping[str, Tensor], expected: Mapping[str, torch.Siz
     if in_file and in_file != in_head:
         raise UsageError(
             f"the file's head tells {sum(in_file)} classes apart, in tasks of {', '.join(map(str, in_file))}, and "
-            f"crkd's the {sum(in_head)} of nuScenes, in tasks of {', '.join(map(str, in_head))}; of other classes only "
-            "the image backbone can be imported, with --as backbone"
+            f"crkd's the {sum(in_head)} of {data_set}, in tasks of {', '.join(map(str, in_head))}; of other classes "
+            "only the image backbone can be imported, with --as backbone"
         )
 
 

@@ -16,7 +16,6 @@ import torch
 from measuring import median_seconds, show
 from torch import Tensor
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.loading import load_config
 from crkd_core.config.models import NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
@@ -26,6 +25,7 @@ from crkd_core.models.decode import SampleDetections, decode_detections, decode_
 from crkd_core.models.head_targets import draw_gaussians, gaussian_radius
 from crkd_core.models.outputs import HeadOutput, TaskOutput
 
+CLASSES, TASKS = nuscenes().class_names, nuscenes().head_tasks
 # Objects of a sample by class, and their width, length and height (m): about what a busy nuScenes key frame shows.
 OBJECTS = {
     "car": (18, 1.95, 4.6, 1.7),
@@ -51,7 +51,7 @@ def make_head(grid: BEVGrid, samples: int) -> HeadOutput:
 
 def _task_maps(grid: BEVGrid, generator: torch.Generator) -> list[tuple[Tensor, ...]]:
     tasks = []
-    for classes in HEAD_TASKS:
+    for classes in TASKS:
         probability = 0.03 * torch.rand((len(classes), *grid.shape), generator=generator)
         regression = torch.randn((10, *grid.shape), generator=generator) * 0.1
         for channel, name in enumerate(classes):
@@ -96,8 +96,8 @@ def loop_over_boxes(head: HeadOutput, grid: BEVGrid, config: NMSConfig) -> list[
     samples = []
     for sample in range(len(head.tasks[0].offset)):
         rows: list[list[float]] = []
-        for task, classes in zip(head.tasks, HEAD_TASKS, strict=True):
-            candidates = _read_candidates(task, sample, DETECTION_CLASSES.index(classes[0]), grid, config)
+        for task, classes in zip(head.tasks, TASKS, strict=True):
+            candidates = _read_candidates(task, sample, CLASSES.index(classes[0]), grid, config)
             rows += _keep_best(candidates, classes, config)
         table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 11)
         samples.append(SampleDetections(Boxes3D(table[:, :9].float()), table[:, 9].float(), table[:, 10].long()))
@@ -144,7 +144,7 @@ def _keep_best(candidates: list[list[float]], classes: tuple[str, ...], config: 
 
 def _outline(row: list[float], config: NMSConfig) -> tuple[list[tuple[float, float]], float, float]:
     """Corners counter-clockwise, area, and radius of the circle around them."""
-    factor = config.size_factors.get(DETECTION_CLASSES[int(row[10])], 1.0)
+    factor = config.size_factors.get(CLASSES[int(row[10])], 1.0)
     width, length, cos, sin = row[3] * factor, row[4] * factor, math.cos(row[6]), math.sin(row[6])
     corners = []
     for along, across in ((0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5), (0.5, -0.5)):
@@ -189,10 +189,10 @@ def measure(grid: BEVGrid, config: NMSConfig, samples: int, device: str, repeats
     """One row of the table."""
     head = make_head(grid, samples)
     there = HeadOutput(tuple(TaskOutput(*(m.to(device) for m in vars(task).values())) for task in head.tasks))
-    check_equal(batched := decode_detections(there, grid, config), loop_over_boxes(head, grid, config))
+    check_equal(batched := decode_detections(there, grid, config, TASKS), loop_over_boxes(head, grid, config))
     candidates = int(decode_peaks(head, grid, config).valid.sum()) / samples
     kept = sum(len(decoded.scores) for decoded in batched) / samples
-    fast = median_seconds(lambda: decode_detections(there, grid, config), repeats, device) * 1e3 / samples
+    fast = median_seconds(lambda: decode_detections(there, grid, config, TASKS), repeats, device) * 1e3 / samples
     slow = median_seconds(lambda: loop_over_boxes(head, grid, config), repeats) * 1e3 / samples
     return [f"batch {samples}", f"{candidates:.0f}", f"{kept:.0f}", f"{fast:.2f}", f"{slow:.2f}", f"{slow / fast:.1f}x"]
 

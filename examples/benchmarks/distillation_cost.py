@@ -61,7 +61,7 @@ def make_world(folder: Path, preset: str, device: str) -> None:
     prepare(PrepareRequest(folder / "world"), workspace, silent)
     settings = {"role": "teacher", "detector": config.teacher.model_dump(mode="json")}
     torch.manual_seed(0)
-    teacher = build_detector(config.teacher, config.data).eval()
+    teacher = build_detector(config.teacher, config.data, config.dataset.head_tasks).eval()
     spread_heatmaps(teacher, collate([open_samples(config, workspace, LIVE)[(1, 0)]]))
     with workspace.write(ArtifactRequest("train-teacher", "teacher", command="", settings=settings)) as writer:
         write_trained(writer.path, teacher.state_dict(), config)
@@ -105,7 +105,8 @@ def measure(source: str, config: Config, workspace: Workspace, device: torch.dev
     samples = open_samples(config, workspace, source)
     loading = loading_seconds(samples, repeats)
     batch = collate([samples[(1, 0)]]).to(device)
-    student = build_detector(config.student, config.data)
+    tasks = config.dataset.head_tasks
+    student = build_detector(config.student, config.data, tasks)
     objective = build_objective(config.distill, grid, student.fused_channels, config.student, config.teacher)
     teacher = workspace.find("train-teacher", needed_for="the benchmark", make="crkd train-teacher")
     targets = (
@@ -113,7 +114,7 @@ def measure(source: str, config: Config, workspace: Workspace, device: torch.dev
         if source == CACHE
         else FrozenTeacher(load_trained(teacher, device).detector, grid, config.distill)
     )
-    step = DistillationStep(student, config.student.head, grid, objective, targets).to(device).train()
+    step = DistillationStep(student, config.student.head, grid, tasks, objective, targets).to(device).train()
     optimizer = build_optimizer(step, config.train.distill, config.train)
     dtype = autocast_type(config.train.precision, device)
 

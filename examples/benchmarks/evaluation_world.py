@@ -206,7 +206,7 @@ def _detect(
         "global_translation": _lists(centre[order]),
         "global_rotation": _lists(np.c_[np.cos(half), np.zeros((len(half), 2)), np.sin(half)][order]),
         "global_velocity": _lists(velocity[order]),
-        "attribute": attribute_names(label[order], velocity[order]),
+        "attribute": attribute_names(label[order], velocity[order], nuscenes()),
     }
     return pa.table(columns, schema=SCHEMA)
 

@@ -53,18 +53,18 @@ def read_batch(workspace: Workspace, config: Config, role: str, size: int = 1) -
 
 def fresh_detector(config: Config, role: str) -> Detector:
     torch.manual_seed(0)
-    return build_detector(getattr(config, role), config.data)
+    return build_detector(getattr(config, role), config.data, config.dataset.head_tasks)
 
 
 def measure_cpu(role: str, config: Config, workspace: Workspace, repeats: int) -> dict[str, float]:
     """Seconds of detector and box selection, points, and peak memory (MB) of this process."""
     batch, detector = read_batch(workspace, config, role), fresh_detector(config, role).eval()
-    grid, nms = config.data.grid.build(), getattr(config, role).head.nms
+    grid, nms, tasks = config.data.grid.build(), getattr(config, role).head.nms, config.dataset.head_tasks
     with torch.inference_mode():
         detector_s = median_seconds(lambda: detector(batch.inputs), repeats)
         output = detector(batch.inputs)
         transform = batch.inputs.bev_augmentation
-        boxes_s = median_seconds(lambda: decode_detections(output.head, grid, nms, transform), repeats)
+        boxes_s = median_seconds(lambda: decode_detections(output.head, grid, nms, tasks, transform), repeats)
     clouds = batch.inputs.lidar or batch.inputs.radar
     points = len(clouds[0]) if clouds else 0
     return {"detector": detector_s, "boxes": boxes_s, "points": float(points), "memory": peak_mb()}
@@ -85,7 +85,8 @@ def measure_gpu(role: str, mode: str, config: Config, workspace: Workspace, repe
 def measure_training(role: str, size: int, config: Config, workspace: Workspace, repeats: int) -> list[str]:
     """Time (ms) and peak memory (GB) of a training step in bfloat16, without the optimiser."""
     batch = read_batch(workspace, config, role, size).to("cuda")
-    step = DetectionStep(fresh_detector(config, role), getattr(config, role).head, config.data.grid.build()).cuda()
+    head, grid, tasks = getattr(config, role).head, config.data.grid.build(), config.dataset.head_tasks
+    step = DetectionStep(fresh_detector(config, role), head, grid, tasks).cuda()
     torch.cuda.reset_peak_memory_stats()
 
     def run() -> None:

@@ -18,6 +18,7 @@ from evaluation_world import SPLIT, VERSION, open_world, prepare_world, write_wo
 from measuring import median_seconds, peak_mb, report, run_case, show
 
 from crkd_core.artifacts.tables import write_table
+from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.prepared.preparing import ANNOTATIONS
 from crkd_core.evaluation.io.detections import SUBMISSION_NAME, TABLE_NAME, Detections, write_submission
 from crkd_core.evaluation.nuscenes.accumulate import accumulate, summarise
@@ -25,10 +26,11 @@ from crkd_core.evaluation.nuscenes.columns import detection_columns
 from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.match import match
 from crkd_core.evaluation.nuscenes.metrics import Metrics
-from crkd_core.evaluation.nuscenes.official import CONFIG_NAME, convert_summary, require_equal
+from crkd_core.evaluation.nuscenes.official import convert_summary, require_equal
 from crkd_core.evaluation.nuscenes.scoring import read_ground_truth
 
 _PREPARED = "prepared"
+NUSCENES = nuscenes()
 
 
 def measure_crkd(folder: Path, repeats: int) -> dict[str, float]:
@@ -41,7 +43,7 @@ def measure_crkd(folder: Path, repeats: int) -> dict[str, float]:
         return detected[is_evaluated(detected, ground_truth.samples)], ground_truth.boxes
 
     def metrics():
-        return summarise(accumulate(detections, gt, match(detections, gt)))
+        return summarise(accumulate(detections, gt, match(detections, gt, NUSCENES), NUSCENES), NUSCENES)
 
     boxes_s = median_seconds(boxes, repeats)
     detections, gt = boxes()
@@ -59,12 +61,14 @@ def measure_devkit(folder: Path) -> dict[str, float]:
     tables = NuScenes(version=VERSION, dataroot=str(folder), verbose=False)
     began = time.perf_counter()
     submission, scratch = str(folder / SUBMISSION_NAME), str(folder / "devkit")
-    official = DetectionEval(tables, config_factory(CONFIG_NAME), submission, SPLIT, scratch, verbose=False)
+    official = DetectionEval(
+        tables, config_factory(NUSCENES.evaluation.protocol), submission, SPLIT, scratch, verbose=False
+    )
     boxes_s = time.perf_counter() - began
     began = time.perf_counter()
     summary, _ = official.evaluate()
     metrics_s = time.perf_counter() - began
-    (folder / "devkit.json").write_text(json.dumps(convert_summary(summary).to_json()))
+    (folder / "devkit.json").write_text(json.dumps(convert_summary(summary, NUSCENES).to_json()))
     return {"boxes": boxes_s, "metrics": metrics_s, "memory": peak_mb()}
 
 
@@ -85,7 +89,7 @@ def compare(samples: int, detections: int, repeats: int) -> tuple[list[list[str]
         arguments = ["--samples", str(samples), "--detections", str(detections), "--repeats", str(repeats)]
         held = run_case(__file__, ("data", scratch), arguments)
         measured = {name: run_case(__file__, (name, scratch), arguments) for name in ("crkd", "devkit")}
-        scores = [Metrics.from_json(json.loads((folder / f"{name}.json").read_text())) for name in measured]
+        scores = [Metrics.from_json(json.loads((folder / f"{name}.json").read_text()), NUSCENES) for name in measured]
     difference = require_equal(*scores)
     rows = []
     for name, values in measured.items():

@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.schema import Config
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.head_targets import build_head_targets
 from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput, TaskOutput
 
-# Of each class: how many are in a sample, and a usual width, length and height (m).
+# Of each class of nuScenes: how many are in a sample, and a usual width, length and height (m).
 OBJECTS = {
     "car": (17, (1.95, 4.6, 1.7)),
     "truck": (3, (2.5, 6.9, 2.8)),
@@ -46,15 +45,15 @@ def make_scene(seed: int, config: Config) -> Scene:
     """A sample of 45 boxes on the configuration's grid, with maps as wide as its detectors'."""
     draw = _Maps(seed, config)
     boxes, labels = _draw_boxes(draw.generator, max(config.data.grid.x_range_m))
-    truths = build_head_targets([boxes], [labels], draw.grid, config.teacher.head).tasks
+    tasks = config.dataset.head_tasks
+    truths = build_head_targets([boxes], [labels], draw.grid, config.teacher.head, tasks).tasks
     teacher = draw.output([task.heatmap for task in truths])
     return Scene(teacher, draw.weaker(teacher), boxes)
 
 
 def _draw_boxes(generator: torch.Generator, extent_m: float) -> tuple[Boxes3D, Tensor]:
     rows, labels = [], []
-    for label, name in enumerate(DETECTION_CLASSES):
-        count, size = OBJECTS[name]
+    for label, (count, size) in enumerate(OBJECTS.values()):
         for _ in range(count):
             chance = torch.rand(4, generator=generator)
             distance, bearing = 2 + 0.85 * extent_m * chance[0], 2 * math.pi * chance[1]
@@ -79,7 +78,7 @@ class _Maps:
         objects = torch.cat(heatmaps, dim=1).amax(dim=1, keepdim=True)
         camera = self._features(self._camera, objects) * self._smooth(self._camera, 1.0).sigmoid()
         fused = self._features(self._fused, objects)
-        tasks = [self._task(heatmap) for heatmap, _ in zip(heatmaps, HEAD_TASKS, strict=True)]
+        tasks = [self._task(heatmap) for heatmap in heatmaps]
         return DetectorOutput(BEVFeatures(camera, None, camera, None, fused, objects), HeadOutput(tuple(tasks)))
 
     def weaker(self, teacher: DetectorOutput) -> DetectorOutput:

@@ -42,7 +42,8 @@ def make_step(config: Config, role: str, variant: str) -> DetectionStep:
     """The detection step of a fresh detector, some parts of which compute their activations again."""
     detector = fresh_detector(config, role)
     recompute(detector, VARIANTS[variant])
-    return DetectionStep(detector, getattr(config, role).head, config.data.grid.build()).train()
+    head, grid = getattr(config, role).head, config.data.grid.build()
+    return DetectionStep(detector, head, grid, config.dataset.head_tasks).train()
 
 
 def total_of(step: DetectionStep, batch: Batch) -> Tensor:

@@ -56,16 +56,18 @@ def build_step(role: str, config: Config, file: Path) -> nn.Module:
     grid, student = config.data.grid.build(), config.student
     if role == STUDENT:
         student = student.model_copy(update={"radar": student.radar.model_copy(update={"calibration": False})})
+    # Checkouts from before data sets were described know the tasks by themselves.
+    tasks = (config.dataset.head_tasks,) if hasattr(config, "dataset") else ()
     torch.manual_seed(0)
     if role == TEACHER:
-        return DetectionStep(build_detector(config.teacher, config.data), config.teacher.head, grid)
-    detector = build_detector(student, config.data)
+        return DetectionStep(build_detector(config.teacher, config.data, *tasks), config.teacher.head, grid, *tasks)
+    detector = build_detector(student, config.data, *tasks)
     if role == STUDENT:
-        return DetectionStep(detector, student.head, grid)
+        return DetectionStep(detector, student.head, grid, *tasks)
     objective = build_objective(config.distill, grid, detector.fused_channels, student, config.teacher)
-    teacher = FrozenTeacher(build_detector(config.teacher, config.data), grid, config.distill)
+    teacher = FrozenTeacher(build_detector(config.teacher, config.data, *tasks), grid, config.distill)
     targets = teacher(read_batch(file, SENSORS[TEACHER]))
-    return DistillationStep(detector, student.head, grid, objective, lambda _: targets)
+    return DistillationStep(detector, student.head, grid, *tasks, objective, lambda _: targets)
 
 
 def training_step(step: nn.Module, batch: Batch, config: Config, dtype: torch.dtype | None) -> Callable[[], Tensor]:

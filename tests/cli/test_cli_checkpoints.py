@@ -9,6 +9,7 @@ from crkd_core.config import load_config
 from crkd_core.models.detector import build_detector
 from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector
+from tests.support.described import TASKS
 
 AS_STUDENT = ("--as", "student", "--preset", "tiny")
 WEIGHT = "heads.object.shared_conv.conv.weight"
@@ -21,7 +22,7 @@ def student() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     config = load_config("tiny")
     detector = without_calibration(config.student)
-    return export_detector(build_detector(detector, config.data).state_dict(), detector, config.data)
+    return export_detector(build_detector(detector, config.data, TASKS).state_dict(), detector, config.data)
 
 
 def prefixed(state, prefix):

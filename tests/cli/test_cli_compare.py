@@ -5,8 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.stages import compare as stage
+from tests.support.described import CLASSES
 
 
 def row(kind: str, name: str, label: str, difference: float) -> dict:
@@ -22,7 +22,7 @@ def row(kind: str, name: str, label: str, difference: float) -> dict:
 def asked(make, monkeypatch):
     requests = []
     artifact = make("compare", "teacher-crkd-val")
-    labels = ("all", *DETECTION_CLASSES)
+    labels = ("all", *CLASSES)
     rows = [row("all", "all", label, -0.05 * rank) for rank, label in enumerate(labels)]
     rows += [row("condition", name, label, 0.3) for name in ("day", "night") for label in labels]
     missed = pa.table({"class": ["car", "bus", "car"]})

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import StaleArtifactError
 from crkd_core.evaluation.diagnose import Diagnosis
 from crkd_core.evaluation.nuscenes.metrics import ClassMetrics, Metrics, TPErrors
@@ -15,12 +14,13 @@ from crkd_core.evaluation.statistics.bootstrap import ResampledScores
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
 from crkd_core.evaluation.statistics.slices import Slice
 from crkd_core.stages import evaluate as stage
+from tests.support.described import CLASSES, NUSCENES
 
 
 def some_metrics() -> Metrics:
     errors = TPErrors(0.5, 0.25, math.nan, 1.5, 0.125)
-    classes = {name: ClassMetrics({0.5: 0.1, 1.0: 0.2, 2.0: 0.3, 4.0: 0.4}, errors) for name in DETECTION_CLASSES}
-    return Metrics(0.25, 0.375, TPErrors(0.5, 0.25, 0.75, 1.5, 0.125), classes)
+    classes = {name: ClassMetrics({0.5: 0.1, 1.0: 0.2, 2.0: 0.3, 4.0: 0.4}, errors) for name in CLASSES}
+    return Metrics(0.25, 0.375, TPErrors(0.5, 0.25, 0.75, 1.5, 0.125), classes, NUSCENES)
 
 
 def some_breakdown(resamples):
@@ -30,9 +30,9 @@ def some_breakdown(resamples):
     slices = tuple(Slice("range" if "-" in name else name, name, nobody, nobody) for name in names)
     shape = (1 + resamples, 4, 10)
     objects = np.full((4, 10), 123456)
-    objects[1, DETECTION_CLASSES.index("bicycle")] = 0
+    objects[1, CLASSES.index("bicycle")] = 0
     ap, errors, recall = rng.random(shape), rng.random((*shape, 5)), rng.random(shape)
-    return breakdown_table(ResampledScores(slices, ap, errors, recall, objects, np.full((4, 11), 9)))
+    return breakdown_table(ResampledScores(slices, CLASSES, ap, errors, recall, objects, np.full((4, 11), 9)))
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_one_model_shows_its_classes_within_80_columns(crkd, asked):
     assert [(request.model, request.split, request.batch_size) for request in asked] == [(None, "train", 2)]
     assert result.out.split().count("0.2500") > 10
     assert "0.3750" in result.out
-    assert all(name in result.out for name in DETECTION_CLASSES)
+    assert all(name in result.out for name in CLASSES)
     assert "nan" not in result.out
     tables = [line for line in result.out.splitlines() if "/" not in line]
     assert max(map(len, tables)) <= 80

@@ -6,11 +6,12 @@ from crkd_core.config import load_config
 from crkd_core.models.backbones import build_backbone
 from crkd_core.models.detector import build_detector
 from crkd_core.weights.published import export_detector
+from tests.support.described import TASKS
 
 
 def test_a_student_and_a_backbone_are_imported(crkd, workspace, tmp_path):
     config = load_config("tiny")
-    student = build_detector(config.student, config.data)
+    student = build_detector(config.student, config.data, TASKS)
     plain = {
         key: tensor for key, tensor in student.state_dict().items() if not key.startswith(("radar.calib", "radar.act"))
     }

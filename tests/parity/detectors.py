@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.data import DataConfig
 from crkd_core.config.distill import CSRDConfig, DistillConfig, MSFDConfig, RelDConfig, RespDConfig
 from crkd_core.config.models import DetectorConfig
@@ -33,6 +32,7 @@ from tests.parity.parts import check_outputs, is_bias_before_norm
 from tests.parity.released import boxes_from_released, data_config, detector_config, rig_from_case
 from tests.parity.rounding import published_rounding
 from tests.parity.views import unclear_cells
+from tests.support.described import NUSCENES, TASKS
 
 _STUDENT = "_student"
 # A gradient is held to three times what the last bit can do to it, but to no more than this.
@@ -65,8 +65,8 @@ def load_detector(case: GoldenCase, state: dict[str, Tensor], suffix: str = "") 
     model = case.config["model"]
     config = detector_config(model, suffix)
     data = data_config(model, case.config["image"], suffix)
-    detector = build_detector(config, data)
-    detector.load_state_dict(import_detector(state, config, data))
+    detector = build_detector(config, data, TASKS)
+    detector.load_state_dict(import_detector(state, config, data, NUSCENES))
     return Loaded(config, data, detector)
 
 
@@ -88,7 +88,7 @@ def run_detector(comparison: Comparison) -> None:
     maps = {"other_bev": out.features.points, "fused": out.features.fused, "decoder": decoded[0]}
     check_outputs(comparison, {name: value for name, value in maps.items() if value is not None})
     check_outputs(comparison, head_arrays(out.head), "out/head/")
-    decoded_samples = decode_detections(out.head, loaded.data.grid.build(), loaded.config.head.nms)
+    decoded_samples = decode_detections(out.head, loaded.data.grid.build(), loaded.config.head.nms, TASKS)
     for index, detections in enumerate(decoded_samples):
         check_detections(comparison, f"out/img{index}/", detections)
 
@@ -198,7 +198,7 @@ class _DistillationStep:
             out = detector.eval()(self.inputs)
         maps = {"decoder": decoded[-1], **head_arrays(out.head)}
         self._check_sampled(maps, "out/eval/sub4/")
-        decoded_samples = decode_detections(out.head, self.grid, self.student.config.head.nms)
+        decoded_samples = decode_detections(out.head, self.grid, self.student.config.head.nms, TASKS)
         for index, detections in enumerate(decoded_samples):
             check_detections(self.comparison, f"out/eval/img{index}/", detections)
 
@@ -219,7 +219,7 @@ class _DistillationStep:
     def _terms(self, student: DetectorOutput, targets: TeacherTargets, double: bool) -> dict[str, Tensor]:
         """Every term by its recorded name."""
         head_config = self.student.config.head
-        ground_truth = build_head_targets(self.boxes, self.labels, self.grid, head_config)
+        ground_truth = build_head_targets(self.boxes, self.labels, self.grid, head_config, TASKS)
         detection = detection_loss(student.head, ground_truth, head_config)
         kd = self.objective(student, targets)
         terms = {
@@ -233,7 +233,7 @@ class _DistillationStep:
         for index, (student_task, teacher_task) in enumerate(
             zip(seen.tasks, targets.parts["respd"].tasks, strict=True)
         ):
-            classes, weight = HEAD_TASKS[index], self.config.respd.weight * weights[index]
+            classes, weight = TASKS[index], self.config.respd.weight * weights[index]
             terms[f"heatmap/task{index}"] = detection[f"heatmap/{classes[0]}"]
             terms[f"bbox/task{index}"] = detection[f"box/{classes[0]}"]
             terms[f"heatmap/task{index}/kd"] = weight * heatmap_term(student_task, teacher_task, self.config.respd)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.distill import RespDConfig
 from crkd_core.distillation.probability import clipped_sigmoid
 from crkd_core.distillation.respd import box_term, heatmap_term, teacher_response
@@ -28,6 +27,7 @@ from tests.parity.released import (
     head_from_case,
     nms_config,
 )
+from tests.support.described import CLASSES, TASKS
 
 HALF_TOLERANCE = 1e-3
 _TIE = 1e-5
@@ -38,7 +38,7 @@ def run_head_forward(comparison: Comparison) -> None:
     case = comparison.case
     settings = case.config["head"]
     module = CenterHead(
-        settings["in_channels"], settings["share_conv_channel"], settings["separate_head"]["head_conv"], 0.0
+        settings["in_channels"], settings["share_conv_channel"], settings["separate_head"]["head_conv"], 0.0, TASKS
     )
     part = Part(module, "heads.object", "head").load(case.under("param/"), case.config.get("left_out", ()))
     check_outputs(comparison, head_arrays(module.eval()(case["in/x"])))
@@ -91,7 +91,7 @@ def run_targets(comparison: Comparison) -> None:
     case = comparison.case
     grid = grid_from_train_cfg(case.config["train_cfg"])
     boxes = [boxes_from_released(tensor) for tensor in case.series("in/boxes")]
-    targets = build_head_targets(boxes, case.series("in/labels"), grid, head_config(case.config))
+    targets = build_head_targets(boxes, case.series("in/labels"), grid, head_config(case.config), TASKS)
     for index, task in enumerate(targets.tasks):
         tensors = {"heatmap": task.heatmap, "anno_box": task.boxes, "ind": task.cells, "mask": task.valid}
         check_outputs(comparison, {f"{name}{index}": value for name, value in tensors.items()})
@@ -114,8 +114,8 @@ def check_detection_terms(
     config = head_config(case.config["head"])
     grid = grid_from_train_cfg(case.config["head"]["train_cfg"])
     boxes = [boxes_from_released(tensor) for tensor in case.series("in/boxes")]
-    terms = detection_loss(head, build_head_targets(boxes, case.series("in/labels"), grid, config), config)
-    for index, classes in enumerate(HEAD_TASKS):
+    terms = detection_loss(head, build_head_targets(boxes, case.series("in/labels"), grid, config, TASKS), config)
+    for index, classes in enumerate(TASKS):
         comparison.check(f"out/heatmap/task{index}", terms[f"heatmap/{classes[0]}"], tolerance=tolerance)
         if case[f"out/bbox/task{index}"].isfinite():
             comparison.check(f"out/bbox/task{index}", terms[f"box/{classes[0]}"], tolerance=tolerance)
@@ -178,14 +178,14 @@ def run_get_boxes(comparison: Comparison) -> None:
     x0, y0, z0, _, _, z1 = coder["pc_range"]
     grid = grid_from_range([x0, y0, z0, x0 + nx * cell, y0 + ny * cell, z1], cell)
     peaks = decode_peaks(head, grid, config)
-    for index, classes in enumerate(HEAD_TASKS):
-        channels = peaks.labels - DETECTION_CLASSES.index(classes[0])
+    for index, classes in enumerate(TASKS):
+        channels = peaks.labels - CLASSES.index(classes[0])
         for sample, valid in enumerate(peaks.valid[:, index]):
             rows = (values[sample, index][valid] for values in (peaks.boxes.float(), peaks.scores.float(), channels))
             boxes, *others = rows
             detections = SampleDetections(Boxes3D(boxes), *others)
             check_detections(comparison, f"out/decoded/task{index}/img{sample}/", detections, centred=True)
-    for sample, detections in enumerate(decode_detections(head, grid, config)):
+    for sample, detections in enumerate(decode_detections(head, grid, config, TASKS)):
         check_detections(comparison, f"out/img{sample}/", detections)
 
 

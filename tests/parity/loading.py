@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.config.data import LidarConfig
 from crkd_core.data.points import load_lidar, training_boxes
 from crkd_core.datasets.nuscenes.radar import compact_features, expand_features, parse_radar
@@ -17,6 +16,7 @@ from crkd_core.geometry.transforms import compose, inverse_rigid, rigid_transfor
 from tests.parity.cases import GoldenCase
 from tests.parity.comparison import Comparison
 from tests.parity.released import UNBOUNDED, boxes_from_released, boxes_to_released
+from tests.support.described import CLASSES
 from tests.support.poses import pose
 
 _AGE = 6
@@ -128,10 +128,10 @@ def _check_labels(comparison: Comparison) -> None:
     """Of classes that are not detected we read no boxes at all."""
     case = comparison.case
     names = case.config["names"]
-    known = np.array([name in DETECTION_CLASSES for name in names], dtype=bool)
+    known = np.array([name in CLASSES for name in names], dtype=bool)
     recorded = np.concatenate([case.arrays["in/gt_boxes__f64"], case.arrays["in/gt_velocity__f64"]], axis=1)
     boxes = boxes_from_released(torch.from_numpy(recorded[known]).float(), centred=True)
-    labels = torch.tensor([DETECTION_CLASSES.index(name) for name in names if name in DETECTION_CLASSES])
+    labels = torch.tensor([CLASSES.index(name) for name in names if name in CLASSES])
     annotations = annotations_of(boxes, labels.long(), case.arrays["in/valid_flag"][known])
     kept_boxes, kept_labels = training_boxes(annotations, np.eye(4), UNBOUNDED, require_points=True)
     kept = case.arrays["out/gt_labels_3d"] >= 0

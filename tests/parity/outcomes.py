@@ -19,6 +19,7 @@ from crkd_core.weights.naming import our_name
 from tests.parity.cases import GoldenCase
 from tests.parity.comparison import Comparison
 from tests.parity.released import boxes_from_released
+from tests.support.described import NUSCENES
 from tests.support.poses import pose
 
 _POSITIONS = "relative_position_index"
@@ -39,7 +40,7 @@ def run_results(comparison: Comparison) -> None:
     comparison.check("out/rotation_wxyz__f64", _same_sign(world.rotation_wxyz, case.arrays["out/rotation_wxyz__f64"]))
     comparison.rule("planar-velocity")
     comparison.check("out/velocity__f64", world.velocity, columns=[0, 1])
-    attributes = attribute_names(case.arrays["in/labels"][kept], world.velocity)
+    attributes = attribute_names(case.arrays["in/labels"][kept], world.velocity, NUSCENES)
     comparison.require("config/attributes", attributes == case.config["attributes"], f"our attributes are {attributes}")
 
 

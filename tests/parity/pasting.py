@@ -2,12 +2,12 @@
 
 import torch
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.data.pasting import LidarObjects, missing_objects, paste_objects
 from crkd_core.geometry.boxes import Boxes3D
 from tests.parity.cases import GoldenCase
 from tests.parity.comparison import Comparison
 from tests.parity.released import boxes_from_released, boxes_to_released
+from tests.support.described import CLASSES
 
 
 def run_object_paste(comparison: Comparison) -> None:
@@ -16,8 +16,8 @@ def run_object_paste(comparison: Comparison) -> None:
     settings = case.config
     boxes, labels = boxes_from_released(case["in/gt_boxes"]), case["in/gt_labels"]
     pastes = settings.get("epoch", 0) < settings["stop_epoch"]
-    missing = missing_objects(labels, settings["sample_groups"]) if pastes else []
-    named = [[DETECTION_CLASSES[label], number] for label, number in missing]
+    missing = missing_objects(labels, settings["sample_groups"], CLASSES) if pastes else []
+    named = [[CLASSES[label], number] for label, number in missing]
     comparison.require("config/draws", named == settings["draws"], f"we would draw {named}")
 
     database, least = _database(case), settings["min_points"]["filter_by_min_points"]
@@ -27,7 +27,7 @@ def run_object_paste(comparison: Comparison) -> None:
         drawn = database[ids]
         draws.append(drawn)
         allowed = len(drawn.with_points(least.get(name, 0))) == len(drawn) == len(ids.unique()) <= number
-        allowed &= bool((drawn.labels == DETECTION_CLASSES.index(name)).all())
+        allowed &= bool((drawn.labels == CLASSES.index(name)).all())
         comparison.require(f"in/draw{index}/ids", allowed, "we would not draw these")
     points, pasted, pasted_labels = paste_objects(case["in/points"].numpy(), boxes, labels, draws)
     comparison.check("out/points", points)

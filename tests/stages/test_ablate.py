@@ -22,6 +22,7 @@ from crkd_core.stages.ablate.scored_row import ScoredRow
 from crkd_core.stages.ablate.table import write_tables
 from crkd_core.stages.ablate.variants import CONTROL, distilled
 from crkd_core.stages.evaluate import EvaluateResult
+from tests.support.described import NUSCENES
 
 SILENT = SilentProgress()
 RESPD, CRKD = distilled(("respd",)), distilled(("respd", "csrd", "msfd", "reld"))
@@ -29,7 +30,7 @@ LADDER = ("conv", "gated", "control", "respd", "respd-csrd", "respd-csrd-msfd", 
 
 
 def metrics(mean_ap: float, velocity: float = 0.5) -> Metrics:
-    return Metrics(mean_ap, mean_ap / 2, TPErrors(0.4, 0.3, 0.2, velocity, math.nan), {})
+    return Metrics(mean_ap, mean_ap / 2, TPErrors(0.4, 0.3, 0.2, velocity, math.nan), {}, NUSCENES)
 
 
 class Stages:

@@ -26,6 +26,7 @@ from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
 from crkd_core.training.steps import DistillationStep
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
+from tests.support.described import TASKS
 from tests.support.kills import KillingProgress
 
 SILENT = SilentProgress()
@@ -102,10 +103,10 @@ def test_cached_targets_give_the_live_teachers_losses_and_gradients(chain):
             targets=shards if stored else None,
         )
         torch.manual_seed(0)
-        student = build_detector(config.student, config.data).eval()
+        student = build_detector(config.student, config.data, TASKS).eval()
         objective = build_objective(config.distill, grid, student.fused_channels, config.student, config.teacher)
         source = StoredTargets(torch.device("cpu")) if stored else FrozenTeacher(teacher.detector, grid, config.distill)
-        step = DistillationStep(student, config.student.head, grid, objective, source)
+        step = DistillationStep(student, config.student.head, grid, TASKS, objective, source)
         terms = step(collate([dataset[(index, 1)] for index in (0, 2, 3)]))
         sum(terms.values()).backward()
         gradients = {name: p.grad for name, p in step.named_parameters() if p.grad is not None}

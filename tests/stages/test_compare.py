@@ -21,6 +21,7 @@ from crkd_core.stages.evaluate import ResultsRequest, evaluate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
 from crkd_core.visualization import pictures
 from crkd_core.visualization.evaluation_curves import score_curves
+from tests.support.described import NUSCENES
 from tests.support.reports import write_plain_picture
 
 PROGRESS = SilentProgress()
@@ -42,7 +43,7 @@ def workspace(chain, tmp_path_factory):
             detections = SampleDetections(boxes, torch.full((len(boxes),), 0.9), truth.labels[kept])
             samples.append((token, detections, prepared.global_from_lidar(token)))
         path = tmp_path_factory.mktemp(name) / f"{name}.json"
-        write_submission(path, Detections.collect(samples), tokens, ("camera", "radar"))
+        write_submission(path, Detections.collect(samples, NUSCENES), tokens, ("camera", "radar"))
         evaluate(ResultsRequest(path, "train"), copy.workspace, PROGRESS)
     return copy.workspace
 

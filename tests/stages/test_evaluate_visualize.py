@@ -34,6 +34,7 @@ from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
 from crkd_core.training.trained import write_trained
+from tests.support.described import NUSCENES, TASKS
 
 PROGRESS = SilentProgress()
 # Few candidates: what an untrained head finds everywhere would keep the suppression of duplicates busy.
@@ -75,7 +76,7 @@ def add_model(workspace, stage, name, role, detector=None, seed=0):
     torch.manual_seed(seed)
     request = ArtifactRequest(stage, name, f"crkd {stage}", settings, inputs, force=True)
     with workspace.write(request) as writer:
-        write_trained(writer.path, build_detector(detector, CONFIG.data).state_dict(), CONFIG)
+        write_trained(writer.path, build_detector(detector, CONFIG.data, TASKS).state_dict(), CONFIG)
         writer.finish({"epochs": 0, "steps": 0, "final": {}})
 
 
@@ -205,8 +206,8 @@ def test_ground_truth_as_detections_scores_perfectly(workspace, tmp_path):
         near = boxes.centre[:, :2].norm(dim=1) < 15
         classes |= set(truth.labels[kept][near].tolist())
     path = tmp_path / "submission.json"
-    write_submission(path, Detections.collect(samples), prepared.tokens("val"), ("camera",))
-    metrics = evaluate_official(prepared.dataroot, prepared.version, "mini_val", path, PROGRESS)
+    write_submission(path, Detections.collect(samples, NUSCENES), prepared.tokens("val"), ("camera",))
+    metrics = evaluate_official(NUSCENES, prepared.dataroot, prepared.version, "mini_val", path, PROGRESS)
     present = [entry for label, entry in enumerate(metrics.classes.values()) if label in classes]
     assert len(present) >= 2
     assert [entry.ap for entry in present] == pytest.approx([1.0] * len(present))

@@ -16,6 +16,7 @@ from crkd_core.evaluation.nuscenes.scoring import score
 from crkd_core.evaluation.sensor_inputs import SensorInput, sensor_inputs
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections
+from tests.support.described import NUSCENES
 
 SPLIT = "train"
 Spoil = Callable[[torch.Tensor, torch.Tensor, torch.Generator], torch.Tensor]
@@ -28,7 +29,7 @@ def prepared(chain):
 
 def evidence_of(prepared: PreparedData, samples: list) -> Evidence:
     split = EvaluatedSplit(prepared, SPLIT, prepared.tokens(SPLIT))
-    return Evidence(score(Detections.collect(samples).table, split.ground_truth), split.lidar_from_global())
+    return Evidence(score(Detections.collect(samples, NUSCENES).table, split.ground_truth), split.lidar_from_global())
 
 
 def spoilt(prepared: PreparedData, spoil: Spoil) -> Evidence:

@@ -33,6 +33,7 @@ from crkd_core.teacher_cache.teacher_input import StoredTeacher
 from crkd_core.teacher_cache.teacher_score import DETECTIONS_NAME
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
+from tests.support.described import NUSCENES, TASKS
 from tests.support.kills import KillingProgress
 
 SILENT = SilentProgress()
@@ -196,7 +197,7 @@ def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
     stored = Detections(read_table(targets, DETECTIONS_NAME))
-    detected = detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32")
+    detected = detect(teacher.detector, loader, config.data.grid.build(), nms, TASKS, cpu, "fp32")
     for token, detections in itertools.chain.from_iterable(detected):
         order = detections.scores.argsort(descending=True, stable=True)
         sample = stored.sample(token)
@@ -221,7 +222,7 @@ def test_a_good_teacher_is_scored_as_one_and_a_poor_one_is_warned_of(chain, tmp_
     present = {int(label) for token in prepared.tokens("train") for label in prepared.classes_in(token)}
     assert 0.8 * len(present) / 10 < result.teacher_mean_ap <= len(present) / 10
     assert not notes.warned
-    stored = Metrics.from_json(json.loads(result.artifact.file("teacher_metrics.json").read_text()))
+    stored = Metrics.from_json(json.loads(result.artifact.file("teacher_metrics.json").read_text()), NUSCENES)
     assert stored.mean_ap == result.teacher_mean_ap == result.artifact.manifest.facts["teacher_mean_ap"]
 
 

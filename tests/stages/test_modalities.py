@@ -17,6 +17,7 @@ from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES
+from tests.support.described import TASKS
 
 SILENT = SilentProgress()
 SHORT = (
@@ -47,7 +48,7 @@ def check_export_and_detection(artifact, workspace) -> None:
     tokens = prepared.tokens("val")[:1]
     batch = collate([SampleDataset(prepared, tokens, config.data, modalities, bev=None, seed=0)[(0, 0)]])
     nms, cpu = model.detector_config.head.nms, torch.device("cpu")
-    (((token, detections),),) = detect(model.detector, [batch], config.data.grid.build(), nms, cpu, "fp32")
+    (((token, detections),),) = detect(model.detector, [batch], config.data.grid.build(), nms, TASKS, cpu, "fp32")
     assert token == tokens[0]
     assert len(detections.scores) > 0
     assert detections.boxes.tensor.isfinite().all()

@@ -11,6 +11,7 @@ from crkd_core.models.autocast import autocast
 from crkd_core.teacher_cache.sources import FrozenTeacher
 from crkd_core.training.steps import DetectionStep, DistillationStep
 from crkd_core.training.trained import load_trained
+from tests.support.described import TASKS
 
 CPU = torch.device("cpu")
 DISTILLATION_TERMS = {"csrd", "msfd_camera", "msfd_fused", "reld", "respd"}
@@ -31,13 +32,13 @@ def training_step(chain, role: str) -> torch.nn.Module:
     config, grid = chain.config, chain.config.data.grid.build()
     teacher = load_trained(chain.workspace.find("train-teacher", needed_for="test", make=""))
     if role == "teacher":
-        return DetectionStep(teacher.detector, config.teacher.head, grid).train()
+        return DetectionStep(teacher.detector, config.teacher.head, grid, TASKS).train()
     student = load_trained(chain.workspace.find("distill", "crkd", needed_for="test", make=""))
     configs = (student.detector_config, teacher.detector_config)
     torch.manual_seed(0)
     objective = build_objective(config.distill, grid, student.detector.fused_channels, *configs)
     source = FrozenTeacher(teacher.detector, grid, config.distill)
-    return DistillationStep(student.detector, config.student.head, grid, objective, source).train()
+    return DistillationStep(student.detector, config.student.head, grid, TASKS, objective, source).train()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])

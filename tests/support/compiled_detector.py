@@ -10,6 +10,7 @@ import torch
 from crkd_core.errors import ConfigError
 from crkd_core.models.compiling import check_compiler, compile_dense_parts
 from crkd_core.models.detector import build_detector
+from tests.support.described import TASKS
 from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
 
@@ -22,7 +23,7 @@ def main(backend: str) -> None:
             print(f"no compiler: {error}")
             return
     torch.manual_seed(0)
-    detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA)
+    detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA, TASKS)
     names, inputs = list(detector.state_dict()), tiny_inputs()
     # Training mode on purpose: batch statistics are what a run computes. Running ones do not change its outputs.
     with torch.no_grad():

@@ -2,23 +2,23 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 
-from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
+from crkd_core.config.description import DatasetDescription
 from crkd_core.evaluation.nuscenes.accumulate import accumulate as accumulate_columns
 from crkd_core.evaluation.nuscenes.accumulate import summarise
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, GtColumns, SplitSamples
 from crkd_core.evaluation.nuscenes.match import match
-from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, UNDEFINED_ERRORS, Metrics
+from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, Metrics
 from crkd_core.evaluation.nuscenes.official import convert_summary
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
+from tests.support.described import NUSCENES, TWELVE
 
-if TYPE_CHECKING:
-    from nuscenes.eval.common.data_classes import EvalBoxes
+_PACKAGES = {NUSCENES.name: "nuscenes", TWELVE.name: "truckscenes"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Case:
     samples: int = 3
     gt: int = 20
     detections: int = 40
-    labels: tuple[int, ...] = tuple(range(10))
+    labels: tuple[int, ...] | None = None
     spread_m: float = 10.0
     step_m: float = 0.0
     score_step: float = 0.0
@@ -41,6 +41,7 @@ class Case:
     near: float = 0.7
     lowest_score: float = 0.0
     flat: float = 0.0
+    description: DatasetDescription = NUSCENES
 
     def build(self) -> tuple[BoxColumns, GtColumns]:
         """Detections and annotations; `near` is the share of detections that lie near an annotation."""
@@ -60,7 +61,7 @@ class Case:
                 0.1 * rng.normal(size=(self.detections, 4)) * (noise != 0).any(axis=1, keepdims=True)
             )
             renamed = rng.random(self.detections) < 0.2
-            detections.attribute[renamed] = rng.integers(-1, len(ATTRIBUTES), renamed.sum())
+            detections.attribute[renamed] = rng.integers(-1, len(self.description.attributes), renamed.sum())
             detections.size_wlh[:] *= rng.choice([1.0, 1.2, 0.7], size=(self.detections, 1))
         detections.score[:] = rng.uniform(self.lowest_score, 1, self.detections)
         detections.size_wlh[rng.random(self.detections) < self.flat, 2] = 0.0
@@ -78,12 +79,12 @@ class Case:
         rotation[flat] = rng.choice([[1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0], [0, 1, 0, 0]], size=flat.sum())
         velocity = rng.normal(size=(count, 2)) * 4
         velocity[rng.random(count) < self.nan_velocity] = math.nan
-        attribute = rng.integers(0, len(ATTRIBUTES), count)
+        attribute = rng.integers(0, len(self.description.attributes), count)
         attribute[rng.random(count) < self.no_attribute] = -1
         return BoxColumns(
             row=np.arange(count),
             sample=rng.integers(0, self.samples, count).astype(np.int32),
-            label=rng.choice(self.labels, count).astype(np.int8),
+            label=rng.choice(self.labels or tuple(range(len(self.description.classes))), count).astype(np.int8),
             translation=self._snap(rng.uniform(-1, 1, (count, 3)) * self.spread_m + 700),
             size_wlh=rng.uniform(0.3, 5, (count, 3)),
             rotation=rotation.astype(np.float64),
@@ -104,57 +105,63 @@ def as_gt(boxes: BoxColumns) -> GtColumns:
     return GtColumns(**columns, token=names, instance=names, lidar_points=number, radar_points=number + 1)
 
 
-def devkit_boxes(boxes: BoxColumns, samples: int) -> "EvalBoxes":
-    """The same boxes as the devkit has them."""
-    from nuscenes.eval.common.data_classes import EvalBoxes
-    from nuscenes.eval.detection.data_classes import DetectionBox
+def devkit_module(description: DatasetDescription, name: str) -> Any:
+    """A module of the evaluation in the devkit of a data set."""
+    return import_module(f"{_PACKAGES[description.name]}.eval.{name}")
 
-    result = EvalBoxes()
+
+def devkit_boxes(boxes: BoxColumns, samples: int, description: DatasetDescription = NUSCENES) -> Any:
+    """The same boxes as ``EvalBoxes`` of the devkit of a data set."""
+    detection_box = devkit_module(description, "detection.data_classes").DetectionBox
+    result = devkit_module(description, "common.data_classes").EvalBoxes()
     for sample in range(samples):
         result.add_boxes(str(sample), [])
     for index in range(len(boxes)):
         attribute = int(boxes.attribute[index])
-        box = DetectionBox(
+        box = detection_box(
             sample_token=str(boxes.sample[index]),
             translation=tuple(boxes.translation[index].tolist()),
             size=tuple(boxes.size_wlh[index].tolist()),
             rotation=tuple(boxes.rotation[index].tolist()),
             velocity=tuple(boxes.velocity[index].tolist()),
-            detection_name=DETECTION_CLASSES[boxes.label[index]],
+            detection_name=description.class_names[boxes.label[index]],
             detection_score=float(boxes.score[index]),
-            attribute_name=ATTRIBUTES[attribute] if attribute >= 0 else "",
+            attribute_name=description.attributes[attribute] if attribute >= 0 else "",
         )
         result.add_boxes(box.sample_token, [box])
     return result
 
 
-def devkit_metrics(detections: BoxColumns, gt: BoxColumns, samples: int) -> Metrics:
-    """What the devkit's matching and accumulation give, without its filters."""
-    from nuscenes.eval.common.config import config_factory
-    from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
-    from nuscenes.eval.detection.constants import TP_METRICS
-    from nuscenes.eval.detection.data_classes import DetectionMetrics
-
-    config = config_factory("detection_cvpr_2019")
-    detected, annotated = devkit_boxes(detections, samples), devkit_boxes(gt, samples)
-    summary = DetectionMetrics(config)
+def devkit_metrics(
+    detections: BoxColumns, gt: BoxColumns, samples: int, description: DatasetDescription = NUSCENES
+) -> Metrics:
+    """What the matching and accumulation of a data set's devkit give, without its filters."""
+    algo = devkit_module(description, "detection.algo")
+    config = devkit_module(description, "common.config").config_factory(description.evaluation.protocol)
+    detected, annotated = (devkit_boxes(boxes, samples, description) for boxes in (detections, gt))
+    summary = devkit_module(description, "detection.data_classes").DetectionMetrics(config)
     for name in config.class_names:
         data = {
-            distance: accumulate(annotated, detected, name, config.dist_fcn_callable, distance)
+            distance: algo.accumulate(annotated, detected, name, config.dist_fcn_callable, distance)
             for distance in config.dist_ths
         }
         for distance, entry in data.items():
-            summary.add_label_ap(name, distance, calc_ap(entry, config.min_recall, config.min_precision))
-        undefined = [DEVKIT_ERRORS[error] for error in UNDEFINED_ERRORS.get(name, ())]
-        for error in TP_METRICS:
-            value = math.nan if error in undefined else calc_tp(data[config.dist_th_tp], config.min_recall, error)
+            summary.add_label_ap(name, distance, algo.calc_ap(entry, config.min_recall, config.min_precision))
+        undefined = [DEVKIT_ERRORS[error] for error in description.classes[name].unscored]
+        for error in DEVKIT_ERRORS.values():
+            value = math.nan if error in undefined else algo.calc_tp(data[config.dist_th_tp], config.min_recall, error)
             summary.add_label_tp(name, error, value)
-    return convert_summary(summary)
+    return convert_summary(summary, description)
 
 
-def scoring_of(detections: BoxColumns, gt: GtColumns) -> Scoring:
+def metrics_of(detections: BoxColumns, gt: BoxColumns, description: DatasetDescription = NUSCENES) -> Metrics:
+    """The boxes matched and scored."""
+    return summarise(accumulate_columns(detections, gt, match(detections, gt, description), description), description)
+
+
+def scoring_of(detections: BoxColumns, gt: GtColumns, description: DatasetDescription = NUSCENES) -> Scoring:
     """The boxes matched and scored, of a split of as many samples as they name."""
-    matching = match(detections, gt)
+    matching = match(detections, gt, description)
     samples = 1 + int(max(detections.sample.max(initial=0), gt.sample.max(initial=0)))
     nothing = np.zeros((0, 3))
     split = SplitSamples(
@@ -164,9 +171,10 @@ def scoring_of(detections: BoxColumns, gt: GtColumns) -> Scoring:
         nothing,
         nothing,
         np.zeros((0, 4)),
+        description,
     )
-    curves = accumulate_columns(detections, gt, matching)
-    return Scoring(split, detections, detections, gt, matching, curves, summarise(curves))
+    curves = accumulate_columns(detections, gt, matching, description)
+    return Scoring(split, detections, detections, gt, matching, curves, summarise(curves, description))
 
 
 def scenes_of(scoring: Scoring) -> SplitScenes:

@@ -16,6 +16,7 @@ from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector
 from tests.parity.cases import DATA, KEY_LISTS
 from tests.parity.packing import read_key_lists
+from tests.support.described import TASKS
 
 MODELS = ("teacher_r50", "teacher_swint", "student_r50", "student_swint", "distill_r50", "distill_swint")
 _CONSTANTS = ("vtransform.dx", "vtransform.bx", "vtransform.nx", "vtransform.frustum")
@@ -91,7 +92,7 @@ TINY = load_config("tiny")
 def tiny_weights(role: str) -> dict[str, Tensor]:
     """Random weights of the tiny preset's teacher or student."""
     with torch.device("meta"):
-        state = build_detector(getattr(TINY, role), TINY.data).state_dict()
+        state = build_detector(getattr(TINY, role), TINY.data, TASKS).state_dict()
     return random_state({k: tuple(t.shape) for k, t in state.items()}, {k: t.dtype for k, t in state.items()})
 
 

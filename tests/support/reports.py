@@ -4,10 +4,10 @@ import numpy as np
 from PIL import Image
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, ClassMetrics, Metrics, TPErrors
+from crkd_core.evaluation.nuscenes.metrics import ClassMetrics, Metrics, TPErrors
 from crkd_core.visualization.report.contents import Report, ReportComparison, ReportModel, ReportPicture
 from crkd_core.visualization.training_curves import Curve, RecordedTraining, TrainingCurves
+from tests.support.described import CLASSES, NUSCENES
 
 SLICES = {
     "all": ["all"],
@@ -20,11 +20,13 @@ SLICES = {
 
 def metrics(value):
     errors = TPErrors(0.5, 0.2, 0.3, 0.8, 0.1)
-    classes = {name: ClassMetrics(dict.fromkeys(MATCH_DISTANCES_M, value), errors) for name in DETECTION_CLASSES}
-    return Metrics(value, value + 0.1, errors, classes)
+    classes = {
+        name: ClassMetrics(dict.fromkeys(NUSCENES.evaluation.match_distances_m, value), errors) for name in CLASSES
+    }
+    return Metrics(value, value + 0.1, errors, classes, NUSCENES)
 
 
-def breakdown(value, intervals=True, classes=DETECTION_CLASSES):
+def breakdown(value, intervals=True, classes=CLASSES):
     rows = []
     for kind, names in SLICES.items():
         for name in names:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
+from tests.support.described import CLASSES
 
 
 def prepared_of(workspace: Workspace) -> PreparedData:
@@ -25,7 +25,7 @@ def perfect_results(prepared: PreparedData, split: str = "val") -> dict[str, Any
                 "size": annotations.size_wlh[i].tolist(),
                 "rotation": annotations.rotation[i].tolist(),
                 "velocity": [0.5, 0.25],
-                "detection_name": DETECTION_CLASSES[annotations.labels[i]],
+                "detection_name": CLASSES[annotations.labels[i]],
                 "detection_score": 0.5 + i / 1000,
                 "attribute_name": annotations.attributes[i],
             }

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.geometry.transforms import quaternions_from_yaws
+from tests.support.described import CLASSES
 
 VERSION = "v1.0-tiny-mini"
 SPLIT = "mini_val"
@@ -108,7 +108,7 @@ def _annotation(frame: int, label: int, frames: int) -> dict:
 
 
 def _attribute(label: int) -> str:
-    name = DETECTION_CLASSES[label]
+    name = CLASSES[label]
     if name in ("barrier", "traffic_cone"):
         return ""
     if name == "pedestrian":
@@ -123,7 +123,7 @@ def _result_box(row: dict, label: int) -> dict:
         "size": row["size"],
         "rotation": row["rotation"],
         "velocity": [1.0, 0.0],
-        "detection_name": DETECTION_CLASSES[label],
+        "detection_name": CLASSES[label],
         "detection_score": 0.9,
         "attribute_name": _attribute(label),
     }

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crkd_core.artifacts.atomic import atomic_path
 from crkd_core.artifacts.tables import explain_parquet, read_table
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import DatasetDescription
 from crkd_core.errors import DamagedArtifactError
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
 from crkd_core.geometry.boxes import Boxes3D
@@ -25,11 +25,10 @@ from crkd_core.geometry.transforms import (
     rotations_from_quaternions,
 )
 from crkd_core.models.decode import SampleDetections
+from crkd_core.progress import in_words
 
 TABLE_NAME = "detections.parquet"
 SUBMISSION_NAME = "submission.json"
-MAX_BOXES_PER_SAMPLE = 500
-"""Boxes of one sample that the benchmark accepts."""
 
 SCHEMA = pa.schema(
     [
@@ -47,11 +46,18 @@ SCHEMA = pa.schema(
     ]
 )
 
-"""Columns of a detection table."""
+"""Columns of a detection table, as those of nuScenes are documented."""
+_LABEL = SCHEMA.get_field_index("label")
 
 _EXACT = {"score": pa.float64(), "box": pa.list_(pa.float64(), 9)}
 RESULTS_SCHEMA = pa.schema([field.with_type(_EXACT.get(field.name, field.type)) for field in SCHEMA])
 """The same for detections read from a file: scored as they stand there, not rounded to float32."""
+
+
+def with_classes(schema: pa.Schema, description: DatasetDescription) -> pa.Schema:
+    """A schema of detections whose documentation says how many classes the data set has."""
+    doc = f"index into the {in_words(len(description.classes))} detection classes"
+    return schema.set(_LABEL, schema.field(_LABEL).with_metadata({"doc": doc}))
 
 
 @dataclass(frozen=True)
@@ -123,17 +129,24 @@ class Detections:
         return self.table.num_rows
 
     @staticmethod
-    def collect(samples: Iterable[tuple[str, SampleDetections, NDArray[np.float64]]]) -> "Detections":
-        """Gather (token, detections, ``global_from_lidar``) of many samples, at most 500 boxes of each by score."""
-        batches = [_rows_of(*sample) for sample in samples]
-        return Detections(pa.Table.from_batches(batches, schema=SCHEMA))
+    def collect(
+        samples: Iterable[tuple[str, SampleDetections, NDArray[np.float64]]], description: DatasetDescription
+    ) -> "Detections":
+        """Gather (token, detections, ``global_from_lidar``) of many samples of a data set.
 
-    def in_order(self, tokens: Iterable[str]) -> "Detections":
+        Of each, as many boxes as its benchmark accepts, by score.
+        """
+        schema = with_classes(SCHEMA, description)
+        batches = [_rows_of(*sample, schema, description) for sample in samples]
+        return Detections(pa.Table.from_batches(batches, schema=schema))
+
+    def in_order(self, tokens: Iterable[str], description: DatasetDescription) -> "Detections":
         """The same for samples in this order, laid out as :meth:`collect` does: equal detections make equal files."""
         batches = [batch for token in tokens for batch in self.rows(token).to_batches()]
         # Read from a file, the fields of lists have other names.
-        named = [pa.RecordBatch.from_arrays(batch.columns, schema=SCHEMA) for batch in batches]
-        return Detections(pa.Table.from_batches(named, schema=SCHEMA))
+        schema = with_classes(SCHEMA, description)
+        named = [pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches]
+        return Detections(pa.Table.from_batches(named, schema=schema))
 
     def rows(self, token: str) -> pa.Table:
         """The rows of one sample, without any where nothing was detected."""
@@ -201,23 +214,30 @@ def write_submission(path: Path, detections: Detections, tokens: Sequence[str], 
         stream.write("\n}}\n")
 
 
-def _rows_of(token: str, detections: SampleDetections, global_from_lidar: NDArray[np.float64]) -> pa.RecordBatch:
-    order = torch.argsort(detections.scores, descending=True, stable=True)[:MAX_BOXES_PER_SAMPLE]
+def _rows_of(
+    token: str,
+    detections: SampleDetections,
+    global_from_lidar: NDArray[np.float64],
+    schema: pa.Schema,
+    description: DatasetDescription,
+) -> pa.RecordBatch:
+    most, names = description.evaluation.max_boxes, description.class_names
+    order = torch.argsort(detections.scores, descending=True, stable=True)[:most]
     boxes = Boxes3D(detections.boxes.tensor[order])
     labels = detections.labels[order].cpu().numpy()
     in_global = to_global(boxes, global_from_lidar)
     columns = [
         pa.array([token] * len(boxes), pa.string()),
         pa.array(labels.astype(np.int8)),
-        pa.array([DETECTION_CLASSES[label] for label in labels.tolist()], pa.string()),
+        pa.array([names[label] for label in labels.tolist()], pa.string()),
         pa.array(detections.scores[order].detach().cpu().float().numpy()),
         as_fixed_lists(boxes.tensor.detach().cpu().float().numpy()),
         as_fixed_lists(in_global.translation),
         as_fixed_lists(in_global.rotation_wxyz),
         as_fixed_lists(in_global.velocity),
-        pa.array(attribute_names(labels, in_global.velocity), pa.string()),
+        pa.array(attribute_names(labels, in_global.velocity, description), pa.string()),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _result_boxes(detections: Detections, token: str) -> list[dict[str, object]]:

@@ -1,21 +1,49 @@
 """The boxes of one sample in a nuScenes result file: as numbers where all are valid, else what is wrong with one."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
+from crkd_core.config.description import DatasetDescription
 
 _LENGTHS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 _FIELDS = ("sample_token", *_LENGTHS, "detection_name", "detection_score", "attribute_name")
-_LABELS = {name: label for label, name in enumerate(DETECTION_CLASSES)}
-ATTRIBUTE_NAMES = ("", *ATTRIBUTES)
-_ATTRIBUTE_IDS = {name: index for index, name in enumerate(ATTRIBUTE_NAMES)}
 
 
-def box_columns(token: str, boxes: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.int8]] | None:
+@dataclass(frozen=True)
+class KnownNames:
+    """What boxes of a result file may be called.
+
+    Attributes:
+        classes: in label order.
+        attributes: the empty one, of boxes that have none, before those of the data set.
+    """
+
+    classes: tuple[str, ...]
+    attributes: tuple[str, ...]
+
+    @staticmethod
+    def of(description: DatasetDescription) -> "KnownNames":
+        """Those of a data set."""
+        return KnownNames(description.class_names, ("", *description.attributes))
+
+    @cached_property
+    def labels(self) -> dict[str, int]:
+        """By class."""
+        return {name: label for label, name in enumerate(self.classes)}
+
+    @cached_property
+    def attribute_ids(self) -> dict[str, int]:
+        """By attribute."""
+        return {name: index for index, name in enumerate(self.attributes)}
+
+
+def box_columns(
+    token: str, boxes: list[Any], known_names: KnownNames
+) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.int8]] | None:
     """(N, 13) numbers, classes and attributes of a sample's boxes; None if anything is wrong with any of them."""
     try:
         lengths = {
@@ -30,8 +58,8 @@ def box_columns(token: str, boxes: list[Any]) -> tuple[NDArray[np.float64], NDAr
         if lengths != {(3, 3, 4, 2, token)} or not set(map(type, values)) <= {float, int}:
             return None
         numbers = np.array(values, dtype=np.float64).reshape(-1, 13)
-        labels = np.array([_LABELS[b["detection_name"]] for b in boxes], dtype=np.int8)
-        attributes = np.array([_ATTRIBUTE_IDS[b["attribute_name"]] for b in boxes], dtype=np.int8)
+        labels = np.array([known_names.labels[b["detection_name"]] for b in boxes], dtype=np.int8)
+        attributes = np.array([known_names.attribute_ids[b["attribute_name"]] for b in boxes], dtype=np.int8)
     except (KeyError, TypeError, OverflowError):
         return None
     with np.errstate(over="ignore"):
@@ -43,7 +71,7 @@ def box_columns(token: str, boxes: list[Any]) -> tuple[NDArray[np.float64], NDAr
     return (numbers, labels, attributes) if usable and ((norm > 0) & np.isfinite(norm)).all() else None
 
 
-def box_problem(token: str, box: Any) -> str | None:
+def box_problem(token: str, box: Any, known_names: KnownNames) -> str | None:
     """What is wrong with one box, as the end of a sentence."""
     if not isinstance(box, dict):
         return f"is {kind_of(box)}; expected an object with {', '.join(_FIELDS)}"
@@ -65,7 +93,7 @@ def box_problem(token: str, box: Any) -> str | None:
     norm = sum(float(value) ** 2 if abs(value) < 1e150 else np.inf for value in box["rotation"])
     if not 0 < norm < np.inf:
         return f"has the rotation {box['rotation']}; expected a unit quaternion (w, x, y, z), not one of length {norm}"
-    for name, known in (("detection_name", DETECTION_CLASSES), ("attribute_name", ATTRIBUTE_NAMES)):
+    for name, known in (("detection_name", known_names.classes), ("attribute_name", known_names.attributes)):
         if box[name] not in known:
             return f"has the {name} {_shown(box[name])}; expected {', '.join(repr(value) for value in known)}"
     return None

@@ -16,18 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.io.detections import (
-    MAX_BOXES_PER_SAMPLE,
     RESULTS_SCHEMA,
     GlobalBoxes,
     as_fixed_lists,
     to_model_frame,
 )
 from crkd_core.evaluation.io.json_cursor import JSONCursor
-from crkd_core.evaluation.io.result_boxes import ATTRIBUTE_NAMES, box_columns, box_problem, kind_of
+from crkd_core.evaluation.io.result_boxes import KnownNames, box_columns, box_problem, kind_of
 from crkd_core.progress import Progress
 
 _EXPECTED = 'expected a nuScenes result file, {"meta": {...}, "results": {"SAMPLE TOKEN": [{box}, ...], ...}}'
@@ -114,6 +112,8 @@ class _Reader:
         self.missing = dict.fromkeys(prepared.tokens(split))
         self.left_out = set(prepared.left_out_tokens(split))
         self.total = len(self.missing)
+        self.names = KnownNames.of(prepared.description)
+        self.max_boxes = prepared.description.evaluation.max_boxes
         self.tokens: list[str] = []
         self.modalities: tuple[str, ...] = ()
         self.parts: dict[str, list[NDArray]] = {name: [] for name in ("numbers", "box", "label", "attribute", "sample")}
@@ -164,16 +164,16 @@ class _Reader:
         self.tokens.append(token)
         if not isinstance(boxes, list):
             raise self.wrong(f"the sample {token} has {kind_of(boxes)} where a list of boxes is expected")
-        if len(boxes) > MAX_BOXES_PER_SAMPLE:
+        if len(boxes) > self.max_boxes:
             raise self.wrong(
-                f"the sample {token} has {len(boxes)} boxes, and the benchmark accepts at most {MAX_BOXES_PER_SAMPLE} "
+                f"the sample {token} has {len(boxes)} boxes, and the benchmark accepts at most {self.max_boxes} "
                 "of each; keep those of the highest scores"
             )
         if not boxes:
             return
-        columns = box_columns(token, boxes)
+        columns = box_columns(token, boxes, self.names)
         if columns is None:
-            problems = ((number, box_problem(token, box)) for number, box in enumerate(boxes, start=1))
+            problems = ((number, box_problem(token, box, self.names)) for number, box in enumerate(boxes, start=1))
             number, problem = next((number, problem) for number, problem in problems if problem)
             raise self.wrong(f"box {number} of the sample {token} {problem}")
         numbers, label, attribute = columns
@@ -202,13 +202,13 @@ class _Reader:
             [
                 _names(self._take("sample", np.zeros(0, dtype=np.int32)), self.tokens),
                 pa.array(label),
-                _names(label, DETECTION_CLASSES),
+                _names(label, self.names.classes),
                 pa.array(numbers[:, 12]),
                 as_fixed_lists(self._take("box", np.zeros((0, 9)))),
                 as_fixed_lists(numbers[:, :3]),
                 as_fixed_lists(numbers[:, 6:10]),
                 as_fixed_lists(numbers[:, 10:12]),
-                _names(self._take("attribute", np.zeros(0, dtype=np.int8)), ATTRIBUTE_NAMES),
+                _names(self._take("attribute", np.zeros(0, dtype=np.int8)), self.names.attributes),
             ],
             schema=RESULTS_SCHEMA,
         )

@@ -4,23 +4,21 @@ Source: ``accumulate``, ``calc_ap``, ``calc_tp`` and ``DetectionMetrics`` of the
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import TP_DISTANCE_M, DatasetDescription
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.match import Matching
 from crkd_core.evaluation.nuscenes.metrics import (
     DEVKIT_ERRORS,
-    MATCH_DISTANCES_M,
     MIN_PRECISION,
     MIN_RECALL,
-    TP_DISTANCE_M,
-    UNDEFINED_ERRORS,
     ClassMetrics,
     Metrics,
     TPErrors,
@@ -75,26 +73,27 @@ def accumulate(
     detections: BoxColumns,
     gt: BoxColumns,
     matching: Matching,
+    description: DatasetDescription,
     detections_kept: Bool[np.ndarray, " p"] | None = None,
     gt_kept: Bool[np.ndarray, " t"] | None = None,
 ) -> dict[str, dict[float, Curve]]:
     """The curves of what was matched, or of a part of it, by class and match distance (m); errors at 2 m only, else 1.
 
     Args:
-        detections, gt: what `matching` was made from.
+        detections, gt: what `matching` was made from, with `description`.
         detections_kept: those that count; the others are as if they had not been made, but what they took stays taken.
         gt_kept: those that count; a detection matched with another one is neither right nor wrong.
     """
     counting = np.ones(len(gt), dtype=bool) if gt_kept is None else gt_kept
-    positives = np.bincount(gt.label[counting], minlength=len(DETECTION_CLASSES))
+    positives = np.bincount(gt.label[counting], minlength=len(description.classes))
     rows = matching.order if detections_kept is None else matching.order[detections_kept[matching.order]]
     by_class = rows[np.argsort(detections.label[rows], kind="stable")]
-    starts = np.searchsorted(detections.label[by_class], np.arange(len(DETECTION_CLASSES) + 1))
+    starts = np.searchsorted(detections.label[by_class], np.arange(len(description.classes) + 1))
     curves: dict[str, dict[float, Curve]] = {}
-    for label, name in enumerate(DETECTION_CLASSES):
+    for label, name in enumerate(description.classes):
         own = by_class[starts[label] : starts[label + 1]]
         curves[name] = {}
-        for column, distance_m in enumerate(MATCH_DISTANCES_M):
+        for column, distance_m in enumerate(description.evaluation.match_distances_m):
             gt_row = matching.gt_row[own, column]
             is_tp = gt_row >= 0
             used = own
@@ -106,12 +105,13 @@ def accumulate(
     return curves
 
 
-def summarise(curves: dict[str, dict[float, Curve]]) -> Metrics:
+def summarise(curves: dict[str, dict[float, Curve]], description: DatasetDescription) -> Metrics:
     """The metrics of curves by class and match distance (m)."""
-    classes = {name: _class_metrics(name, by_distance) for name, by_distance in curves.items()}
+    unscored = {name: entry.unscored for name, entry in description.classes.items()}
+    classes = {name: _class_metrics(by_distance, unscored[name]) for name, by_distance in curves.items()}
     errors = TPErrors(*(_mean([getattr(entry.errors, name) for entry in classes.values()]) for name in DEVKIT_ERRORS))
     mean_ap = float(np.mean([entry.ap for entry in classes.values()]))
-    return Metrics(mean_ap=mean_ap, nds=detection_score(mean_ap, errors), errors=errors, classes=classes)
+    return Metrics(mean_ap, detection_score(mean_ap, errors), errors, classes, description)
 
 
 def class_curve(
@@ -157,9 +157,8 @@ def _running_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(np.nancumsum(values), count, out=np.zeros(len(values)), where=count != 0)
 
 
-def _class_metrics(name: str, curves: dict[float, Curve]) -> ClassMetrics:
+def _class_metrics(curves: dict[float, Curve], undefined: Collection[str]) -> ClassMetrics:
     errors = curves[TP_DISTANCE_M].mean_errors
-    undefined = UNDEFINED_ERRORS.get(name, ())
     return ClassMetrics(
         ap_by_distance={distance: curve.average_precision for distance, curve in curves.items()},
         errors=TPErrors(**{e: math.nan if e in undefined else getattr(errors, e) for e in DEVKIT_ERRORS}),

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from crkd_core.artifacts.prepared_format import check_format
 from crkd_core.artifacts.tables import numbers_of, read_table
-from crkd_core.datasets.nuscenes.categories import ATTRIBUTES
+from crkd_core.config.description import DatasetDescription
 from crkd_core.datasets.nuscenes.point_counts import total_points
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError, UsageError
-from crkd_core.evaluation.nuscenes.metrics import DEVKIT_CONFIG
 
 _GT_COLUMNS = (
     "token",
@@ -54,12 +53,12 @@ class BoxColumns:
     Attributes:
         row: where the box is in the table it was read from (``annotations.parquet`` or ``detections.parquet``).
         sample: index into :attr:`SplitSamples.tokens`.
-        label: index into ``DETECTION_CLASSES``.
+        label: detection class.
         translation: gravity centre (m).
         size_wlh: width, length, height (m).
         rotation: quaternion (w, x, y, z).
         velocity: vx, vy (m/s), NaN where unknown.
-        attribute: index into ``nuscenes.categories.ATTRIBUTES``, -1 for none.
+        attribute: index into the description's attributes, -1 for none.
         ego_distance: horizontal distance from the car (m).
         score: 0 to 1; -1 for annotations.
         points: LiDAR and radar points inside; -1 where nobody knows, and for detections.
@@ -115,7 +114,9 @@ class SplitSamples:
     Attributes:
         tokens: nuScenes sample tokens; boxes refer to them by index.
         ego_xy: (S, 2) position of the car at the key frame's LiDAR time, global frame (m).
-        rack_sample: (R,) sample of each annotated bicycle rack; its box in the global frame follows.
+        rack_sample: (R,) sample of each annotated bicycle rack (or what else the description says); its box in the
+            global frame follows.
+        description: of the data set.
     """
 
     tokens: tuple[str, ...]
@@ -124,6 +125,7 @@ class SplitSamples:
     rack_translation: Float64[np.ndarray, "r 3"]
     rack_size_wlh: Float64[np.ndarray, "r 3"]
     rack_rotation: Float64[np.ndarray, "r 4"]
+    description: DatasetDescription
 
 
 def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
@@ -145,22 +147,26 @@ def read_samples(prepared: PreparedData, tokens: Sequence[str]) -> SplitSamples:
         rack_translation=numbers_of(racks["translation"])[kept],
         rack_size_wlh=numbers_of(racks["size"])[kept],
         rack_rotation=numbers_of(racks["rotation"])[kept],
+        description=prepared.description,
     )
 
 
 def read_gt(prepared: PreparedData, samples: SplitSamples) -> GtColumns:
-    """Every annotated box of the ten classes in the samples, in the order of the data set's table within a sample.
+    """Every annotated box of the detection classes in the samples, in the order of the tables within a sample.
 
     Raises:
-        DatasetError: an attribute is not one of nuScenes'.
+        DatasetError: an attribute is not one of the description's.
         DamagedArtifactError: the table cannot be read.
     """
     table = read_table(prepared.artifact, preparing.ANNOTATIONS, _GT_COLUMNS)
     sample, kept = _samples_of(numbers_of(table["sample"]), prepared.rows(samples.tokens))
     table = table.take(kept)
-    attribute, unknown = _attribute_ids(table["attribute"])
+    description = samples.description
+    attribute, unknown = _attribute_ids(table["attribute"], description.attributes)
     if unknown is not None:
-        raise DatasetError(f"an annotation of {prepared.version} has the attribute {unknown!r}, which nuScenes lacks.")
+        raise DatasetError(
+            f"an annotation of {prepared.version} has the attribute {unknown!r}, which {description.text_name} lacks."
+        )
     translation = numbers_of(table["translation"])
     lidar_points, radar_points = numbers_of(table["lidar_points"]), numbers_of(table["radar_points"])
     return GtColumns(
@@ -200,14 +206,16 @@ def detection_columns(table: pa.Table, samples: SplitSamples) -> BoxColumns:
     sample = numbers_of(index)
     crowded = np.bincount(sample, minlength=1).argmax()
     count = int((sample == crowded).sum())
-    if count > (most := DEVKIT_CONFIG["max_boxes_per_sample"]):
+    if count > (most := samples.description.evaluation.max_boxes):
         raise UsageError(f"the sample {samples.tokens[crowded]} has {count} detections; the benchmark accepts {most}.")
     order = np.argsort(sample, kind="stable")
     if (order[:-1] > order[1:]).any():
         table, sample = table.take(order), sample[order]
-    attribute, unknown = _attribute_ids(table["attribute"])
+    description = samples.description
+    attribute, unknown = _attribute_ids(table["attribute"], description.attributes)
     if unknown is not None:
-        raise UsageError(f"a detection has the attribute {unknown!r}; nuScenes knows {', '.join(ATTRIBUTES)}.")
+        known = ", ".join(description.attributes) or "none"
+        raise UsageError(f"a detection has the attribute {unknown!r}; {description.text_name} knows {known}.")
     translation = numbers_of(table["global_translation"])
     boxes = BoxColumns(
         row=order,
@@ -239,9 +247,9 @@ def _samples_of(
     return sample[kept], kept
 
 
-def _attribute_ids(column: pa.ChunkedArray) -> tuple[NDArray[np.int8], str | None]:
-    """Indices into ``ATTRIBUTES``, -1 for none, and the first name that is not there."""
-    index = pc.index_in(column, value_set=pa.array(["", *ATTRIBUTES]))
+def _attribute_ids(column: pa.ChunkedArray, known: Sequence[str]) -> tuple[NDArray[np.int8], str | None]:
+    """Indices into the known attributes, -1 for none, and the first name that is not there."""
+    index = pc.index_in(column, value_set=pa.array(["", *known]))
     if index.null_count:
         return np.zeros(0, dtype=np.int8), column.filter(pc.is_null(index))[0].as_py()
     return (numbers_of(index) - 1).astype(np.int8), None

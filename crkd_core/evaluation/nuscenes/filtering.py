@@ -1,27 +1,27 @@
 """Which boxes the benchmark looks at: near enough, not known to be without points, and not in a bicycle rack.
 
+Which classes are left out in which annotated things is the description's; bicycle racks are what nuScenes has.
+
 Source: ``filter_eval_boxes`` of the nuScenes devkit.
 """
 
 import numpy as np
 from jaxtyping import Bool
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.columns import BoxColumns, SplitSamples
 from crkd_core.evaluation.nuscenes.joining import equal_pairs
-from crkd_core.evaluation.nuscenes.metrics import CLASS_RANGE_M
 from crkd_core.evaluation.nuscenes.rounding import inside
-
-_RANGE_M = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES], dtype=np.float64)
-_CYCLES = [DETECTION_CLASSES.index(name) for name in ("bicycle", "motorcycle")]
 
 
 def is_evaluated(boxes: BoxColumns, samples: SplitSamples) -> Bool[np.ndarray, " n"]:
     """Whether each annotated or detected box takes part in the evaluation."""
-    kept = (boxes.ego_distance < _RANGE_M[boxes.label]) & (boxes.points != 0)
-    cycles = np.flatnonzero(kept & np.isin(boxes.label, _CYCLES))
-    for cycle, rack in equal_pairs(boxes.sample[cycles], samples.rack_sample):
-        row = cycles[cycle]
+    description = samples.description
+    range_m = np.array([entry.range_m for entry in description.classes.values()], dtype=np.float64)
+    kept = (boxes.ego_distance < range_m[boxes.label]) & (boxes.points != 0)
+    ignored = [description.class_names.index(name) for name in description.ignored_inside.classes]
+    rows = np.flatnonzero(kept & np.isin(boxes.label, ignored))
+    for index, rack in equal_pairs(boxes.sample[rows], samples.rack_sample):
+        row = rows[index]
         standing = inside(
             boxes.translation[row],
             samples.rack_translation[rack],

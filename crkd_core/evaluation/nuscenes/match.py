@@ -14,16 +14,13 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import TP_DISTANCE_M, DatasetDescription
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.nuscenes.columns import BoxColumns
 from crkd_core.evaluation.nuscenes.joining import equal_pairs
-from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.rounding import angle_differences, lengths, yaws
 
-_BARRIER = DETECTION_CLASSES.index("barrier")
 _MARGIN_M = 1e-6
-_TP_COLUMN = MATCH_DISTANCES_M.index(TP_DISTANCE_M)
 
 
 @dataclass(frozen=True)
@@ -31,20 +28,22 @@ class Matching:
     """What every detection was matched with.
 
     Attributes:
-        gt_row: (P, 4) row of the matched annotation at each of ``MATCH_DISTANCES_M``, -1 where there is none.
+        gt_row: (P, D) row of the matched annotation at each of `distances_m`, -1 where there is none.
         errors: (P, 5) errors of the 2 m matches, in the order of ``TPErrors``; NaN where there is no match, a velocity
             is unknown or the annotation has no attribute.
         order: (P,) the detections from the highest score down, equal ones from the last to the first.
+        distances_m: the benchmark's match distances.
     """
 
-    gt_row: Int64[np.ndarray, "p 4"]
+    gt_row: Int64[np.ndarray, "p d"]
     errors: Float64[np.ndarray, "p 5"]
     order: Int64[np.ndarray, " p"]
+    distances_m: tuple[float, ...]
 
     @property
     def tp_gt_row(self) -> Int64[np.ndarray, " p"]:
         """(P,) row of the annotation matched at 2 m, the distance of the true-positive errors; -1 for none."""
-        return self.gt_row[:, _TP_COLUMN]
+        return self.gt_row[:, self.distances_m.index(TP_DISTANCE_M)]
 
 
 @dataclass(frozen=True)
@@ -60,33 +59,36 @@ class _Pairs:
         return _Pairs(self.rank[kept], self.gt_row[kept], self.distance[kept])
 
 
-def match(detections: BoxColumns, gt: BoxColumns) -> Matching:
+def match(detections: BoxColumns, gt: BoxColumns, description: DatasetDescription) -> Matching:
     """Match all detections at every distance; both sides are what :func:`filtering.is_evaluated` kept.
 
     Raises:
         UsageError: a matched box has a size that is not positive.
     """
+    distances_m = description.evaluation.match_distances_m
     order = np.argsort(detections.score, kind="stable")[::-1].copy()
-    pairs = _near_pairs(detections, gt, order)
-    matched = np.full((len(detections), len(MATCH_DISTANCES_M)), -1, dtype=np.int64)
-    for column, distance_m in enumerate(MATCH_DISTANCES_M):
+    pairs = _near_pairs(detections, gt, order, distances_m[-1] + _MARGIN_M, len(description.classes))
+    matched = np.full((len(detections), len(distances_m)), -1, dtype=np.int64)
+    for column, distance_m in enumerate(distances_m):
         rank, gt_row = _stable_matching(pairs.nearer_than(distance_m), len(detections), len(gt))
         matched[order[rank], column] = gt_row
     _check_sizes(detections, gt, matched)
     errors = np.full((len(detections), 5), np.nan)
-    tp = np.flatnonzero(matched[:, _TP_COLUMN] >= 0)
-    errors[tp] = tp_errors(detections[tp], gt[matched[tp, _TP_COLUMN]])
-    return Matching(matched, errors, order)
+    tp_row = matched[:, distances_m.index(TP_DISTANCE_M)]
+    tp = np.flatnonzero(tp_row >= 0)
+    errors[tp] = tp_errors(detections[tp], gt[tp_row[tp]], description)
+    return Matching(matched, errors, order, distances_m)
 
 
-def tp_errors(detections: BoxColumns, gt: BoxColumns) -> Float64[np.ndarray, "n 5"]:
+def tp_errors(detections: BoxColumns, gt: BoxColumns, description: DatasetDescription) -> Float64[np.ndarray, "n 5"]:
     """Errors of matched pairs, row by row, in the order of ``TPErrors``.
 
-    Barriers look the same from behind: their yaw counts modulo half a turn.
+    Some classes look the same from behind, such as barriers: their yaw counts modulo half a turn.
     """
     smaller = np.prod(np.minimum(detections.size_wlh, gt.size_wlh), axis=1)
     volumes = np.prod(gt.size_wlh, axis=1) + np.prod(detections.size_wlh, axis=1)
-    period = np.where(gt.label == _BARRIER, np.pi, 2 * np.pi)
+    half_turns = np.array([entry.half_turn for entry in description.classes.values()])
+    period = np.where(half_turns[gt.label], np.pi, 2 * np.pi)
     wrong = (detections.attribute != gt.attribute).astype(np.float64)
     return np.stack(
         [
@@ -110,15 +112,14 @@ def _check_sizes(detections: BoxColumns, gt: BoxColumns, matched: NDArray[np.int
             raise UsageError(f"a box has the size {size}, which cannot be scored; expected three positive numbers.")
 
 
-def _near_pairs(detections: BoxColumns, gt: BoxColumns, order: NDArray[np.int64]) -> _Pairs:
-    reach = MATCH_DISTANCES_M[-1] + _MARGIN_M
+def _near_pairs(detections: BoxColumns, gt: BoxColumns, order: NDArray[np.int64], reach: float, classes: int) -> _Pairs:
     rank_of = np.empty(len(order), dtype=np.int64)
     rank_of[order] = np.arange(len(order))
     (detection_x, detection_y), (gt_x, gt_y) = (
         np.ascontiguousarray(boxes.translation[:, :2].T) for boxes in (detections, gt)
     )
     ranks, rows, distances = [], [], []
-    for detection, gt_row in equal_pairs(_group(detections), _group(gt)):
+    for detection, gt_row in equal_pairs(_group(detections, classes), _group(gt, classes)):
         near = np.abs(detection_x[detection] - gt_x[gt_row]) < reach
         detection, gt_row = detection[near], gt_row[near]
         near = np.abs(detection_y[detection] - gt_y[gt_row]) < reach
@@ -131,8 +132,8 @@ def _near_pairs(detections: BoxColumns, gt: BoxColumns, order: NDArray[np.int64]
     return _Pairs(rank[by_preference], row[by_preference], distance[by_preference])
 
 
-def _group(boxes: BoxColumns) -> NDArray[np.int64]:
-    return boxes.sample.astype(np.int64) * len(DETECTION_CLASSES) + boxes.label
+def _group(boxes: BoxColumns, classes: int) -> NDArray[np.int64]:
+    return boxes.sample.astype(np.int64) * classes + boxes.label
 
 
 def _stable_matching(pairs: _Pairs, ranks: int, gt: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,31 +5,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from crkd_core.config.classes import DETECTION_CLASSES
+import numpy as np
+from jaxtyping import Bool, Float64
+from numpy.typing import NDArray
 
-MATCH_DISTANCES_M: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-TP_DISTANCE_M = 2.0
-"""Match distance at which the errors of true positives are measured."""
+from crkd_core.config.description import TP_DISTANCE_M, DatasetDescription
+
 MIN_RECALL = 0.1
 MIN_PRECISION = 0.1
-CLASS_RANGE_M: dict[str, int] = {
-    "car": 50,
-    "truck": 50,
-    "bus": 50,
-    "trailer": 50,
-    "construction_vehicle": 50,
-    "pedestrian": 40,
-    "motorcycle": 40,
-    "bicycle": 40,
-    "traffic_cone": 30,
-    "barrier": 30,
-}
-"""Distance from the car up to which the objects of a class are evaluated; in the devkit's order of classes."""
-UNDEFINED_ERRORS: dict[str, tuple[str, ...]] = {
-    "traffic_cone": ("orientation_rad", "velocity_mps", "attribute"),
-    "barrier": ("velocity_mps", "attribute"),
-}
-"""Errors that a class does not have."""
 DEVKIT_ERRORS: dict[str, str] = {
     "translation_m": "trans_err",
     "scale": "scale_err",
@@ -39,17 +22,6 @@ DEVKIT_ERRORS: dict[str, str] = {
 }
 """Our names of the errors, in the order of :class:`TPErrors`, and the devkit's."""
 _MEAN_AP_WEIGHT = 5
-DEVKIT_CONFIG: dict[str, Any] = {
-    "class_range": CLASS_RANGE_M,
-    "dist_fcn": "center_distance",
-    "dist_ths": list(MATCH_DISTANCES_M),
-    "dist_th_tp": TP_DISTANCE_M,
-    "min_recall": MIN_RECALL,
-    "min_precision": MIN_PRECISION,
-    "max_boxes_per_sample": 500,
-    "mean_ap_weight": _MEAN_AP_WEIGHT,
-}
-"""The devkit's configuration ``detection_cvpr_2019``, whose numbers these are."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +67,15 @@ class Metrics:
         mean_ap: mAP, 0 to 1.
         nds: nuScenes detection score, 0 to 1.
         errors: mATE, mASE, mAOE, mAVE, mAAE.
-        classes: per class, in the order of ``DETECTION_CLASSES``.
+        classes: per class, in label order.
+        description: of the data set whose benchmark it is.
     """
 
     mean_ap: float
     nds: float
     errors: TPErrors
     classes: dict[str, ClassMetrics]
+    description: DatasetDescription
 
     def numbers(self) -> Iterator[tuple[str, float]]:
         """Every number with a name, such as ``car AP at 0.5 m`` or ``mean translation_m``."""
@@ -131,12 +105,12 @@ class Metrics:
             "tp_scores": {name: max(0.0, 1.0 - error) for name, error in errors.items()},
             "nd_score": self.nds,
             "eval_time": None,
-            "cfg": DEVKIT_CONFIG,
+            "cfg": devkit_config(self.description),
         }
         return _finite_or_none(values) if strict else values
 
     @staticmethod
-    def from_json(values: dict[str, Any]) -> "Metrics":
+    def from_json(values: dict[str, Any], description: DatasetDescription) -> "Metrics":
         """The inverse of :meth:`to_json`, strict or not; also of a file that the devkit wrote.
 
         Raises:
@@ -151,19 +125,50 @@ class Metrics:
                     ap_by_distance={float(distance): float(ap) for distance, ap in values["label_aps"][name].items()},
                     errors=_errors_from_json(values["label_tp_errors"][name]),
                 )
-                for name in DETECTION_CLASSES
+                for name in description.class_names
             },
+            description=description,
         )
 
     @property
     def _listed(self) -> list[tuple[str, ClassMetrics]]:
-        return [(name, self.classes[name]) for name in CLASS_RANGE_M]
+        return [(name, self.classes[name]) for name in self.description.evaluated_classes]
+
+
+def devkit_config(description: DatasetDescription) -> dict[str, Any]:
+    """The benchmark's numbers as its devkit has them, such as nuScenes' configuration ``detection_cvpr_2019``."""
+    benchmark = description.evaluation
+    return {
+        "class_range": {name: _whole(description.classes[name].range_m) for name in description.evaluated_classes},
+        "dist_fcn": "center_distance",
+        "dist_ths": list(benchmark.match_distances_m),
+        "dist_th_tp": TP_DISTANCE_M,
+        "min_recall": MIN_RECALL,
+        "min_precision": MIN_PRECISION,
+        "max_boxes_per_sample": benchmark.max_boxes,
+        "mean_ap_weight": _MEAN_AP_WEIGHT,
+    }
+
+
+def undefined_errors(description: DatasetDescription) -> Bool[np.ndarray, "c 5"]:
+    """Which errors, in the order of :class:`TPErrors`, which class does not have."""
+    return np.array([[error in entry.unscored for error in DEVKIT_ERRORS] for entry in description.classes.values()])
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
 
 
 def detection_score(mean_ap: float, errors: TPErrors) -> float:
     """NDS: half mAP, half the five errors, each cut at 1 (nuScenes paper, equation 3)."""
     total = _MEAN_AP_WEIGHT * mean_ap + sum(1 - min(1.0, error) for error in errors)
     return total / (_MEAN_AP_WEIGHT + len(DEVKIT_ERRORS))
+
+
+def detection_scores(mean_ap: Float64[np.ndarray, "*n"], errors: Float64[np.ndarray, "*n 5"]) -> NDArray[np.float64]:
+    """The same of many at once."""
+    kept = np.minimum(errors, 1.0)
+    return (_MEAN_AP_WEIGHT * mean_ap + (1 - kept).sum(axis=-1)) / (_MEAN_AP_WEIGHT + len(DEVKIT_ERRORS))
 
 
 def _with_devkit_names(errors: TPErrors) -> dict[str, float]:

@@ -1,50 +1,36 @@
-"""Bridge to the official nuScenes devkit: its own detection evaluation, without its console output."""
+"""Bridge to the official devkits: their own detection evaluation of a submission file."""
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import DatasetDescription
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
 from crkd_core.errors import CrkdError, DatasetError, MetricsDifferError, UsageError
-from crkd_core.evaluation.nuscenes.metrics import (
-    DEVKIT_ERRORS,
-    MATCH_DISTANCES_M,
-    UNDEFINED_ERRORS,
-    ClassMetrics,
-    Metrics,
-    TPErrors,
-    detection_score,
-)
-from crkd_core.progress import Progress, Task
+from crkd_core.evaluation.nuscenes.devkits import Devkit, devkit_of
+from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, ClassMetrics, Metrics, TPErrors, detection_score
+from crkd_core.progress import Progress, Task, in_words
 
-CONFIG_NAME = "detection_cvpr_2019"
-_CUSTOM = " (samples)"
-"""Ends the name of what is no official split, so that the devkit cannot take it for one."""
 TOLERANCE = 1e-9
 """Absolute difference from the devkit's numbers that is not tolerated."""
-DEVKIT_INSTALL = "pip install cachetools pyquaternion scikit-learn && pip install --no-deps nuscenes-devkit"
-"""Adds the devkit on any Python: it runs with numpy 2, which the versions that it pins do not say."""
 
 
-def require_devkit() -> None:
-    """Import the devkit's detection evaluation, which is no dependency of this package from Python 3.13 on.
+def require_devkit(devkit: Devkit) -> None:
+    """Import a devkit's detection evaluation; that of nuScenes is no dependency of this package from Python 3.13 on.
 
     Raises:
         UsageError: it is not installed, with the command that installs it.
     """
     try:
-        import nuscenes.eval.detection.evaluate  # noqa: F401
+        devkit.load()
     except ImportError as error:
-        raise UsageError(f"--official needs the nuScenes devkit ({error}); add it: {DEVKIT_INSTALL}") from error
+        raise UsageError(f"--official needs the {devkit.name} ({error}); add it: {devkit.install}") from error
 
 
 def evaluate_official(
+    description: DatasetDescription,
     dataroot: Path,
     version: str,
     split: str,
@@ -52,85 +38,80 @@ def evaluate_official(
     progress: Progress,
     tokens: Sequence[str] | None = None,
 ) -> Metrics:
-    """Score a submission file with the devkit's ``DetectionEval`` and the configuration ``detection_cvpr_2019``.
+    """Score a submission file with the ``DetectionEval`` of a data set's devkit and its own configuration.
 
     Args:
-        dataroot: the nuScenes folder.
+        dataroot: the data set's folder.
         version: name of its table folder, such as ``v1.0-mini``.
         split: official split name, such as ``mini_val``; must belong to the version.
         submission_path: detections in the nuScenes result format, with every sample of the split.
-        tokens: the samples to score, for what is no official split or only a part of one: the devkit then takes the way
-            of its custom splits, with these samples for those that it would look up.
+        tokens: the samples to score, for what is no official split or only a part of one.
 
     Raises:
         DatasetError: the devkit cannot open the data set, or it has no annotations to compare with.
         UsageError: split and version do not go together, or the submission has other samples than the split.
     """
-    # The devkit imports matplotlib and more, which the rest of this package does without.
-    from nuscenes import NuScenes
-    from nuscenes.eval.common.config import config_factory
-
+    devkit = devkit_of(description)
     for table in sorted((dataroot / version).glob("*.json")):
         refuse_special_file(table, "the table")
     with progress.task("official metrics", total=3, unit="steps") as task:
         try:
-            tables = NuScenes(version=version, dataroot=str(dataroot), verbose=False)
+            tables = devkit.open(dataroot, version)
         except (AssertionError, OSError, KeyError, ValueError) as error:
             raise DatasetError(
-                f"the nuScenes devkit cannot open {version} in {dataroot}: {_first_line(error)}; the official metrics "
+                f"the {devkit.name} cannot open {version} in {dataroot}: {_first_line(error)}; the official metrics "
                 "need the complete tables and map files of the data set."
             ) from error
         task.advance(step="tables")
         if not tables.sample_annotation:
             raise DatasetError(f"{version} in {dataroot} has no annotations, so nothing can be scored on it.")
-        return _score(tables, config_factory(CONFIG_NAME), split, submission_path, tokens, task)
+        return _score(devkit, tables, split, submission_path, tokens, task)
 
 
 def _score(
-    tables: Any, config: Any, split: str, submission_path: Path, tokens: Sequence[str] | None, task: Task
+    devkit: Devkit, tables: Any, split: str, submission_path: Path, tokens: Sequence[str] | None, task: Task
 ) -> Metrics:
-    from nuscenes.eval.detection.evaluate import DetectionEval
-
+    description = devkit.description
     if not _has_boxes(submission_path):
         if tokens is None:
             _check_split(tables.version, split)
-        return metrics_without_detections()
-    with tempfile.TemporaryDirectory(prefix="crkd-official-") as scratch, _quiet_loaders(), _samples(tokens):
-        split = split if tokens is None else f"{split}{_CUSTOM}"
+        return metrics_without_detections(description)
+    with tempfile.TemporaryDirectory(prefix="crkd-official-") as scratch:
         try:
-            official = DetectionEval(tables, config, str(submission_path), split, scratch, verbose=False)
+            with devkit.evaluation(tables, split, tokens) as (evaluation, given_tables, given_split):
+                official = evaluation(
+                    given_tables, devkit.config(), str(submission_path), given_split, scratch, verbose=False
+                )
             task.advance(step="boxes")
             summary, _ = official.evaluate()
         except (AssertionError, ValueError, KeyError) as error:
             raise UsageError(
-                f"the nuScenes devkit refuses {submission_path.name} for {split} of {tables.version}: "
+                f"the {devkit.name} refuses {submission_path.name} for {split} of {tables.version}: "
                 f"{_first_line(error)}"
             ) from error
         except Exception as error:
-            # The devkit raises a bare Exception where no box at all is left to compare.
+            # The devkits raise a bare Exception where no box at all is left to compare.
             if type(error) is not Exception:
                 raise
             raise DatasetError(
-                f"the nuScenes devkit cannot score {split} of {tables.version}: {_first_line(error)}; expected "
-                "annotated objects of the ten detection classes."
+                f"the {devkit.name} cannot score {split} of {tables.version}: {_first_line(error)}; expected "
+                f"annotated objects of the {in_words(len(description.classes))} detection classes."
             ) from error
     task.advance(step="matching")
-    return convert_summary(summary)
+    return convert_summary(devkit.metrics(summary), description)
 
 
-def metrics_without_detections() -> Metrics:
-    """What the devkit's definitions give when nothing was detected (it cannot load such a file itself)."""
+def metrics_without_detections(description: DatasetDescription) -> Metrics:
+    """What the devkits' definitions give when nothing was detected (they cannot load such a file themselves)."""
     classes = {
         name: ClassMetrics(
-            ap_by_distance=dict.fromkeys(MATCH_DISTANCES_M, 0.0),
-            errors=TPErrors(
-                **{error: math.nan if error in UNDEFINED_ERRORS.get(name, ()) else 1.0 for error in DEVKIT_ERRORS}
-            ),
+            ap_by_distance=dict.fromkeys(description.evaluation.match_distances_m, 0.0),
+            errors=TPErrors(**{error: math.nan if error in entry.unscored else 1.0 for error in DEVKIT_ERRORS}),
         )
-        for name in DETECTION_CLASSES
+        for name, entry in description.classes.items()
     }
     errors = TPErrors(1.0, 1.0, 1.0, 1.0, 1.0)
-    return Metrics(mean_ap=0.0, nds=detection_score(0.0, errors), errors=errors, classes=classes)
+    return Metrics(0.0, detection_score(0.0, errors), errors, classes, description)
 
 
 def require_equal(metrics: Metrics, official: Metrics, tolerance: float = TOLERANCE) -> float:
@@ -147,24 +128,24 @@ def require_equal(metrics: Metrics, official: Metrics, tolerance: float = TOLERA
         difference = 0.0 if equal else abs(value - expected)
         if not difference < tolerance:
             raise MetricsDifferError(
-                f"{name} is {value!r} by our metrics and {expected!r} by the nuScenes devkit, where less than "
-                f"{tolerance:g} may lie between them; this is a mistake in the metrics: please report it with the "
-                "detections."
+                f"{name} is {value!r} by our metrics and {expected!r} by the {official.description.text_name} devkit, "
+                f"where less than {tolerance:g} may lie between them; this is a mistake in the metrics: please report "
+                "it with the detections."
             )
         largest = max(largest, difference)
     return largest
 
 
-def convert_summary(summary: Any) -> Metrics:
-    """The devkit's ``DetectionMetrics`` as :class:`Metrics`."""
+def convert_summary(summary: Any, description: DatasetDescription) -> Metrics:
+    """A devkit's ``DetectionMetrics`` as :class:`Metrics`."""
     classes = {
         name: ClassMetrics(
-            ap_by_distance={d: float(summary.get_label_ap(name, d)) for d in MATCH_DISTANCES_M},
+            ap_by_distance={d: float(summary.get_label_ap(name, d)) for d in description.evaluation.match_distances_m},
             errors=TPErrors(
                 **{error: float(summary.get_label_tp(name, devkit)) for error, devkit in DEVKIT_ERRORS.items()}
             ),
         )
-        for name in DETECTION_CLASSES
+        for name in description.class_names
     }
     means = summary.tp_errors
     return Metrics(
@@ -172,6 +153,7 @@ def convert_summary(summary: Any) -> Metrics:
         nds=float(summary.nd_score),
         errors=TPErrors(**{error: float(means[devkit]) for error, devkit in DEVKIT_ERRORS.items()}),
         classes=classes,
+        description=description,
     )
 
 
@@ -198,32 +180,3 @@ def _check_split(version: str, split: str) -> None:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     return text[0].removeprefix("Error: ") if text else type(error).__name__
-
-
-@contextmanager
-def _samples(tokens: Sequence[str] | None) -> Iterator[None]:
-    """Have the devkit take these samples for those of any custom split."""
-    if tokens is None:
-        yield
-        return
-    from nuscenes.eval.detection import evaluate
-
-    if not hasattr(evaluate, "get_samples_of_custom_split"):
-        raise UsageError(
-            "this nuscenes-devkit scores whole official splits only; install one that knows others: "
-            "pip install 'nuscenes-devkit>=1.2'"
-        )
-    with patch.object(evaluate, "get_samples_of_custom_split", lambda **_: list(tokens)):
-        yield
-
-
-@contextmanager
-def _quiet_loaders() -> Iterator[None]:
-    # `verbose=False` does not reach the progress bar of the devkit's ground-truth loader.
-    def plain(items: Iterable, **_: object) -> Iterable:
-        return items
-
-    from nuscenes.eval.common import loaders
-
-    with patch.object(loaders, "tqdm", SimpleNamespace(tqdm=plain)):
-        yield

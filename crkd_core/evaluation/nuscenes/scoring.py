@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError
 from crkd_core.evaluation.nuscenes.accumulate import Curve, accumulate, summarise
@@ -21,6 +20,7 @@ from crkd_core.evaluation.nuscenes.columns import (
 from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.match import Matching, match
 from crkd_core.evaluation.nuscenes.metrics import Metrics
+from crkd_core.progress import in_words
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ class Scoring:
     def counts(self) -> dict[str, dict[str, int]]:
         """Detections and annotations of every class that take part in the evaluation."""
         sides = {"detections": self.detections, "annotations": self.gt}
-        counts = {side: np.bincount(boxes.label, minlength=len(DETECTION_CLASSES)) for side, boxes in sides.items()}
+        names = self.samples.description.class_names
+        counts = {side: np.bincount(boxes.label, minlength=len(names)) for side, boxes in sides.items()}
         return {
-            name: {side: int(by_label[label]) for side, by_label in counts.items()}
-            for label, name in enumerate(DETECTION_CLASSES)
+            name: {side: int(by_label[label]) for side, by_label in counts.items()} for label, name in enumerate(names)
         }
 
 
@@ -79,14 +79,14 @@ def read_ground_truth(prepared: PreparedData, tokens: Sequence[str]) -> GroundTr
     gt = read_gt(prepared, samples)
     if not len(gt):
         raise DatasetError(
-            f"the {len(tokens)} samples of {prepared.version} have no annotated object of the ten detection classes, "
-            "so nothing can be scored on them."
+            f"the {len(tokens)} samples of {prepared.version} have no annotated object of the "
+            f"{in_words(len(samples.description.classes))} detection classes, so nothing can be scored on them."
         )
     return GroundTruth(samples, gt[is_evaluated(gt, samples)])
 
 
 def score(table: pa.Table, ground_truth: GroundTruth) -> Scoring:
-    """Score detections as the nuScenes devkit does with ``detection_cvpr_2019``.
+    """Score detections as the devkit of the data set does, such as nuScenes' with ``detection_cvpr_2019``.
 
     Args:
         table: rows of ``evaluation.io.detections.SCHEMA``.
@@ -97,9 +97,10 @@ def score(table: pa.Table, ground_truth: GroundTruth) -> Scoring:
     samples, gt = ground_truth.samples, ground_truth.boxes
     detected = detection_columns(table, samples)
     detections = detected[is_evaluated(detected, samples)]
-    matching = match(detections, gt)
-    curves = accumulate(detections, gt, matching)
-    return Scoring(samples, detected, detections, gt, matching, curves, summarise(curves))
+    description = samples.description
+    matching = match(detections, gt, description)
+    curves = accumulate(detections, gt, matching, description)
+    return Scoring(samples, detected, detections, gt, matching, curves, summarise(curves, description))
 
 
 def score_detections(prepared: PreparedData, tokens: Sequence[str], table: pa.Table) -> Scoring:

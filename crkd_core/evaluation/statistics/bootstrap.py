@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
-from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, MATCH_DISTANCES_M, TP_DISTANCE_M, UNDEFINED_ERRORS
+from crkd_core.config.description import TP_DISTANCE_M
+from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS, detection_scores, undefined_errors
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.slices import ALL, Slice, SplitScenes
 from crkd_core.evaluation.statistics.weighted import Ranked, score_ranking, sum_up
@@ -27,16 +27,14 @@ FEWEST_SCENES = 5
 _SEED = 0
 _STEPS = 200
 """At which a ranking is summed up for resampling."""
-_UNDEFINED = np.array(
-    [[error in UNDEFINED_ERRORS.get(name, ()) for error in DEVKIT_ERRORS] for name in DETECTION_CLASSES]
-)
 
 
 @dataclass(frozen=True)
 class ResampledScores:
-    """Scores of K slices and ten classes: first of the split itself, then in every resample.
+    """Scores of K slices and C classes: first of the split itself, then in every resample.
 
     Attributes:
+        classes: their names.
         ap: average precision, mean over the match distances; NaN where there is no object.
         errors: in the order of ``TPErrors``; NaN where there is no object or no such error.
         recall: the highest, at 2 m.
@@ -45,14 +43,15 @@ class ResampledScores:
     """
 
     slices: tuple[Slice, ...]
-    ap: Float64[np.ndarray, "r k 10"]
-    errors: Float64[np.ndarray, "r k 10 5"]
-    recall: Float64[np.ndarray, "r k 10"]
-    objects: Int64[np.ndarray, "k 10"]
-    scenes: Int64[np.ndarray, "k 11"]
+    classes: tuple[str, ...]
+    ap: Float64[np.ndarray, "r k c"]
+    errors: Float64[np.ndarray, "r k c 5"]
+    recall: Float64[np.ndarray, "r k c"]
+    objects: Int64[np.ndarray, "k c"]
+    scenes: Int64[np.ndarray, "k c+1"]
 
     @property
-    def is_resampled(self) -> Bool[np.ndarray, "k 11"]:
+    def is_resampled(self) -> Bool[np.ndarray, "k n"]:
         """Whether there are scenes enough to tell how far a score depends on them; all classes first."""
         return (self.scenes >= FEWEST_SCENES) & (len(self.ap) > 1)
 
@@ -69,8 +68,7 @@ class ResampledScores:
     @property
     def nds(self) -> Float64[np.ndarray, "r k"]:
         """nuScenes detection score."""
-        kept = np.minimum(self.mean_errors, 1.0)
-        return (5 * self.mean_ap + (1 - kept).sum(axis=-1)) / 10
+        return detection_scores(self.mean_ap, self.mean_errors)
 
 
 def draw_scenes(scenes: int, resamples: int, seed: int = _SEED) -> Float64[np.ndarray, "r s"]:
@@ -90,27 +88,30 @@ def score_slices(
     draws: Float64[np.ndarray, "r s"],
     step: Callable[[], None] = lambda: None,
 ) -> ResampledScores:
-    """Score every slice on the split itself, and in every draw; `step` is called after each of the ten classes."""
-    shape = (1 + len(draws), len(slices), len(DETECTION_CLASSES))
+    """Score every slice on the split itself, and in every draw; `step` is called after each class."""
+    description = scoring.samples.description
+    classes, undefined = len(description.classes), undefined_errors(description)
+    shape = (1 + len(draws), len(slices), classes)
     ap, recall = np.zeros(shape), np.zeros(shape)
     errors = np.zeros((*shape, len(DEVKIT_ERRORS)))
     together = SplitScenes.one(len(scenes.of_sample))
-    for label in range(len(DETECTION_CLASSES)):
+    for label in range(classes):
         own = _ClassScores(scoring, slices, label)
         ap[:1, :, label], errors[:1, :, label], recall[:1, :, label] = own.compute(together, np.ones((1, 1)), None)
         if len(draws):
             drawn = own.compute(scenes, draws, _STEPS)
             ap[1:, :, label], errors[1:, :, label], recall[1:, :, label] = drawn
         step()
-    errors[:, :, _UNDEFINED] = np.nan
-    objects = np.stack([np.bincount(scoring.gt.label[part.gt], minlength=len(DETECTION_CLASSES)) for part in slices])
+    errors[:, :, undefined] = np.nan
+    objects = np.stack([np.bincount(scoring.gt.label[part.gt], minlength=classes) for part in slices])
     for index, part in enumerate(slices):
         if part.kind == ALL:
             # Of the whole split, the benchmark gives a class without objects no precision and full errors.
             absent = objects[index] == 0
             ap[:, index, absent] = 0.0
-            errors[:, index, absent] = np.where(_UNDEFINED[absent], np.nan, 1.0)
-    return ResampledScores(tuple(slices), ap, errors, recall, objects, _scenes_with_objects(scoring, slices, scenes))
+            errors[:, index, absent] = np.where(undefined[absent], np.nan, 1.0)
+    present = _scenes_with_objects(scoring, slices, scenes)
+    return ResampledScores(tuple(slices), description.class_names, ap, errors, recall, objects, present)
 
 
 def interval(values: NDArray[np.float64], axis: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -153,7 +154,8 @@ class _ClassScores:
         scene = scenes.of_sample[self.scoring.detections.sample[self.ranked]].astype(np.int64)
         object_scene = scenes.of_sample[self.scoring.gt.sample[self.objects]]
         positives = [np.bincount(object_scene[part.gt[self.objects]], minlength=len(scenes)) for part in self.slices]
-        for column, distance_m in enumerate(MATCH_DISTANCES_M):
+        distances_m = self.scoring.matching.distances_m
+        for column, distance_m in enumerate(distances_m):
             gt_row = self.scoring.matching.gt_row[self.ranked, column]
             matched, unmatched = np.flatnonzero(gt_row >= 0), np.flatnonzero(gt_row < 0)
             fp: dict[int, Ranked] = {}
@@ -169,7 +171,7 @@ class _ClassScores:
                 counted = tp_errors if distance_m == TP_DISTANCE_M else tp_errors[:, :0]
                 ranking = sum_up(self._choose(tp, scene), fp[id(part.fp)], positives[index], counted, most_steps)
                 scores = score_ranking(ranking, draws)
-                ap[:, index] += scores.average_precision / len(MATCH_DISTANCES_M)
+                ap[:, index] += scores.average_precision / len(distances_m)
                 if distance_m == TP_DISTANCE_M:
                     recall[:, index], errors[:, index] = scores.max_recall, scores.errors
         return ap, errors, recall
@@ -178,8 +180,8 @@ class _ClassScores:
         return Ranked(rank, scene[rank], self.score[rank])
 
 
-def _scenes_with_objects(scoring: Scoring, slices: Sequence[Slice], scenes: SplitScenes) -> Int64[np.ndarray, "k 11"]:
-    gt, classes = scoring.gt, len(DETECTION_CLASSES)
+def _scenes_with_objects(scoring: Scoring, slices: Sequence[Slice], scenes: SplitScenes) -> Int64[np.ndarray, "k n"]:
+    gt, classes = scoring.gt, len(scoring.samples.description.classes)
     cell = scenes.of_sample[gt.sample].astype(np.int64) * classes + gt.label
     counts = [np.bincount(cell[part.gt], minlength=len(scenes) * classes) for part in slices]
     is_present = np.stack(counts).reshape(len(slices), len(scenes), classes) > 0

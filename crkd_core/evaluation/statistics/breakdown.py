@@ -1,19 +1,14 @@
 """Scores of every slice and class as one table."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.metrics import DEVKIT_ERRORS
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores, interval
-from crkd_core.evaluation.statistics.slices import ALL, Slice
+from crkd_core.evaluation.statistics.slices import ALL
 
 BREAKDOWN_NAME = "breakdown.parquet"
-CLASS_NAMES = (ALL, *DETECTION_CLASSES)
-"""Classes of a table of slices: their mean comes first."""
 
 
 def breakdown_table(scores: ResampledScores) -> pa.Table:
@@ -40,22 +35,23 @@ def breakdown_table(scores: ResampledScores) -> pa.Table:
         **{name: errors[:, :, column] for column, name in enumerate(DEVKIT_ERRORS)},
     }
     kept = objects > 0
-    return pa.table(label_columns(scores.slices, kept) | {"objects": objects[kept]} | numbers(values, kept))
+    return pa.table(label_columns(scores, kept) | {"objects": objects[kept]} | numbers(values, kept))
 
 
 def intervals(values: NDArray[np.float64], known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper end (K, 11) of resampled values (R, K, 11); NaN where they are not `known`."""
+    """Lower and upper end (K, 1 + C) of resampled values (R, K, 1 + C); NaN where they are not `known`."""
     low, high = interval(values)
     return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
-def label_columns(slices: Sequence[Slice], kept: NDArray[np.bool_]) -> dict[str, pa.Array]:
-    """``kind``, ``slice`` and ``class`` of the chosen cells (K, 11) of slices and :data:`CLASS_NAMES`."""
+def label_columns(scores: ResampledScores, kept: NDArray[np.bool_]) -> dict[str, pa.Array]:
+    """``kind``, ``slice`` and ``class`` of the chosen cells (K, 1 + C) of slices and classes, their mean first."""
     row, column = np.nonzero(kept)
+    slices, names = scores.slices, (ALL, *scores.classes)
     return {
         "kind": pa.array([slices[index].kind for index in row], pa.string()),
         "slice": pa.array([slices[index].name for index in row], pa.string()),
-        "class": pa.array([CLASS_NAMES[index] for index in column], pa.string()),
+        "class": pa.array([names[index] for index in column], pa.string()),
     }
 
 

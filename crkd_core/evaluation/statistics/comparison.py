@@ -5,7 +5,6 @@ import pyarrow as pa
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics.bootstrap import ResampledScores, is_beyond_noise
 from crkd_core.evaluation.statistics.breakdown import intervals, label_columns, numbers
@@ -27,7 +26,7 @@ def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Tabl
     """
     objects = np.concatenate([first.objects.sum(axis=1, keepdims=True), first.objects], axis=1)
     kept = objects > 0
-    columns = label_columns(first.slices, kept) | {"objects": objects[kept]}
+    columns = label_columns(first, kept) | {"objects": objects[kept]}
     for name in ("ap", "nds"):
         first_values, second_values = (_values(scores, name) for scores in (first, second))
         difference = second_values - first_values
@@ -52,7 +51,7 @@ def missed_table(first: Scoring, second: Scoring, scenes: SplitScenes, score: fl
     car), ``speed_mps``, ``visibility`` (1 to 4), ``lidar_points``, ``radar_points``, ``first_score`` and
     ``second_score`` (of a match below `score`, missing where there is none); the most confident first.
     """
-    gt = first.gt
+    gt, class_names = first.gt, first.samples.description.class_names
     first_scores, second_scores = _match_scores(first), _match_scores(second)
     rows = np.flatnonzero((first_scores >= score) & ~(second_scores >= score))
     rows = rows[np.argsort(-first_scores[rows], kind="stable")]
@@ -63,7 +62,7 @@ def missed_table(first: Scoring, second: Scoring, scenes: SplitScenes, score: fl
             "scene": pa.array([scenes.names[scenes.of_sample[index]] for index in sample], pa.string()),
             "annotation_token": pa.array(gt.token[rows], pa.string()),
             "instance_token": pa.array(gt.instance[rows], pa.string()),
-            "class": pa.array([DETECTION_CLASSES[label] for label in gt.label[rows]], pa.string()),
+            "class": pa.array([class_names[label] for label in gt.label[rows]], pa.string()),
             "distance_m": gt.ego_distance[rows],
             "speed_mps": pa.array(gt.speed_mps[rows], pa.float64(), from_pandas=True),
             "visibility": gt.visibility[rows],
@@ -83,10 +82,10 @@ def _match_scores(scoring: Scoring) -> NDArray[np.float64]:
     return scores
 
 
-def _values(scores: ResampledScores, name: str) -> Float64[np.ndarray, "r k 11"]:
+def _values(scores: ResampledScores, name: str) -> Float64[np.ndarray, "r k n"]:
     """Of the classes' mean and of every class."""
     if name == "ap":
         return np.concatenate([scores.mean_ap[:, :, None], scores.ap], axis=2)
-    values = np.full((*scores.mean_ap.shape, 1 + len(DETECTION_CLASSES)), np.nan)
+    values = np.full((*scores.mean_ap.shape, 1 + len(scores.classes)), np.nan)
     values[:, :, 0] = scores.nds
     return values

@@ -34,7 +34,8 @@ KINDS: dict[str, str] = {
 }
 """Kinds of slices, and what they go by. Every kind is broken down by class too."""
 
-RANGES_M = (0.0, 20.0, 30.0, 50.0)
+RANGES_M = (0.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0)
+"""Ends of the slices by range, of which the last is where no class is evaluated any more."""
 SPEEDS_MPS = (0.0, 0.5, 3.0, 10.0, np.inf)
 RADAR_POINTS = (0.0, 1.0, 5.0, np.inf)
 LIDAR_POINTS = (0.0, 1.0, 6.0, 21.0, 101.0, np.inf)
@@ -103,7 +104,7 @@ def find_slices(scoring: Scoring, scenes: SplitScenes) -> list[Slice]:
     gt, detections = scoring.gt, scoring.detections
     everywhere = np.ones(len(detections), dtype=bool)
     slices = [Slice(ALL, ALL, np.ones(len(gt), dtype=bool), everywhere)]
-    for name, low, high in _intervals(RANGES_M):
+    for name, low, high in _intervals(_ranges(scoring.samples.description.farthest_m)):
         inside = [_between(boxes.ego_distance, low, high) for boxes in (gt, detections)]
         slices.append(Slice("range", name, *inside))
     for kind, values, bounds in (
@@ -121,6 +122,10 @@ def find_slices(scoring: Scoring, scenes: SplitScenes) -> list[Slice]:
         slices.append(Slice("condition", name, *inside))
     order = list(KINDS)
     return sorted(slices, key=lambda part: order.index(part.kind))
+
+
+def _ranges(farthest_m: float) -> tuple[float, ...]:
+    return (*(end for end in RANGES_M if end < farthest_m), farthest_m)
 
 
 def _intervals(bounds: Sequence[float], whole: bool = False) -> Iterator[tuple[str, float, float]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import DatasetDescription
 from crkd_core.evaluation.statistics.slices import ALL, KINDS
 from crkd_core.progress import format_count
 from crkd_core.visualization.report.contents import ReportModel, Row
@@ -17,7 +17,8 @@ def class_section(models: Sequence[ReportModel]) -> Markup:
         return _no_breakdown()
     whole = [model.row(ALL, ALL, ALL) for model in models]
     panels = [_panel("mAP", whole, models, "ap"), _panel("NDS", whole, models, "nds")]
-    names = [name for name in DETECTION_CLASSES if any(model.row(ALL, ALL, name) for model in models)]
+    benchmark = next(model.metrics.description for model in models if model.metrics is not None)
+    names = [name for name in benchmark.class_names if any(model.row(ALL, ALL, name) for model in models)]
     for name in names:
         rows = [model.row(ALL, ALL, name) for model in models]
         panels.append(_panel(name.replace("_", " "), rows, models, "ap"))
@@ -25,12 +26,19 @@ def class_section(models: Sequence[ReportModel]) -> Markup:
     columns = ["class", *(model.name for model in models)]
     return joined(
         (
-            element("p", "Average precision, the mean over the match distances 0.5, 1, 2 and 4 m; longer is better. "),
+            element(
+                "p", f"Average precision, the mean over the match distances {_distances(benchmark)}; longer is better. "
+            ),
             _interval_note(models),
             element("div", *panels, class_="panels"),
             folded("The same in numbers", table("Average precision by class, with intervals", columns, rows_of_table)),
         )
     )
+
+
+def _distances(description: DatasetDescription) -> str:
+    *nearer, farthest = (f"{distance_m:g}" for distance_m in description.evaluation.match_distances_m)
+    return f"{', '.join(nearer)} and {farthest} m" if nearer else f"{farthest} m"
 
 
 def slice_sections(models: Sequence[ReportModel]) -> Markup:

@@ -144,7 +144,7 @@ def test_truckscenes_is_what_its_devkit_says():
         ({"format": "waymo"}, "'format': expected 'nuscenes', 'truckscenes' or 't4', found 'waymo'"),
         ({"evaluation": {"class_order": ["van", "pole"]}}, "class_order lists every class, and lacks person"),
         ({"evaluation": {"match_distances_m": [1, 0.5]}}, "match_distances_m rise, found 1, 0.5"),
-        ({"evaluation": {"tp_distance_m": 3}}, "tp_distance_m is one of match_distances_m (0.5, 1, 2, 4), found 3"),
+        ({"evaluation": {"match_distances_m": [1, 3]}}, "2 m, which is not among match_distances_m (1, 3); add it"),
         ({"name": "my car"}, "letters, digits, '-', '_' and '.' only, found 'my car'"),
         ({"name": None}, "'name': expected"),
     ],
@@ -180,7 +180,7 @@ def test_files_that_are_no_description_are_refused(tmp_path, text, words):
 def test_unknown_names_are_told_the_known_ones():
     with pytest.raises(ConfigError, match="no data set is named 'nuscene'; did you mean 'nuscenes'"):
         load_description("nuscene")
-    with pytest.raises(ConfigError, match="a file that ends in .yaml"):
+    with pytest.raises(ConfigError, match=r"a file that ends in \.yaml"):
         load_description("my_car.json")
 
 

@@ -11,6 +11,7 @@ from crkd_core.config.models import SwinConfig
 from crkd_core.config.schema import Config
 from crkd_core.errors import ConfigError
 from crkd_core.models.detector import build_detector
+from tests.support.described import TASKS
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[3] / "examples").glob("*.yaml"))
 
@@ -26,7 +27,7 @@ def test_presets_are_valid_described_and_survive_a_round_trip(name):
 def test_configurations_of_the_examples_build_both_detectors(file):
     config = load_config("tiny", file)
     for detector in (config.teacher, config.student):
-        assert build_detector(detector, config.data)
+        assert build_detector(detector, config.data, TASKS)
 
 
 def test_the_last_of_preset_file_and_override_wins(tmp_path):

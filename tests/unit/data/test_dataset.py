@@ -283,7 +283,7 @@ def test_a_fraction_of_an_epoch_is_used():
 
 def test_class_balancing_draws_every_class_equally_often():
     classes = [[0]] * 90 + [[0, 7]] * 9 + [[9]] + [[]] * 20
-    drawn = class_balanced_indices([np.array(present) for present in classes], np.random.default_rng(0))
+    drawn = class_balanced_indices([np.array(present) for present in classes], 10, np.random.default_rng(0))
     share = (99 + 9 + 1) // 10
     assert len(drawn) == 3 * share
     assert (drawn == 99).sum() == share

@@ -27,6 +27,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.ops.rotated_iou import rotated_iou
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
+from tests.support.described import CLASSES
 from tests.support.nuscenes_factory import write_folder
 
 MARK = -5.0
@@ -45,8 +46,8 @@ def objects_at(*centres, label=0, **box):
 
 def test_a_sample_lacks_what_it_has_not_in_the_order_of_the_settings():
     labels = torch.tensor([0, 0, 3, -1])
-    assert missing_objects(labels, {"bus": 4, "car": 2, "truck": 1}) == [(3, 3), (1, 1)]
-    assert missing_objects(labels[:0], {"car": 2}) == [(0, 2)]
+    assert missing_objects(labels, {"bus": 4, "car": 2, "truck": 1}, CLASSES) == [(3, 3), (1, 1)]
+    assert missing_objects(labels[:0], {"car": 2}, CLASSES) == [(0, 2)]
 
 
 def test_draws_hold_different_objects_of_the_class_and_fewer_where_there_are_not_enough():

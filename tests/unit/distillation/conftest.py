@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput, TaskOutput
+from tests.support.described import TASKS
 
 
 @pytest.fixture
@@ -47,8 +47,7 @@ def random_output(small_grid: BEVGrid) -> Callable[..., DetectorOutput]:
             return values.to(dtype).requires_grad_()
 
         tasks = tuple(
-            TaskOutput(heatmap(len(task)), bev_map(2), bev_map(1), bev_map(3), bev_map(2), bev_map(2))
-            for task in HEAD_TASKS
+            TaskOutput(heatmap(len(task)), bev_map(2), bev_map(1), bev_map(3), bev_map(2), bev_map(2)) for task in TASKS
         )
         camera, points, fused = bev_map(5), bev_map(8), bev_map(8)
         return DetectorOutput(

@@ -8,6 +8,7 @@ from crkd_core.distillation.probability import PROBABILITY_MARGIN, clipped_sigmo
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.head_targets import build_head_targets
+from tests.support.described import TASKS
 
 HALF = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 
@@ -29,7 +30,7 @@ def test_the_detection_loss_of_half_precision_maps_is_finite(random_output, rand
     head = HeadConfig()
     with torch.autocast("cpu", dtype=dtype):
         labels = [torch.zeros(len(part), dtype=torch.long) for part in boxes]
-        terms = detection_loss(output.head, build_head_targets(boxes, labels, small_grid, head), head)
+        terms = detection_loss(output.head, build_head_targets(boxes, labels, small_grid, head, TASKS), head)
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values()), terms
     maps = [task.heatmap_logits for task in output.head.tasks]
     gradients = torch.autograd.grad(sum(terms.values()) * 1e-6, maps)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.distill import DistillConfig, RelDConfig
 from crkd_core.config.models import HeadConfig
 from crkd_core.data.augmentation import stored_view
@@ -16,6 +15,7 @@ from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.head_targets import build_head_targets
 from crkd_core.models.outputs import TaskOutput
+from tests.support.described import TASKS
 
 CONFIG = DistillConfig(reld=RelDConfig(scales=(8, 4)))
 MIRRORINGS = [(True, False), (False, True), (True, True)]
@@ -99,11 +99,11 @@ def _boxes_in_cells_of_their_own(grid):
 def _perfect(boxes, labels, grid):
     """What a teacher that answers with its training targets teaches."""
     tasks = []
-    for task in build_head_targets([boxes], [labels], grid, HeadConfig()).tasks:
+    for task in build_head_targets([boxes], [labels], grid, HeadConfig(), TASKS).tasks:
         cells, order = task.cells[0, task.valid[0]].sort()
         features = task.boxes[0, task.valid[0]][order]
         tasks.append(TaskResponse(task.heatmap, SparseCells(cells, features, 1, grid.shape)))
-    assert len(tasks) == len(HEAD_TASKS)
+    assert len(tasks) == len(TASKS)
     return TeacherTargets(1, grid.shape, {"respd": BoxResponse(tuple(tasks))})
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.models import NMSConfig
 from crkd_core.data.samples import Batch
 from crkd_core.evaluation.inference import detect
@@ -15,6 +14,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput, TaskOutput
+from tests.support.described import TASKS
 
 GRID = BEVGrid((-8.0, 8.0), (-8.0, 8.0), (-3.0, 3.0), 1.0)
 CPU = torch.device("cpu")
@@ -44,7 +44,7 @@ class OnePeak(nn.Module):
                 rotation=torch.ones(size, 2, 16, 16),
                 velocity=torch.zeros(size, 2, 16, 16),
             )
-            for index, classes in enumerate(HEAD_TASKS)
+            for index, classes in enumerate(TASKS)
         ]
         features = BEVFeatures(None, None, None, None, heat, None)
         return DetectorOutput(features, HeadOutput(tuple(tasks)))

@@ -7,6 +7,7 @@ import torch
 from crkd_core.config.data import ImageConfig
 from crkd_core.models.camera import Normalisation
 from crkd_core.models.detector import build_detector
+from tests.support.described import TASKS
 from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
 IMAGE = ImageConfig()
@@ -40,7 +41,7 @@ def test_normalisation_is_no_part_of_the_weights_and_keeps_its_precision_under_a
 
 
 def test_a_detector_sees_the_same_in_grey_levels_and_normalised_images():
-    detector, inputs = build_detector(tiny_config(("camera", "radar")), TINY_DATA).eval(), tiny_inputs()
+    detector, inputs = build_detector(tiny_config(("camera", "radar")), TINY_DATA, TASKS).eval(), tiny_inputs()
     images = grey_levels(inputs.images.shape)
     normalised = Normalisation(TINY_DATA.image.mean, TINY_DATA.image.std)(images)
     with torch.inference_mode():

@@ -11,6 +11,7 @@ from crkd_core.models.detector import build_detector
 from crkd_core.models.necks import build_neck
 from crkd_core.training.student import without_calibration
 from crkd_core.weights.published import export_detector, import_detector
+from tests.support.described import NUSCENES, TASKS
 
 UNEQUAL = [
     "student.camera.neck.channels=[8, 16, 24, 4]",
@@ -57,8 +58,8 @@ def test_a_detector_of_unequal_stages_is_exported_and_imported(tmp_path):
     (tmp_path / "config.yaml").write_text(dump_config(config))
     assert load_config("tiny", tmp_path / "config.yaml") == config
     detector = without_calibration(config.student)
-    weights = build_detector(detector, config.data).state_dict()
-    back = import_detector(export_detector(weights, detector, config.data), detector, config.data)
+    weights = build_detector(detector, config.data, TASKS).state_dict()
+    back = import_detector(export_detector(weights, detector, config.data), detector, config.data, NUSCENES)
     assert list(back) == list(weights)
     assert all(torch.equal(back[key], weights[key]) for key in weights)
 

@@ -11,6 +11,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models import compiling
 from crkd_core.models.detector import build_detector
 from tests.support.checkout import ROOT
+from tests.support.described import TASKS
 from tests.support.tiny_detector import TINY_DATA, tiny_config
 
 LIMIT_S = 240
@@ -40,7 +41,7 @@ def test_a_part_compiled_to_machine_code_computes_the_same():
 
 @pytest.mark.parametrize(("modalities", "parts"), [(("camera", "radar"), 5), (("camera",), 4), (("lidar",), 2)])
 def test_every_detector_has_dense_parts(modalities, parts):
-    detector = build_detector(tiny_config(modalities), TINY_DATA)
+    detector = build_detector(tiny_config(modalities), TINY_DATA, TASKS)
     dense = compiling.dense_parts(detector)
     assert len(dense) == parts
     assert dense[-2:] == [detector.decoder, detector.head]

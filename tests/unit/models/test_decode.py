@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig, NMSConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
@@ -11,6 +10,7 @@ from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.decode import decode_detections, decode_peaks
 from crkd_core.models.head_targets import HeadTargets, build_head_targets
 from crkd_core.models.outputs import HeadOutput, TaskOutput
+from tests.support.described import CLASSES, TASKS
 
 GRID = BEVGrid((-9.6, 9.6), (-4.8, 4.8), (-5.0, 3.0), 0.6)
 
@@ -51,9 +51,9 @@ def test_encoding_then_decoding_returns_the_boxes(seed, augmented):
         matrix[:3, 3] = torch.tensor([0.3, -0.2, 0.4])
     seen = boxes.augmented(matrix)
     empty = (Boxes3D.empty(), torch.zeros(0, dtype=torch.long))
-    targets = build_head_targets([seen, empty[0]], [labels, empty[1]], GRID, HeadConfig())
+    targets = build_head_targets([seen, empty[0]], [labels, empty[1]], GRID, HeadConfig(), TASKS)
     detections, nothing = decode_detections(
-        perfect_head(targets), GRID, NMSConfig(), matrix.expand(2, 4, 4) if augmented else None
+        perfect_head(targets), GRID, NMSConfig(), TASKS, matrix.expand(2, 4, 4) if augmented else None
     )
     assert len(nothing.scores) == 0
     on_grid = GRID.locate(seen.centre[:, :2])[1]
@@ -67,7 +67,7 @@ def maps_of(logits: dict[str, list[tuple[int, int, float]]]) -> HeadOutput:
     """Peaks at cells by class; boxes of 1 m in their cells' centres."""
     nx, ny = GRID.shape
     tasks = []
-    for classes in HEAD_TASKS:
+    for classes in TASKS:
         heatmap = torch.full((1, len(classes), nx, ny), -9.0)
         for channel, name in enumerate(classes):
             for x, y, value in logits.get(name, []):
@@ -87,25 +87,25 @@ def test_suppression_is_that_of_the_task():
             "pedestrian": [(5, 5, 3.0), (7, 5, 2.0)],  # 1.2 m apart, but enlarged 2.5 times
         }
     )
-    (detections,) = decode_detections(head, GRID, NMSConfig())
-    kept = [DETECTION_CLASSES[label] for label in detections.labels]
+    (detections,) = decode_detections(head, GRID, NMSConfig(), TASKS)
+    kept = [CLASSES[label] for label in detections.labels]
     assert kept == ["car", "car", "bus", "bus", "pedestrian"]
     assert (detections.scores[1:2] < detections.scores[:1]).all()
-    (detections,) = decode_detections(head, GRID, NMSConfig(size_factors={}))
-    assert [DETECTION_CLASSES[label] for label in detections.labels].count("pedestrian") == 2
+    (detections,) = decode_detections(head, GRID, NMSConfig(size_factors={}), TASKS)
+    assert [CLASSES[label] for label in detections.labels].count("pedestrian") == 2
 
 
 def test_thresholds_and_limits():
     head = maps_of({"car": [(1, 1, -2.3), (10, 10, 0.0)], "barrier": [(2 * i, 0, 1.0) for i in range(16)]})
-    (detections,) = decode_detections(head, GRID, NMSConfig(max_detections=5))
-    assert [DETECTION_CLASSES[label] for label in detections.labels] == ["car"] + ["barrier"] * 5
+    (detections,) = decode_detections(head, GRID, NMSConfig(max_detections=5), TASKS)
+    assert [CLASSES[label] for label in detections.labels] == ["car"] + ["barrier"] * 5
     assert detections.boxes.centre[0, :2].tolist() == pytest.approx([-9.6 + 10.5 * 0.6, -4.8 + 10.5 * 0.6], abs=1e-5)
-    (detections,) = decode_detections(head, GRID, NMSConfig(centre_limit_m=4.0))
+    (detections,) = decode_detections(head, GRID, NMSConfig(centre_limit_m=4.0), TASKS)
     assert (detections.boxes.centre[:, :2].abs() <= 4.0).all()
 
 
 def test_fewer_cells_than_candidates():
-    (detections,) = decode_detections(maps_of({"car": [(1, 1, 3.0)]}), GRID, NMSConfig(max_candidates=5000))
+    (detections,) = decode_detections(maps_of({"car": [(1, 1, 3.0)]}), GRID, NMSConfig(max_candidates=5000), TASKS)
     assert len(detections.scores) == 1
 
 
@@ -113,7 +113,7 @@ def random_head(seed: int, samples: int) -> HeadOutput:
     """Many peaks, and many of equal height: logits on a coarse scale, as half precision gives them."""
     generator = torch.Generator().manual_seed(seed)
     tasks = []
-    for classes in HEAD_TASKS:
+    for classes in TASKS:
         logits = (torch.randn((samples, len(classes), *GRID.shape), generator=generator) * 8).round() / 4 - 3
         maps = torch.randn((samples, CHANNEL_COUNT, *GRID.shape), generator=generator) * 0.5
         tasks.append(TaskOutput(logits, *maps.split([*CHANNELS], dim=1)))
@@ -133,16 +133,16 @@ def assert_same(detections, expected):
 def test_a_batch_is_its_samples():
     head, nms = random_head(0, 3), NMSConfig(max_candidates=60)
     matrices = torch.stack([torch.eye(4), torch.diag(torch.tensor([-1.0, 1, 1, 1])), torch.eye(4)])
-    for index, detections in enumerate(decode_detections(head, GRID, nms, matrices)):
+    for index, detections in enumerate(decode_detections(head, GRID, nms, TASKS, matrices)):
         assert len(detections.scores) > 50
-        assert_same(detections, decode_detections(taken(head, index), GRID, nms, matrices[index : index + 1])[0])
+        assert_same(detections, decode_detections(taken(head, index), GRID, nms, TASKS, matrices[index : index + 1])[0])
 
 
 def test_candidates_are_the_highest_cells_and_of_equal_ones_the_first():
     head = random_head(1, 2)
     peaks = decode_peaks(head, GRID, NMSConfig(max_candidates=40))
     first_label = 0
-    for task, (output, classes) in enumerate(zip(head.tasks, HEAD_TASKS, strict=True)):
+    for task, (output, classes) in enumerate(zip(head.tasks, TASKS, strict=True)):
         for sample in range(2):
             flat = output.heatmap_logits[sample].flatten()
             order = torch.argsort(flat, descending=True, stable=True)[:40]
@@ -157,32 +157,32 @@ def test_candidates_are_the_highest_cells_and_of_equal_ones_the_first():
 
 def test_mixed_precision_does_not_reach_the_boxes():
     head, matrix = random_head(2, 1), torch.eye(4)[None] * torch.tensor([1.0, -1, 1, 1])
-    expected = decode_detections(head, GRID, NMSConfig(), matrix)[0]
+    expected = decode_detections(head, GRID, NMSConfig(), TASKS, matrix)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert_same(decode_detections(head, GRID, NMSConfig(), matrix)[0], expected)
+        assert_same(decode_detections(head, GRID, NMSConfig(), TASKS, matrix)[0], expected)
 
 
 def test_values_that_are_not_finite_give_no_boxes():
     head = maps_of({"car": [(1, 1, 3.0), (8, 1, 2.0), (12, 5, float("nan"))], "bus": [(3, 3, 1.0)]})
     head.tasks[0].log_size[0, 0, 8, 1] = 1e4
     head.tasks[2].velocity[0, 1, 3, 3] = float("nan")
-    (detections,) = decode_detections(head, GRID, NMSConfig())
+    (detections,) = decode_detections(head, GRID, NMSConfig(), TASKS)
     assert detections.labels.tolist() == [0]
     assert detections.boxes.centre[0, 0].item() == pytest.approx(-9.6 + 1.5 * 0.6, abs=1e-5)
 
 
 def test_nothing_above_the_threshold():
-    (detections,) = decode_detections(maps_of({}), GRID, NMSConfig())
+    (detections,) = decode_detections(maps_of({}), GRID, NMSConfig(), TASKS)
     assert detections.boxes.tensor.shape == (0, 9)
     assert detections.scores.dtype == torch.float32
-    assert len(decode_detections(maps_of({}), GRID, NMSConfig(score_threshold=0.0))[0].scores) > 6
-    assert len(decode_detections(random_head(0, 1), GRID, NMSConfig(score_threshold=1.0))[0].scores) == 0
+    assert len(decode_detections(maps_of({}), GRID, NMSConfig(score_threshold=0.0), TASKS)[0].scores) > 6
+    assert len(decode_detections(random_head(0, 1), GRID, NMSConfig(score_threshold=1.0), TASKS)[0].scores) == 0
 
 
-@pytest.mark.parametrize("circle", [{}, {classes[0]: 1.0 for classes in HEAD_TASKS}])
+@pytest.mark.parametrize("circle", [{}, {classes[0]: 1.0 for classes in TASKS}])
 def test_one_kind_of_suppression_for_all_tasks(circle):
     head = maps_of({"car": [(5, 5, 3.0), (5, 5, 2.0)], "pedestrian": [(5, 5, 3.0), (6, 5, 2.0)]})
-    (detections,) = decode_detections(head, GRID, NMSConfig(circle_classes=circle))
+    (detections,) = decode_detections(head, GRID, NMSConfig(circle_classes=circle), TASKS)
     assert detections.labels.tolist() == [0, 8]
 
 
@@ -192,6 +192,6 @@ def test_gpu_selects_the_same_boxes():
     head = random_head(3, 4)
     matrices = torch.eye(4).expand(4, 4, 4)
     there = HeadOutput(tuple(TaskOutput(*(m.cuda() for m in vars(task).values())) for task in head.tasks))
-    detections = decode_detections(there, GRID, NMSConfig(), matrices.cuda())
-    for on_gpu, expected in zip(detections, decode_detections(head, GRID, NMSConfig(), matrices), strict=True):
+    detections = decode_detections(there, GRID, NMSConfig(), TASKS, matrices.cuda())
+    for on_gpu, expected in zip(detections, decode_detections(head, GRID, NMSConfig(), TASKS, matrices), strict=True):
         assert_same(on_gpu, expected)

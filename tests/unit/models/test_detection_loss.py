@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from crkd_core.config.classes import HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
@@ -13,6 +12,7 @@ from crkd_core.models.box_coder import CHANNEL_COUNT, CHANNELS
 from crkd_core.models.detection_loss import box_loss, detection_loss, gaussian_focal_loss
 from crkd_core.models.head_targets import TaskTargets, build_head_targets
 from crkd_core.models.outputs import HeadOutput, TaskOutput
+from tests.support.described import TASKS
 
 GRID = BEVGrid((-4.8, 4.8), (-4.8, 4.8), (-5.0, 3.0), 0.6)
 NAMES = ("heatmap_logits", "offset", "height", "log_size", "rotation", "velocity")
@@ -23,7 +23,7 @@ def random_head(batch: int, dtype: torch.dtype = torch.float32) -> HeadOutput:
     return HeadOutput(
         tuple(
             TaskOutput(*(torch.randn(batch, c, nx, ny, dtype=dtype).requires_grad_() for c in (len(k), *CHANNELS)))
-            for k in HEAD_TASKS
+            for k in TASKS
         )
     )
 
@@ -35,18 +35,18 @@ def car(vx: float = 1.0) -> tuple[list[Boxes3D], list[torch.Tensor]]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_no_boxes_is_finite(dtype):
     head, config = random_head(1, dtype), HeadConfig()
-    targets = build_head_targets([Boxes3D.empty()], [torch.zeros(0, dtype=torch.long)], GRID, config)
+    targets = build_head_targets([Boxes3D.empty()], [torch.zeros(0, dtype=torch.long)], GRID, config, TASKS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = detection_loss(head, targets, config)
     assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
-    assert all(float(terms[f"box/{classes[0]}"].detach()) == 0 for classes in HEAD_TASKS)
+    assert all(float(terms[f"box/{classes[0]}"].detach()) == 0 for classes in TASKS)
     sum(terms.values()).backward()
     assert all(getattr(task, name).grad.isfinite().all() for task in head.tasks for name in NAMES)
 
 
 def test_unknown_velocity_teaches_no_velocity():
     head, config = random_head(1), HeadConfig()
-    terms = detection_loss(head, build_head_targets(*car(float("nan")), GRID, config), config)
+    terms = detection_loss(head, build_head_targets(*car(float("nan")), GRID, config, TASKS), config)
     sum(terms.values()).backward()
     gradient = head.tasks[0].velocity.grad
     assert gradient.isfinite().all()
@@ -57,7 +57,7 @@ def test_unknown_velocity_teaches_no_velocity():
 
 def test_right_boxes_cost_nothing_and_known_errors_what_they_should():
     config = HeadConfig(velocity_weight=0.5)
-    targets = build_head_targets(*car(), GRID, config)
+    targets = build_head_targets(*car(), GRID, config, TASKS)
     nx, ny = GRID.shape
     row = targets.tasks[0].boxes[0, 0]
     regression = row[None, :, None, None].expand(1, CHANNEL_COUNT, nx, ny).clone()
@@ -84,7 +84,7 @@ def test_known_focal_value_and_gradient_direction():
 
 def test_inputs_are_not_changed():
     head, config = random_head(1), HeadConfig()
-    targets = build_head_targets(*car(float("nan")), GRID, config)
+    targets = build_head_targets(*car(float("nan")), GRID, config, TASKS)
     before = [getattr(task, name).detach().clone() for task in head.tasks for name in NAMES]
     boxes = targets.tasks[0].boxes.clone()
     detection_loss(head, targets, config)

@@ -7,6 +7,7 @@ from crkd_core.config.models import DecoderConfig
 from crkd_core.models.decoder import build_decoder
 from crkd_core.models.fuser import ConvFuser
 from crkd_core.models.head import CenterHead
+from tests.support.described import TASKS
 
 RESIDUAL = DecoderConfig(channels=(6, 8, 10), blocks=(1, 2, 1), out_channels=8)
 SECOND = DecoderConfig(kind="second", channels=(6, 10), blocks=1, out_channels=8)
@@ -47,7 +48,7 @@ def test_decoders_that_cannot_be_are_refused(changes, message):
 
 
 def test_heatmap_bias_is_applied():
-    head = CenterHead(8, 8, 8, -3.5)
+    head = CenterHead(8, 8, 8, -3.5, TASKS)
     for task in head.tasks:
         assert (task.maps["heatmap_logits"][-1].bias == -3.5).all()
         assert (task.maps["offset"][-1].bias != -3.5).all()

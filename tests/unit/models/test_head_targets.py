@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
 from crkd_core.config.models import HeadConfig
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.head_targets import build_head_targets
+from tests.support.described import CLASSES, TASKS
 
 GRID = BEVGrid((-9.6, 9.6), (-4.8, 4.8), (-5.0, 3.0), 0.6)
 
@@ -20,7 +20,7 @@ def one_box(x: float, y: float, **values: float) -> Boxes3D:
 
 
 def test_heatmaps_of_all_tasks_stand_in_the_order_of_the_classes():
-    assert sum(HEAD_TASKS, ()) == DETECTION_CLASSES
+    assert sum(TASKS, ()) == CLASSES
 
 
 def test_every_object_is_in_its_sample_task_and_slot():
@@ -32,21 +32,21 @@ def test_every_object_is_in_its_sample_task_and_slot():
         else Boxes3D.empty()
         for part in labels
     ]
-    targets = build_head_targets(boxes, labels, GRID, HeadConfig(max_objects=40))
+    targets = build_head_targets(boxes, labels, GRID, HeadConfig(max_objects=40), TASKS)
     for sample, (part, its_labels) in enumerate(zip(boxes, labels, strict=True)):
-        for classes, task in zip(HEAD_TASKS, targets.tasks, strict=True):
-            rows = [row for name in classes for row in torch.nonzero(its_labels == DETECTION_CLASSES.index(name))]
+        for classes, task in zip(TASKS, targets.tasks, strict=True):
+            rows = [row for name in classes for row in torch.nonzero(its_labels == CLASSES.index(name))]
             cells, _ = GRID.locate(part.tensor[[int(row) for row in rows], :2])
             assert task.valid[sample].tolist() == [True] * len(rows) + [False] * (40 - len(rows))
             assert task.cells[sample, : len(rows)].tolist() == GRID.flatten(cells).tolist()
             for row, cell in zip(rows, cells, strict=True):
-                channel = classes.index(DETECTION_CLASSES[int(its_labels[row])])
+                channel = classes.index(CLASSES[int(its_labels[row])])
                 assert task.heatmap[sample, channel, cell[0], cell[1]] == 1
 
 
 def test_known_target():
     boxes = [one_box(0.75, -0.15)]
-    task = build_head_targets(boxes, [torch.tensor([2])], GRID, HeadConfig()).tasks[1]
+    task = build_head_targets(boxes, [torch.tensor([2])], GRID, HeadConfig(), TASKS).tasks[1]
     assert task.valid[0].nonzero().tolist() == [[0]]
     assert task.cells[0, 0] == 17 * 16 + 7
     assert task.heatmap[0, 1, 17, 7] == 1
@@ -60,7 +60,7 @@ def test_known_target():
     (9.59, 4.79, True), (9.6, 0.0, False), (0.0, 4.8, False),
 ])  # fmt: skip
 def test_grid_edges(x, y, on_grid):
-    task = build_head_targets([one_box(x, y)], [torch.tensor([0])], GRID, HeadConfig()).tasks[0]
+    task = build_head_targets([one_box(x, y)], [torch.tensor([0])], GRID, HeadConfig(), TASKS).tasks[0]
     assert bool(task.valid.any()) == on_grid
     assert bool(task.heatmap.any()) == on_grid
 
@@ -72,6 +72,7 @@ def test_objects_without_area_other_labels_and_no_boxes_leave_nothing():
         [torch.tensor([0]), torch.tensor([-1]), torch.zeros(0, dtype=torch.long)],
         GRID,
         HeadConfig(),
+        TASKS,
     )
     for task in targets.tasks:
         assert not task.heatmap.any()
@@ -80,6 +81,6 @@ def test_objects_without_area_other_labels_and_no_boxes_leave_nothing():
 
 def test_objects_beyond_the_limit_are_left_out():
     boxes = Boxes3D.cat([one_box(float(x), 0.0) for x in range(-8, 8, 4)])
-    targets = build_head_targets([boxes], [torch.zeros(4, dtype=torch.long)], GRID, HeadConfig(max_objects=2))
+    targets = build_head_targets([boxes], [torch.zeros(4, dtype=torch.long)], GRID, HeadConfig(max_objects=2), TASKS)
     assert int((targets.tasks[0].heatmap == 1).sum()) == 2
     assert targets.tasks[0].valid.all()

@@ -24,6 +24,7 @@ from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.models.radar import scatter_pillars
 from crkd_core.models.view_transform import ViewTransform
 from crkd_core.ops.voxelize import VoxelGrid, voxelize_batch
+from tests.support.described import TASKS
 
 CELL_M = 0.6
 SQUARE = BEVGrid((-9.6, 9.6), (-9.6, 9.6), (-5.0, 3.0), CELL_M)
@@ -143,8 +144,8 @@ def test_radar_pillars_reach_the_same_cells(grid):
 def test_head_targets_and_detections_lie_in_the_same_cells(grid):
     boxes, labels = inner_boxes(grid), torch.arange(12) % 10
     config = HeadConfig()
-    square = build_head_targets([boxes], [labels], SQUARE, config)
-    part = build_head_targets([boxes], [labels], grid, config)
+    square = build_head_targets([boxes], [labels], SQUARE, config, TASKS)
+    part = build_head_targets([boxes], [labels], grid, config, TASKS)
     tasks = []
     for whole, cut in zip(square.tasks, part.tasks, strict=True):
         torch.testing.assert_close(cut.heatmap, crop(whole.heatmap, grid))
@@ -155,7 +156,7 @@ def test_head_targets_and_detections_lie_in_the_same_cells(grid):
         tasks.append(TaskOutput(torch.where(cut.heatmap == 1, 6.0, -6.0), *parts))
     # Nothing is suppressed: what is compared is where things are.
     keep = NMSConfig(rotated_iou=1.0, circle_classes={"car": 1e-6, "barrier": 1e-6})
-    (detections,) = decode_detections(HeadOutput(tuple(tasks)), grid, keep)
+    (detections,) = decode_detections(HeadOutput(tuple(tasks)), grid, keep, TASKS)
     distances = torch.cdist(boxes.centre[:, :2].float(), detections.boxes.centre[:, :2])
     assert float(distances.amin(dim=1).max()) < 1e-3
 

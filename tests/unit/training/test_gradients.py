@@ -10,6 +10,7 @@ from crkd_core.config.loading import load_config
 from crkd_core.models.detector import build_detector
 from crkd_core.training.gradients import gradient_metrics, shared_layers
 from crkd_core.training.student import without_calibration
+from tests.support.described import TASKS
 
 
 @pytest.fixture
@@ -57,18 +58,18 @@ def test_constant_terms_are_left_out(weight):
 
 def test_shared_layers_of_students():
     config = load_config("tiny")
-    student = build_detector(config.student, config.data)
+    student = build_detector(config.student, config.data, TASKS)
     layers = shared_layers(student)
     assert list(layers) == ["fuser", "camera", "radar"]
     assert len(layers["fuser"]) == len(list(student.fuser.parameters()))
     calibration = dict(student.radar.calibration.named_parameters())
     assert {id(p) for p in layers["radar"]} == {id(calibration[name]) for name in ("2.0.weight", "2.0.bias")}
-    plain = build_detector(without_calibration(config.student), config.data)
+    plain = build_detector(without_calibration(config.student), config.data, TASKS)
     assert layers["radar"][0].dim() == 4
     assert [p.shape for p in shared_layers(plain)["radar"]] == [plain.radar.pillar_net.layers[-1].linear.weight.shape]
-    teacher = build_detector(config.teacher, config.data)
+    teacher = build_detector(config.teacher, config.data, TASKS)
     assert list(shared_layers(teacher)) == ["fuser", "camera", "lidar"]
     student.fuser.requires_grad_(False)
     assert list(shared_layers(student)) == ["camera", "radar"]
-    alone = build_detector(config.student.model_copy(update={"modalities": ("radar",)}), config.data)
+    alone = build_detector(config.student.model_copy(update={"modalities": ("radar",)}), config.data, TASKS)
     assert list(shared_layers(alone)) == ["radar"]

@@ -10,6 +10,7 @@ from crkd_core.progress import SilentProgress
 from crkd_core.training.kept_weights import KeptWeights, ScoredEpoch, average_decay
 from crkd_core.training.loop import Trainer
 from crkd_core.training.metric_log import METRICS_NAME
+from tests.support.described import NUSCENES
 from tests.support.training_runs import CPU, EPOCHS, STEPS_PER_EPOCH, Killed, RandomBatches, Regression, plan_of
 
 ERRORS = TPErrors(0.5, 0.5, 0.5, 0.5, 0.5)
@@ -30,7 +31,7 @@ class Validator:
         self.module.eval()
         self.seen[epoch] = {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
         torch.rand(3)
-        return Metrics(mean_ap=0.2, nds=SCORES[epoch], errors=ERRORS, classes={})
+        return Metrics(mean_ap=0.2, nds=SCORES[epoch], errors=ERRORS, classes={}, description=NUSCENES)
 
 
 def run(folder, kill_at=None, validation_kill_at=None, settings=None, **schedule):

@@ -21,6 +21,7 @@ from crkd_core.training.distributed import ProcessGroup
 from crkd_core.training.recomputation import recompute
 from crkd_core.training.steps import DetectionStep, DistillationStep
 from crkd_core.training.synchronised_norm import synchronise_norms
+from tests.support.described import TASKS
 from tests.support.ranks import on_ranks
 from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
@@ -56,7 +57,7 @@ def batch_of(samples: range, empty_last: bool = False) -> Batch:
 
 def teacher_targets(batch: Batch):
     torch.manual_seed(9)
-    teacher = build_detector(tiny_config(("camera", "lidar")), TINY_DATA).eval()
+    teacher = build_detector(tiny_config(("camera", "lidar")), TINY_DATA, TASKS).eval()
     with torch.no_grad():
         return build_targets(teacher(batch.inputs), batch.boxes, GRID, DISTILL)
 
@@ -64,10 +65,10 @@ def teacher_targets(batch: Batch):
 def make_step(kind: str) -> nn.Module:
     torch.manual_seed(3)
     if kind == "teacher":
-        return DetectionStep(build_detector(tiny_config(("camera", "lidar")), TINY_DATA), HEAD, GRID)
-    student = build_detector(STUDENT, TINY_DATA)
+        return DetectionStep(build_detector(tiny_config(("camera", "lidar")), TINY_DATA, TASKS), HEAD, GRID, TASKS)
+    student = build_detector(STUDENT, TINY_DATA, TASKS)
     objective = build_objective(DISTILL, GRID, student.fused_channels)
-    return DistillationStep(student, HEAD, GRID, objective, teacher_targets)
+    return DistillationStep(student, HEAD, GRID, TASKS, objective, teacher_targets)
 
 
 def gradients(step: nn.Module, shares: BatchShares, batches: list[Batch]) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from torch import nn
 from crkd_core.config.models import DecoderConfig, SwinConfig
 from crkd_core.models.detector import build_detector
 from crkd_core.training.recomputation import blocks_of, recompute
+from tests.support.described import TASKS
 from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
 PARTS = ("backbone", "neck", "decoder", "head")
@@ -23,7 +24,7 @@ def detector(kind: str) -> nn.Module:
         camera = config.camera.model_copy(update={"backbone": SWIN, "neck": neck})
         decoder = DecoderConfig(kind="second", channels=(8, 8), blocks=1, out_channels=12)
         config = config.model_copy(update={"camera": camera, "decoder": decoder})
-    return build_detector(config, TINY_DATA).train()
+    return build_detector(config, TINY_DATA, TASKS).train()
 
 
 def run(model: nn.Module) -> tuple[dict[str, torch.Tensor], int]:
@@ -69,6 +70,6 @@ def test_blocks_cover_every_part_once(kind):
 
 
 def test_detectors_without_a_camera_are_left_as_they_are():
-    model = build_detector(tiny_config(("lidar",)), TINY_DATA)
+    model = build_detector(tiny_config(("lidar",)), TINY_DATA, TASKS)
     recompute(model, ("backbone", "neck"))
     assert model.camera is None

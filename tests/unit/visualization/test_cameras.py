@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.cameras import NEAR_PLANE_M, draw_camera, project_boxes
-from crkd_core.visualization.palette import TRUE_POSITIVE, class_style
+from crkd_core.visualization.palette import TRUE_POSITIVE, class_styles
 from crkd_core.visualization.true_positives import Outcome, StyledBoxes
 from crkd_core.visualization.views import CameraView, LabelledBoxes
 from tests.support.colour_vision import contrast
+from tests.support.described import NUSCENES
 
+STYLES = class_styles(NUSCENES)
 # Camera at the origin of the model frame, looking along its y axis.
 FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 INTRINSICS = np.array([[160.0, 0.0, 160.0], [0.0, 160.0, 90.0], [0.0, 0.0, 1.0]])
@@ -37,13 +39,13 @@ def pixels_of(gt, detections, view=VIEW, px_per_pixel=0.1):
     figure = Figure(figsize=(3.2, 1.8), dpi=100)
     canvas = FigureCanvasAgg(figure)
     layers = (StyledBoxes(gt, TRUE_POSITIVE),) if detections is None else Outcome.of(detections, gt).layers
-    draw_camera(figure.add_axes((0, 0, 1, 1)), view, layers, px_per_pixel)
+    draw_camera(figure.add_axes((0, 0, 1, 1)), view, layers, NUSCENES, px_per_pixel)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 
 
 def near_colour(pixels, label, tolerance=60):
-    colour = np.array(to_rgb(class_style(label).colour)) * 255
+    colour = np.array(to_rgb(STYLES[label].colour)) * 255
     return np.abs(pixels - colour).max(axis=-1) < tolerance
 
 
@@ -128,7 +130,7 @@ def test_tags_name_class_and_score_of_what_is_large_enough():
     near, far = box(0.0, 12.0), box(-15.0, 200.0)
     shown = LabelledBoxes(Boxes3D.cat([near, far]), np.array([0, 8]), np.array([0.87, 0.5], dtype=np.float32))
     axes = figure.add_axes((0, 0, 1, 1))
-    draw_camera(axes, VIEW, Outcome.of(shown, LabelledBoxes.empty()).layers, 2.0)
+    draw_camera(axes, VIEW, Outcome.of(shown, LabelledBoxes.empty()).layers, NUSCENES, 2.0)
     assert [text.get_text() for text in axes.texts] == ["front", "car 0.87"]
 
 
@@ -137,7 +139,7 @@ def test_tags_cover_neither_each_other_nor_the_name_of_the_camera():
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     row = Boxes3D.cat([box(x, 12.0 + 0.1 * x) for x in np.linspace(-11, 11, 40)])
-    draw_camera(axes, VIEW, (StyledBoxes(labelled(row, 5), TRUE_POSITIVE),), 2.0)
+    draw_camera(axes, VIEW, (StyledBoxes(labelled(row, 5), TRUE_POSITIVE),), NUSCENES, 2.0)
     canvas.draw()
     rectangles = [text.get_bbox_patch().get_window_extent() for text in axes.texts]
     assert 5 < len(rectangles) < 40

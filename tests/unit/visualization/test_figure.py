@@ -10,15 +10,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.errors import WriteError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.bev import draw_gt_panel, draw_model_panel
 from crkd_core.visualization.figure import WIDTH_PX, render_sample, write_picture
-from crkd_core.visualization.palette import GROUND_TRUTH, MARK, class_style
+from crkd_core.visualization.palette import GROUND_TRUTH, MARK, class_styles
 from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
+from tests.support.described import NUSCENES
 
+STYLES = class_styles(NUSCENES)
 FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
 INTRINSICS = np.array([[160.0, 0.0, 160.0], [0.0, 160.0, 90.0], [0.0, 0.0, 1.0]])
 
@@ -40,12 +41,12 @@ EMPTY = ModelView("m", LabelledBoxes.empty())
 
 
 def scene(**changes):
-    return replace(SampleView("token", "scene-0103", "rain, night", 50.0, TRUTH), **changes)
+    return replace(SampleView("token", "scene-0103", "rain, night", 50.0, TRUTH, NUSCENES), **changes)
 
 
 def cameras():
     image = np.full((180, 320, 3), 60, dtype=np.uint8)
-    return tuple(CameraView(channel, image, INTRINSICS, FORWARD) for channel in CAMERA_CHANNELS)
+    return tuple(CameraView(channel, image, INTRINSICS, FORWARD) for channel in NUSCENES.cameras)
 
 
 def panel(draw, *arguments):
@@ -69,7 +70,7 @@ def window(pixels, x, y, half_m):
 
 def test_bev_boxes_are_where_they_should_be():
     pixels = panel(draw_gt_panel, scene())
-    car = class_style(0).colour
+    car = STYLES[0].colour
     assert near(window(pixels, 10, 20, 3.6), car).sum() > 60
     right_edge = near(window(pixels, 13, 20, 0.5), car)
     assert right_edge.any(axis=1).all()
@@ -79,7 +80,7 @@ def test_bev_boxes_are_where_they_should_be():
 
 def test_motion_has_an_arrow_unless_unknown():
     still = [*MOVING_BUS[:7], 0.0, 0.0]
-    bus = class_style(3).colour
+    bus = STYLES[3].colour
     moving, standing, unknown = (
         near(window(panel(draw_gt_panel, scene(gt=boxes([row], [3]))), -15.5, -15.5, 1.5), bus).sum()
         for row in (MOVING_BUS, still, [*MOVING_BUS[:7], np.nan, np.nan])
@@ -90,12 +91,12 @@ def test_motion_has_an_arrow_unless_unknown():
 def test_found_false_and_missed_differ():
     gt, stray = boxes([CAR], [0]), [30.0, -30.0, *CAR[2:]]
     pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([CAR], [0], [1.0])))
-    true_positive = near(window(pixels, 10, 20, 3.6), class_style(0).colour).sum()
+    true_positive = near(window(pixels, 10, 20, 3.6), STYLES[0].colour).sum()
     assert near(window(pixels, 10, 20, 3.6), GROUND_TRUTH).sum() == 0
     pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([stray], [0], [1.0])))
-    false_alarm = near(window(pixels, 30, -30, 3.6), class_style(0).colour).sum()
+    false_alarm = near(window(pixels, 30, -30, 3.6), STYLES[0].colour).sum()
     assert true_positive > 1.5 * false_alarm > 0
-    assert not near(window(pixels, 10, 20, 3.6), class_style(0).colour).any()
+    assert not near(window(pixels, 10, 20, 3.6), STYLES[0].colour).any()
     assert near(window(pixels, 10, 20, 3.6), GROUND_TRUTH).sum() > 20
 
 
@@ -131,7 +132,7 @@ def test_picture_with_everything(tmp_path):
     tile = WIDTH_PX // 3
     for left, bottom in ((0, 760), (1, 760), (2, 760), (0, 20), (1, 20)):
         rows = slice(pixels.shape[0] - bottom - 640, pixels.shape[0] - bottom)
-        assert near(pixels[rows, left * tile : (left + 1) * tile], class_style(0).colour).any()
+        assert near(pixels[rows, left * tile : (left + 1) * tile], STYLES[0].colour).any()
     assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
 
 

@@ -12,6 +12,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.visualization.figure import WIDTH_PX, render_sample
 from crkd_core.visualization.legend import Legend, legend_of
 from crkd_core.visualization.views import LabelledBoxes, ModelView, SampleView
+from tests.support.described import NUSCENES
 
 
 def boxes(positions, labels, speed=0.0, scores=None):
@@ -25,7 +26,7 @@ def scored(positions, labels):
 
 
 GT = boxes([(10, 10), (-10, 10)], [0, 8])
-BARE = SampleView("token", "scene", "", 50.0, GT)
+BARE = SampleView("token", "scene", "", 50.0, GT, NUSCENES)
 
 
 def names(sample):

@@ -1,22 +1,14 @@
-"""Ten classes can be told apart: by colour with every kind of colour vision, and by a glyph or a name."""
+"""Classes can be told apart: by colour with every kind of colour vision, and by a glyph or a name."""
 
 import numpy as np
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES, HEAD_TASKS
-from crkd_core.visualization.palette import (
-    BACKGROUND,
-    CLASS_COLOURS,
-    CLASS_STYLES,
-    GROUND_TRUTH,
-    PANEL,
-    class_style,
-    score_alpha,
-)
+from crkd_core.config.colours import distinguishable_colours
+from crkd_core.visualization.palette import BACKGROUND, GROUND_TRUTH, PANEL, class_styles, score_alpha
 from tests.support.colour_vision import VISIONS, contrast, distances, lab
+from tests.support.described import NUSCENES, THREE, TWELVE
 
-COLOURS = list(CLASS_COLOURS.values())
-FIRST, SECOND = np.triu_indices(len(COLOURS), 1)
+DESCRIPTIONS = pytest.mark.parametrize("description", [NUSCENES, TWELVE, THREE], ids=lambda value: value.name)
 
 
 def test_the_simulation_is_the_published_one():
@@ -29,40 +21,56 @@ def test_the_simulation_is_the_published_one():
     assert distances(*red_green, "deuteranope") < 0.4 * distances(*red_green)
 
 
-def test_every_class_has_a_style_of_its_own():
-    assert tuple(CLASS_STYLES) == DETECTION_CLASSES
+@DESCRIPTIONS
+def test_every_class_has_a_style_of_its_own(description):
+    styles = class_styles(description)
+    assert len(styles) == len(description.classes)
     for attribute in ("colour", "glyph", "tag"):
-        assert len({getattr(style, attribute) for style in CLASS_STYLES.values()}) == len(DETECTION_CLASSES)
-    assert class_style(3) is CLASS_STYLES["bus"]
+        assert len({getattr(style, attribute) for style in styles}) == len(styles) - (description is THREE) * (
+            attribute == "glyph"
+        )
+
+
+def test_what_the_styles_of_a_class_are_is_what_the_description_says():
+    style = class_styles(NUSCENES)[NUSCENES.class_names.index("traffic_cone")]
+    assert (style.colour, style.glyph, style.tag, style.title) == ("#d14a03", "^", "cone", "traffic cone")
+    assert style.is_static
+    assert class_styles(NUSCENES)[0].glyph is None
 
 
 @pytest.mark.parametrize(
     ("vision", "least"), [("trichromat", 24), ("protanope", 17), ("deuteranope", 17), ("tritanope", 17)]
 )
-def test_all_pairs_of_class_colours_differ(vision, least):
-    apart = distances(COLOURS, COLOURS, vision)[FIRST, SECOND]
+@DESCRIPTIONS
+def test_all_pairs_of_class_colours_differ(description, vision, least):
+    colours = list(description.colours.values())
+    first, second = np.triu_indices(len(colours), 1)
+    apart = distances(colours, colours, vision)[first, second]
     closest = int(apart.argmin())
-    assert apart[closest] > least, (DETECTION_CLASSES[FIRST[closest]], DETECTION_CLASSES[SECOND[closest]])
+    assert apart[closest] > least, (colours[first[closest]], colours[second[closest]])
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_classes_of_one_task_differ_more(vision):
-    for task in HEAD_TASKS:
+@DESCRIPTIONS
+def test_classes_of_one_task_differ_more(description, vision):
+    colours = description.colours
+    for task in description.head_tasks:
         for first in task:
             for second in set(task) - {first}:
-                assert distances([CLASS_COLOURS[first]], [CLASS_COLOURS[second]], vision).item() > 22, (first, second)
+                assert distances([colours[first]], [colours[second]], vision).item() > 22, (first, second)
 
 
 @pytest.mark.parametrize("vision", VISIONS)
-def test_no_class_is_taken_for_white_ground_truth(vision):
-    assert distances(COLOURS, [GROUND_TRUTH], vision).min() > 15
+@DESCRIPTIONS
+def test_no_class_is_taken_for_white_ground_truth(description, vision):
+    assert distances(list(description.colours.values()), [GROUND_TRUTH], vision).min() > 15
 
 
-@pytest.mark.parametrize("name", DETECTION_CLASSES)
-def test_classes_show_on_the_background_and_under_the_text_of_tags(name):
+@pytest.mark.parametrize("colour", distinguishable_colours(14, [])[:14])
+def test_classes_show_on_the_background_and_under_the_text_of_tags(colour):
     # 3 is what WCAG asks of graphical objects.
-    assert contrast(CLASS_COLOURS[name], PANEL) > 3
-    assert contrast(CLASS_COLOURS[name], BACKGROUND) > 3
+    assert contrast(colour, PANEL) > 3
+    assert contrast(colour, BACKGROUND) > 3
 
 
 def test_low_scores_are_fainter_and_never_invisible():

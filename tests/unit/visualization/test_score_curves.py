@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crkd_core.visualization.palette import CLASS_COLOURS
 from crkd_core.visualization.score_curves import (
     ErrorPanel,
     PrecisionPanel,
     write_error_curves,
     write_precision_curves,
 )
+from tests.support.described import NUSCENES
 
 RECALLS = np.linspace(0, 1, 101)
 
@@ -42,6 +42,6 @@ def test_errors_are_drawn_in_the_colour_of_their_class(tmp_path):
         ErrorPanel(title, "m", 0.5, {"bicycle": (RECALLS[1:60], np.full(59, 0.4))} if title == "translation" else {})
         for title in ("translation", "scale")
     ]
-    write_error_curves(tmp_path / "errors.png", "errors", errors, 0.1)
-    assert count(tmp_path / "errors.png", CLASS_COLOURS["bicycle"]) > 200
-    assert count(tmp_path / "errors.png", CLASS_COLOURS["truck"]) == 0
+    write_error_curves(tmp_path / "errors.png", "errors", errors, 0.1, NUSCENES.colours)
+    assert count(tmp_path / "errors.png", NUSCENES.colours["bicycle"]) > 200
+    assert count(tmp_path / "errors.png", NUSCENES.colours["truck"]) == 0

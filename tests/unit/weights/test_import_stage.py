@@ -26,6 +26,7 @@ from crkd_core.training.initial_weights import backbone_settings, find_backbone,
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from crkd_core.weights.backbones import backbone_shapes
 from crkd_core.weights.published import DistillerParts, export_detector, join_distiller
+from tests.support.described import TASKS
 from tests.support.published_models import random_state
 
 SILENT = SilentProgress()
@@ -166,7 +167,7 @@ def test_an_equal_import_is_reused_and_another_needs_force(chain, files, tmp_pat
 def tiny_backbone(path: Path) -> Path:
     """The tiny preset's backbone as torchvision would save it."""
     torch.manual_seed(7)
-    backbone = build_detector(TINY.student, TINY.data).camera.backbone
+    backbone = build_detector(TINY.student, TINY.data, TASKS).camera.backbone
     return save({**backbone.state_dict(), "fc.weight": torch.zeros(10, 128)}, path)
 
 
@@ -214,9 +215,9 @@ def test_which_backbone_a_run_starts_from(tmp_path):
     with pytest.raises(ConfigError, match="cannot start this image backbone"):
         chosen(paper, backbone_weights="first")
 
-    lidar_only = build_detector(TINY.teacher.model_copy(update={"modalities": ("lidar",)}), TINY.data)
+    lidar_only = build_detector(TINY.teacher.model_copy(update={"modalities": ("lidar",)}), TINY.data, TASKS)
     load_backbone(lidar_only, artifact)
-    model = build_detector(TINY.teacher, TINY.data)
+    model = build_detector(TINY.teacher, TINY.data, TASKS)
     load_backbone(model, artifact)
     assert same(model.camera.backbone.state_dict(), read_tensors(artifact, "backbone.safetensors"))
 
@@ -328,7 +329,7 @@ def test_the_image_backbone_of_a_detector_starts_training(files, chain, tmp_path
 
 
 def test_a_resnet_of_caffe_s_style_is_refused(tmp_path):
-    state = build_detector(TINY.student, TINY.data).camera.backbone.state_dict()
+    state = build_detector(TINY.student, TINY.data, TASKS).camera.backbone.state_dict()
     recipe = "model = dict(backbone=dict(type='ResNet', depth=50, style='caffe'))"
     torch.save({"state_dict": state, "meta": {"config": recipe}}, tmp_path / "caffe.pth")
     with pytest.raises(UsageError, match="a ResNet of Caffe's style"):

@@ -12,6 +12,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name, published_name
 from crkd_core.weights.published import detector_shapes, join_distiller, published_constants, split_distiller
+from tests.support.described import TASKS
 from tests.support.published_models import MODELS, load_model
 
 
@@ -29,7 +30,7 @@ def test_every_tensor_is_mapped_both_ways(name):
         mapped = len(parts.adapters)
     for role, published in detectors.items():
         config = model.detector(role)
-        expected = detector_shapes(config, model.config.data)
+        expected = detector_shapes(config, model.config.data, TASKS)
         constants = published_constants(config, model.config.data)
         names = {key: our_name(key) for key in published if key not in constants}
         assert set(names.values()) == set(expected)
@@ -54,7 +55,7 @@ def test_trained_parameters_are_the_published_ones(name):
     model = load_model(name)
     role = "teacher" if name.startswith("teacher") else "student"
     with torch.device("meta"):
-        detector = build_detector(model.detector(role), model.config.data)
+        detector = build_detector(model.detector(role), model.config.data, TASKS)
     trained = [tuple(parameter.shape) for parameter in detector.parameters() if parameter.requires_grad]
     if name.startswith("distill"):
         trained += adapter_shapes(model).values()

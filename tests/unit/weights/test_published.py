@@ -18,6 +18,7 @@ from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name
 from crkd_core.weights.published import check_exportable, export_detector, import_detector, published_constants
 from crkd_core.weights.recognise import recognise
+from tests.support.described import NUSCENES, TASKS
 from tests.support.published_models import MODELS, TINY, load_model, random_state, tiny_published, tiny_weights
 
 
@@ -30,9 +31,9 @@ def test_a_full_size_student_comes_back_bit_for_bit():
     model = load_model("student_r50")
     detector, data = model.detector("student"), model.config.data
     published = random_state(model.shapes, model.types) | published_constants(detector, data)
-    weights = import_detector(published, detector, data)
+    weights = import_detector(published, detector, data, NUSCENES)
     with torch.device("meta"):
-        build_detector(detector, data).load_state_dict(weights, assign=True)
+        build_detector(detector, data, TASKS).load_state_dict(weights, assign=True)
     back = export_detector(weights, detector, data)
     assert back.keys() == published.keys()
     assert all(torch.equal(back[key], published[key]) and back[key].dtype == published[key].dtype for key in back)
@@ -45,7 +46,7 @@ def test_both_layouts_of_sparse_convolutions_come_back_bit_for_bit(layout):
     shape = published["encoders.lidar.backbone.conv_input.0.weight"].shape
     channels = TINY.teacher.lidar.stem_channels
     assert shape == {"spconv1": (3, 3, 3, 5, channels), "spconv2": (channels, 3, 3, 3, 5)}[layout]
-    back = import_detector(published, TINY.teacher, TINY.data)
+    back = import_detector(published, TINY.teacher, TINY.data, NUSCENES)
     assert list(back) == list(weights)
     assert all(torch.equal(back[key], weights[key]) for key in weights)
 
@@ -65,7 +66,7 @@ def test_every_kind_of_misfit_is_listed_with_its_published_name():
     state["aux_head.weight"] = torch.zeros(1)
     state["heads.object.shared_conv.conv.weight"] = torch.zeros(2, 2, 3, 3)
     with pytest.raises(ConfigError) as caught:
-        import_detector(state, TINY.student, TINY.data)
+        import_detector(state, TINY.student, TINY.data, NUSCENES)
     message = str(caught.value)
     assert f"{len(removed)} missing (" in message
     assert removed[0] in message
@@ -78,7 +79,7 @@ def test_absent_batch_counters_are_zero_and_half_precision_becomes_single():
     state = {key: tensor for key, tensor in tiny_published("student").items() if "num_batches_tracked" not in key}
     key = "heads.object.shared_conv.conv.weight"
     state[key] = state[key].half()
-    weights = import_detector(state, TINY.student, TINY.data)
+    weights = import_detector(state, TINY.student, TINY.data, NUSCENES)
     counters = [tensor for name, tensor in weights.items() if name.endswith("num_batches_tracked")]
     assert len(counters) > 10
     assert not any(counters)
@@ -98,7 +99,7 @@ def test_absent_batch_counters_are_zero_and_half_precision_becomes_single():
 def test_weights_of_another_grid_are_refused(change, key):
     other = load_config("tiny", None, [change])
     with pytest.raises(ConfigError, match=rf"vtransform\.{key} is not what the configuration makes it"):
-        import_detector(tiny_published("student"), other.student, other.data)
+        import_detector(tiny_published("student"), other.student, other.data, NUSCENES)
 
 
 def test_constants_have_the_published_values():
@@ -145,8 +146,8 @@ def test_tensors_without_a_published_name_are_not_exported():
 
 def test_a_swin_detector_can_be_written_as_safetensors():
     detector = with_backbone(SwinConfig(embed_dims=4, heads=(1, 1, 2, 2)))
-    weights = build_detector(detector, TINY.data).state_dict()
+    weights = build_detector(detector, TINY.data, TASKS).state_dict()
     file = safetensors.torch.save(export_detector(weights, detector, TINY.data))
-    back = import_detector(safetensors.torch.load(file), detector, TINY.data)
+    back = import_detector(safetensors.torch.load(file), detector, TINY.data, NUSCENES)
     assert list(back) == list(weights)
     assert all(torch.equal(back[key], weights[key]) for key in weights)

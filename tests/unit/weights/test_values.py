@@ -6,6 +6,7 @@ import torch
 from crkd_core.config import load_config
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.weights.published import import_detector
+from tests.support.described import NUSCENES
 from tests.support.published_models import TINY, tiny_published, tiny_weights
 
 WEIGHT = "heads.object.shared_conv.conv.weight"
@@ -19,7 +20,7 @@ def published() -> dict[str, torch.Tensor]:
 
 
 def imported(state):
-    return import_detector(state, TINY.student, TINY.data)
+    return import_detector(state, TINY.student, TINY.data, NUSCENES)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -53,7 +54,7 @@ def test_a_copy_in_half_precision_for_another_grid_is_still_refused(published, d
     other = load_config("tiny", None, [change])
     copy = {key: tensor.to(dtype) for key, tensor in published.items()}
     with pytest.raises(ConfigError, match="is not what the configuration makes it"):
-        import_detector(copy, other.student, other.data)
+        import_detector(copy, other.student, other.data, NUSCENES)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

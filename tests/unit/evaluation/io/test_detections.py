@@ -16,6 +16,7 @@ from crkd_core.evaluation.io.detections import TABLE_NAME, Detections, read_dete
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rotations_from_quaternions
 from crkd_core.models.decode import SampleDetections
+from tests.support.described import NUSCENES
 from tests.support.poses import pose
 
 TILTED = pose([0.9, 0.05, -0.08, 0.42], [410.0, 1180.0, 1.9])
@@ -46,7 +47,7 @@ def test_table_gives_back_the_detections_best_first():
 
 def test_at_most_500_boxes_the_best():
     detections = some_detections(620)
-    table = Detections.collect([("a", detections, np.eye(4))])
+    table = Detections.collect([("a", detections, np.eye(4))], NUSCENES)
     assert len(table) == 500
     assert torch.equal(table.sample("a").scores, detections.scores.sort(descending=True).values[:500])
 
@@ -76,7 +77,7 @@ def test_devkit_reads_the_submission(tmp_path):
 
     detections = some_detections(12)
     detections.boxes.tensor[3, 7:] = math.nan
-    table = Detections.collect([("full", detections, TILTED)])
+    table = Detections.collect([("full", detections, TILTED)], NUSCENES)
     path = tmp_path / "submission.json"
     write_submission(path, table, ["first-empty", "full", "last-empty"], ("camera", "radar"))
     boxes, meta = load_prediction(str(path), 500, DetectionBox)
@@ -93,7 +94,7 @@ def test_devkit_reads_the_submission(tmp_path):
 
 
 def test_no_detections_at_all_is_valid_json(tmp_path):
-    write_submission(tmp_path / "s.json", Detections.collect([]), ["a", "b"], ("camera",))
+    write_submission(tmp_path / "s.json", Detections.collect([], NUSCENES), ["a", "b"], ("camera",))
     assert json.loads((tmp_path / "s.json").read_text())["results"] == {"a": [], "b": []}
 
 

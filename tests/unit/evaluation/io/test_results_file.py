@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import UsageError
 from crkd_core.evaluation.io.detections import Detections, to_global, to_model_frame, write_submission
 from crkd_core.evaluation.io.results_file import Results, read_results
@@ -18,6 +17,7 @@ from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.models.decode import SampleDetections
 from crkd_core.progress import SilentProgress
+from tests.support.described import CLASSES, NUSCENES
 from tests.support.poses import pose
 from tests.support.random_world import WorldCase, prepare_world, write_random_world
 from tests.support.tiny_world import SPLIT, VERSION, write_results, write_tiny_world
@@ -46,7 +46,7 @@ def test_our_submission_comes_back(world, tmp_path):
         labels = torch.randint(0, 10, (20,), generator=generator)
         detections = SampleDetections(boxes, torch.rand(20, generator=generator), labels)
         samples.append((token, detections, prepared.global_from_lidar(token)))
-    written = Detections.collect(samples)
+    written = Detections.collect(samples, NUSCENES)
     path = tmp_path / "submission.json"
     write_submission(path, written, prepared.tokens(SPLIT), ("camera", "radar"))
     results = read(path, prepared)
@@ -105,7 +105,7 @@ def test_scores_are_the_devkits_on_the_same_file(seed, tmp_path):
     assert read_back.tokens == tuple(tokens)
     scoring = score_detections(prepared, read_back.tokens, read_back.table)
     assert scoring.metrics.mean_ap > 0
-    require_equal(scoring.metrics, evaluate_official(root, VERSION, SPLIT, path, SilentProgress()))
+    require_equal(scoring.metrics, evaluate_official(NUSCENES, root, VERSION, SPLIT, path, SilentProgress()))
 
 
 @pytest.mark.parametrize("style", ["indented", "compact", "meta last", "ascii escapes", "whole numbers"])
@@ -170,7 +170,7 @@ def test_every_truncated_or_altered_file_is_a_usage_error_or_fine(world, tmp_pat
         ("detection_score", math.inf, "has the detection_score inf"),
         ("detection_score", 10**400, "has the detection_score 1000"),
         ("detection_score", "0.5", "has the detection_score '0.5'"),
-        ("detection_name", "tram", f"expected {DETECTION_CLASSES[0]!r}"),
+        ("detection_name", "tram", f"expected {CLASSES[0]!r}"),
         ("detection_name", ["car"], "has the detection_name"),
         ("attribute_name", "vehicle.flying", "'vehicle.moving'"),
         ("attribute_name", None, "has the attribute_name None"),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
+from tests.support.described import CLASSES, NUSCENES
 
 
 @pytest.mark.parametrize(
@@ -19,9 +19,9 @@ from crkd_core.evaluation.nuscenes.attributes import attribute_names
     ],
 )
 def test_speed_decides(name, standing, moving):
-    label = DETECTION_CLASSES.index(name)
+    label = CLASSES.index(name)
     velocity = np.array([[0.0, 0.0], [0.14, 0.14], [0.15, -0.15], [np.nan, np.nan]])
-    assert attribute_names(np.full(4, label), velocity) == [standing, standing, moving, standing]
+    assert attribute_names(np.full(4, label), velocity, NUSCENES) == [standing, standing, moving, standing]
 
 
 @pytest.mark.devkit
@@ -30,4 +30,4 @@ def test_every_attribute_is_an_official_one():
 
     labels = np.repeat(np.arange(10), 2)
     velocity = np.tile([[0.0, 0.0], [1.0, 0.0]], (10, 1))
-    assert set(attribute_names(labels, velocity)) - {""} <= set(ATTRIBUTE_NAMES)
+    assert set(attribute_names(labels, velocity, NUSCENES)) - {""} <= set(ATTRIBUTE_NAMES)

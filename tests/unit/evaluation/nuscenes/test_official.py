@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.errors import DatasetError, MetricsDifferError, UsageError
-from crkd_core.evaluation.nuscenes.metrics import DEVKIT_CONFIG, Metrics, detection_score
+from crkd_core.evaluation.nuscenes.metrics import Metrics, detection_score, devkit_config
 from crkd_core.evaluation.nuscenes.official import (
-    CONFIG_NAME,
     convert_summary,
     evaluate_official,
     metrics_without_detections,
     require_equal,
 )
 from crkd_core.progress import SilentProgress
+from tests.support.described import CLASSES, NUSCENES
 from tests.support.tiny_world import SPLIT, VERSION, write_results, write_tiny_world
 
 pytestmark = pytest.mark.devkit
@@ -30,7 +29,7 @@ def world(tmp_path_factory):
 
 def score(world, tmp_path, boxes):
     submission = write_results(tmp_path / "results.json", boxes)
-    return evaluate_official(world[0], VERSION, SPLIT, submission, SilentProgress())
+    return evaluate_official(NUSCENES, world[0], VERSION, SPLIT, submission, SilentProgress())
 
 
 def test_ground_truth_scores_perfectly_and_quietly(world, tmp_path, capfd):
@@ -38,7 +37,7 @@ def test_ground_truth_scores_perfectly_and_quietly(world, tmp_path, capfd):
     assert metrics.mean_ap == pytest.approx(1.0)
     assert metrics.nds == pytest.approx(1.0)
     assert list(metrics.errors) == pytest.approx([0.0] * 5, abs=1e-6)
-    assert tuple(metrics.classes) == DETECTION_CLASSES
+    assert tuple(metrics.classes) == CLASSES
     for entry in metrics.classes.values():
         assert entry.ap_by_distance == pytest.approx({0.5: 1.0, 1.0: 1.0, 2.0: 1.0, 4.0: 1.0})
     assert math.isnan(metrics.classes["traffic_cone"].errors.orientation_rad)
@@ -57,7 +56,7 @@ def test_no_detections_score_zero_as_a_lone_false_alarm_does(world, tmp_path):
     # One far-off car is a submission that the devkit does accept, and finds nothing.
     stray = [{**world[1][0], "translation": [world[1][0]["translation"][0], 45.0, 1.0]}]
     accepted, nothing = score(world, tmp_path, stray), score(world, tmp_path, [])
-    assert require_equal(nothing, accepted) == require_equal(nothing, metrics_without_detections()) == 0.0
+    assert require_equal(nothing, accepted) == require_equal(nothing, metrics_without_detections(NUSCENES)) == 0.0
     assert nothing.nds == 0.0
 
 
@@ -65,7 +64,7 @@ def test_metrics_survive_json(world, tmp_path):
     metrics = score(world, tmp_path, world[1][:17])
     for strict in (False, True):
         text = json.dumps(metrics.to_json(strict), allow_nan=not strict)
-        assert require_equal(Metrics.from_json(json.loads(text)), metrics) == 0.0
+        assert require_equal(Metrics.from_json(json.loads(text), NUSCENES), metrics) == 0.0
 
 
 def test_the_devkit_reads_the_metrics(world, tmp_path):
@@ -74,12 +73,12 @@ def test_the_devkit_reads_the_metrics(world, tmp_path):
 
     metrics = score(world, tmp_path, world[1][:17])
     summary = DetectionMetrics.deserialize(json.loads(json.dumps(metrics.to_json())))
-    assert require_equal(convert_summary(summary), metrics) < 1e-12
+    assert require_equal(convert_summary(summary, NUSCENES), metrics) < 1e-12
     devkit = json.loads(json.dumps(summary.serialize()))
     assert devkit.keys() == metrics.to_json().keys()
-    assert require_equal(Metrics.from_json(devkit), metrics) < 1e-12
+    assert require_equal(Metrics.from_json(devkit, NUSCENES), metrics) < 1e-12
     assert list(devkit["label_aps"]) == list(metrics.to_json()["label_aps"])
-    assert config_factory(CONFIG_NAME).serialize() == DEVKIT_CONFIG
+    assert config_factory(NUSCENES.evaluation.protocol).serialize() == devkit_config(NUSCENES)
 
 
 def test_a_difference_is_named(world, tmp_path):
@@ -107,7 +106,7 @@ def test_a_missing_sample_is_refused(world, tmp_path):
     del content["results"]["sample1"]
     path.write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"mini_val.*Samples in split"):
-        evaluate_official(world[0], VERSION, SPLIT, path, SilentProgress())
+        evaluate_official(NUSCENES, world[0], VERSION, SPLIT, path, SilentProgress())
 
 
 def test_boxes_that_cannot_be_scored_are_refused(world, tmp_path):
@@ -119,10 +118,10 @@ def test_boxes_that_cannot_be_scored_are_refused(world, tmp_path):
 def test_a_split_of_another_version_is_refused(world, tmp_path, count):
     path = write_results(tmp_path / "results.json", world[1][:count])
     with pytest.raises(UsageError, match="val"):
-        evaluate_official(world[0], VERSION, "val", path, SilentProgress())
+        evaluate_official(NUSCENES, world[0], VERSION, "val", path, SilentProgress())
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):
     path = write_results(tmp_path / "results.json", [])
     with pytest.raises(DatasetError, match="cannot open"):
-        evaluate_official(tmp_path / "nowhere", VERSION, SPLIT, path, SilentProgress())
+        evaluate_official(NUSCENES, tmp_path / "nowhere", VERSION, SPLIT, path, SilentProgress())

@@ -11,7 +11,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crkd_core.artifacts.workspace import Artifact
-from crkd_core.config.classes import DETECTION_CLASSES
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import StaleArtifactError, UsageError
 from crkd_core.evaluation.io.detections import Detections, write_submission
@@ -20,6 +19,7 @@ from crkd_core.evaluation.nuscenes.filtering import is_evaluated
 from crkd_core.evaluation.nuscenes.official import evaluate_official, require_equal
 from crkd_core.evaluation.nuscenes.scoring import Scoring, score_detections
 from crkd_core.progress import SilentProgress
+from tests.support.described import CLASSES, NUSCENES
 from tests.support.random_world import WorldCase, detection_table, prepare_world, write_random_world
 from tests.support.tiny_world import SPLIT, VERSION
 
@@ -37,7 +37,9 @@ def compare(folder: Path, case: WorldCase) -> Scoring:
     tokens = prepared.tokens(SPLIT)
     write_submission(root / "submission.json", Detections(table), tokens, ("camera",))
     scoring = score_detections(prepared, tokens, table)
-    require_equal(scoring.metrics, evaluate_official(root, VERSION, SPLIT, root / "submission.json", SilentProgress()))
+    require_equal(
+        scoring.metrics, evaluate_official(NUSCENES, root, VERSION, SPLIT, root / "submission.json", SilentProgress())
+    )
     return scoring
 
 
@@ -130,7 +132,7 @@ def test_no_detections_score_zero(world):
     scoring = score_detections(prepared, prepared.tokens(SPLIT), detection_table([]))
     assert (scoring.metrics.mean_ap, scoring.metrics.nds) == (0.0, 0.0)
     counts = scoring.counts()
-    assert tuple(counts) == DETECTION_CLASSES
+    assert tuple(counts) == CLASSES
     assert sum(entry["annotations"] for entry in counts.values()) == len(scoring.gt) > 0
 
 

@@ -5,14 +5,14 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.config.description import TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.accumulate import accumulate, summarise
-from crkd_core.evaluation.nuscenes.metrics import MATCH_DISTANCES_M, TP_DISTANCE_M
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 from crkd_core.evaluation.statistics import bootstrap
 from crkd_core.evaluation.statistics.bootstrap import draw_scenes, interval, is_beyond_noise, score_slices
 from crkd_core.evaluation.statistics.breakdown import breakdown_table
 from crkd_core.evaluation.statistics.slices import Slice
+from tests.support.described import CLASSES, NUSCENES
 from tests.support.evaluation_cases import Case, everything, scenes_of, scoring_of
 
 LABELS = (0, 1, 5, 9)
@@ -43,12 +43,14 @@ def test_a_slice_scores_as_the_metrics_of_a_part():
     fp = rng.random(len(scoring.detections)) < 0.5
     scores = score_slices(scoring, [Slice("a", "b", gt, fp)], scenes_of(scoring), draw_scenes(SCENES, 0))
     ap = np.zeros(len(LABELS))
-    for column, distance_m in enumerate(MATCH_DISTANCES_M):
+    for column, distance_m in enumerate(NUSCENES.evaluation.match_distances_m):
         # Of a detection that is matched here, it does not matter whether it would be a false positive.
         kept = fp | (scoring.matching.gt_row[:, column] >= 0)
-        part = summarise(accumulate(scoring.detections, scoring.gt, scoring.matching, kept, gt))
-        entries = [part.classes[DETECTION_CLASSES[label]] for label in LABELS]
-        ap += np.array([entry.ap_by_distance[distance_m] for entry in entries]) / len(MATCH_DISTANCES_M)
+        part = summarise(accumulate(scoring.detections, scoring.gt, scoring.matching, NUSCENES, kept, gt), NUSCENES)
+        entries = [part.classes[CLASSES[label]] for label in LABELS]
+        ap += np.array([entry.ap_by_distance[distance_m] for entry in entries]) / len(
+            NUSCENES.evaluation.match_distances_m
+        )
         if distance_m == TP_DISTANCE_M:
             errors = np.array([list(entry.errors) for entry in entries])
     assert scores.ap[0, 0, list(LABELS)] == pytest.approx(ap, abs=1e-12)
@@ -67,10 +69,10 @@ def test_scenes_that_are_not_drawn_are_as_if_they_were_not_there(seed):
     scores = score_slices(scoring, [part], scenes, draws)
     for row, draw in enumerate(draws, start=1):
         kept = [draw[scenes.of_sample[boxes.sample]] > 0 for boxes in (scoring.detections, scoring.gt)]
-        left = summarise(accumulate(scoring.detections, scoring.gt, scoring.matching, *kept))
+        left = summarise(accumulate(scoring.detections, scoring.gt, scoring.matching, NUSCENES, *kept), NUSCENES)
         for label in LABELS:
             if (scoring.gt.label[kept[1]] == label).any():
-                assert scores.ap[row, 0, label] == pytest.approx(left.classes[DETECTION_CLASSES[label]].ap, abs=1e-12)
+                assert scores.ap[row, 0, label] == pytest.approx(left.classes[CLASSES[label]].ap, abs=1e-12)
             else:
                 assert np.isnan(scores.ap[row, 0, label])
 
@@ -130,7 +132,7 @@ def test_the_table_has_the_mean_first_and_no_empty_rows(monkeypatch):
     assert breakdown_table(scores)["ap_low"].null_count == 1 + len(LABELS)
     monkeypatch.setattr(bootstrap, "FEWEST_SCENES", SCENES)
     rows = breakdown_table(scores).to_pylist()
-    assert [row["class"] for row in rows] == ["all", *(DETECTION_CLASSES[label] for label in LABELS)]
+    assert [row["class"] for row in rows] == ["all", *(CLASSES[label] for label in LABELS)]
     assert rows[0]["ap"] == pytest.approx(scoring.metrics.mean_ap)
     assert rows[0]["nds"] == pytest.approx(scoring.metrics.nds)
     assert rows[0]["objects"] == len(scoring.gt)

@@ -11,6 +11,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.backbones import Backbone, build_backbone
 from crkd_core.models.backbones.protocol import check_reductions
 from crkd_core.models.detector import build_detector
+from tests.support.described import TASKS
 from tests.support.tiny_detector import TINY_DATA, tiny_config, tiny_inputs
 
 # Those of timm have tests of their own.
@@ -44,7 +45,7 @@ def test_maps_are_what_the_backbone_says(kind, height, width):
 
 
 def test_a_backbone_from_outside_takes_the_place_of_the_configured_one():
-    detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA, Averages((4, 8, 16, 32)))
+    detector = build_detector(tiny_config(("camera", "radar")), TINY_DATA, TASKS, Averages((4, 8, 16, 32)))
     assert isinstance(detector.camera.backbone, Averages)
     detector(tiny_inputs()).features.fused.sum().backward()
     assert detector.camera.backbone.norm.weight.grad.any()
@@ -53,16 +54,16 @@ def test_a_backbone_from_outside_takes_the_place_of_the_configured_one():
 def test_backbones_that_do_not_fit_are_refused():
     config = tiny_config(("camera", "radar"))
     with pytest.raises(ConfigError, match=r"need maps at 1/8, 1/16 and 1/32 of the image, and Averages has 1/4, 1/8"):
-        build_detector(config, TINY_DATA, Averages((4, 8)))
+        build_detector(config, TINY_DATA, TASKS, Averages((4, 8)))
     with pytest.raises(ConfigError, match="merges four stages and this backbone gives 3"):
-        build_detector(config, TINY_DATA, Averages((8, 16, 32)))
+        build_detector(config, TINY_DATA, TASKS, Averages((8, 16, 32)))
     with pytest.raises(ConfigError, match="a detector of radar has no image backbone"):
-        build_detector(tiny_config(("radar",)), TINY_DATA, Averages((4, 8, 16, 32)))
+        build_detector(tiny_config(("radar",)), TINY_DATA, TASKS, Averages((4, 8, 16, 32)))
 
 
 def test_norm_momentum_reaches_the_layers_it_is_meant_for_and_no_others():
     config = tiny_config(("camera", "radar"), norm_momentum=0.07)
-    detector = build_detector(config, TINY_DATA, Averages((4, 8, 16, 32)))
+    detector = build_detector(config, TINY_DATA, TASKS, Averages((4, 8, 16, 32)))
     momentum = {
         name: module.momentum
         for name, module in detector.named_modules()
