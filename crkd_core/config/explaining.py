@@ -31,7 +31,12 @@ def explain_invalid(
         key: what a key of it is called.
         owner: what has the keys.
     """
-    first = error.errors()[0]
+    problems = error.errors()
+    first = problems[0]
+    if first["type"] == "missing":
+        # A key that is missing may be there under another name.
+        misspelt = (p for p in problems if p["type"] == "extra_forbidden" and p["loc"][:-1] == first["loc"][:-1])
+        first = next(misspelt, first)
     keys, section = _locate(first["loc"], root)
     path = ".".join(keys)
     shown = quoted(path) if path else "the configuration"
