@@ -161,6 +161,8 @@ class SimulationConfig(Section):
     def digest(self) -> str:
         """Hex digest that is equal exactly when the written bytes are."""
         text = f"{SIMULATOR_REVISION}:{self.model_dump_json()}"
+        if self.rig is None and self.format != "nuscenes":
+            text += self.vehicle_rig.model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()
 
 

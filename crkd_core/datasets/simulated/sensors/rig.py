@@ -86,7 +86,10 @@ def _focal_px(camera: CameraDescription) -> float:
 
 def _lidar_rotation(lidar: LidarDescription) -> tuple[float, float, float, float]:
     if lidar.rotation_wxyz is not None:
-        return lidar.rotation_wxyz
+        w, x, y, z = lidar.rotation_wxyz
+        length = math.sqrt(w * w + x * x + y * y + z * z)
+        # What is a unit quaternion already keeps its last digits.
+        return (w, x, y, z) if abs(length - 1) < 1e-9 else (w / length, x / length, y / length, z / length)
     c, s = math.cos(math.radians(lidar.pitch_down_deg)), math.sin(math.radians(lidar.pitch_down_deg))
     tilt = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
     return _quaternion(compose(rotations_about_z(math.radians(lidar.yaw_deg)), tilt))

@@ -4,21 +4,29 @@ A rig is read from YAML. Ego frame: origin on the ground below the rear axle, x 
 degrees: yaw to the left of straight ahead, pitch downward.
 """
 
+import re
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from crkd_core.config.explaining import explain_invalid
 from crkd_core.config.numbers import Finite, Positive, PositiveInt
 from crkd_core.config.sections import Section
 from crkd_core.config.text_files import read_setting_file
 from crkd_core.config.yaml_reader import read_yaml
-from crkd_core.errors import ConfigError
+from crkd_core.errors import ConfigError, quoted
 
-Channel = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+
+def _check_channel(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", name):
+        raise ValueError(f"{quoted(name)} is no channel: expected a letter, then letters, digits and underscores")
+    return name
+
+
+Channel = Annotated[str, AfterValidator(_check_channel)]
 Metres = Annotated[Finite, Field(ge=-50, le=50)]
 Extent = Annotated[Positive, Field(le=40)]
 Height = Annotated[Positive, Field(le=10)]
@@ -60,8 +68,8 @@ class CameraDescription(Mounted):
     def _check_optics(self) -> "CameraDescription":
         if (self.focal_px is None) == (self.field_of_view_deg is None):
             raise ConfigError(
-                f"camera {self.channel} has {'no' if self.focal_px is None else 'two'} focal lengths: give it either "
-                "focal_px or field_of_view_deg."
+                f"camera {self.channel} has {'no focal length' if self.focal_px is None else 'two focal lengths'}: give "
+                "it either focal_px or field_of_view_deg."
             )
         column, row = self.centre_px or (1.0, 1.0)
         if not (0 < column < self.width_px and 0 < row < self.height_px):
@@ -224,6 +232,6 @@ def _validated(values: Any, source: str) -> RigDescription:
     try:
         return RigDescription.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(explain_invalid(error, RigDescription, "the rig's", "the rig")) from None
+        raise ConfigError(explain_invalid(error, RigDescription, f"{source}:", source)) from None
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None

@@ -82,7 +82,7 @@ def test_killed_before_any_step_of_a_remake(tmp_path, seed):
 def test_a_damaged_file_of_an_unfinished_simulation_is_made_again(tmp_path, monkeypatch, file, damage):
     expected, out = expected_tree(tmp_path, 0), tmp_path / "here" / "world"
     with monkeypatch.context() as patched:
-        patched.setattr(making, "fixed_tables", lambda rig: 1 / 0)
+        patched.setattr(making, "table_text", lambda records: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(out)
     path = min((out.with_name("world.partial") / file).iterdir())
