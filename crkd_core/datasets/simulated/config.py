@@ -1,7 +1,7 @@
 """What can be chosen about the simulated world."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -10,14 +10,9 @@ from crkd_core.config.numbers import Count, Positive, PositiveInt, Seed
 from crkd_core.config.sections import OmittedAtDefault, Section
 from crkd_core.datasets.nuscenes import splits as nuscenes_splits
 from crkd_core.datasets.simulated.sensors.rig_description import Mounted, RigDescription, package_rig
-from crkd_core.datasets.truckscenes import splits as truckscenes_splits
 from crkd_core.errors import ConfigError
 
 Format = Literal["nuscenes", "truckscenes"]
-_OFFICIAL_SCENES: dict[str, Callable[[str], tuple[str, ...]]] = {
-    "nuscenes": nuscenes_splits.official_scenes,
-    "truckscenes": truckscenes_splits.official_scenes,
-}
 KEY_FRAME_PERIOD_S = 0.5
 _VERSIONS = {"nuscenes": "v1.0-sim", "truckscenes": "v1.2"}
 
@@ -151,7 +146,7 @@ class SimulationConfig(Section):
 
     def official_scenes(self, split: str) -> tuple[str, ...]:
         """Scene names of an official split of the format."""
-        return _OFFICIAL_SCENES[self.format](split)
+        return nuscenes_splits.PUBLISHED[self.format](split)
 
     @property
     def version(self) -> str:
