@@ -9,7 +9,7 @@ from crkd_core.errors import UsageError
 if TYPE_CHECKING:
     from crkd_core.evaluation.report import Analysis
 
-KINDS = ("range", "speed", "visibility", "radar-points", "lidar-points", "condition")
+KINDS = ("range", "speed", "visibility", "radar-points", "lidar-points", "condition", "tag")
 """Kinds of slices of ``crkd_core.evaluation.statistics.slices``, named here so that help needs no numpy."""
 
 

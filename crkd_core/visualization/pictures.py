@@ -8,11 +8,13 @@ from pathlib import Path
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.comparisons import MissedObjects
 from crkd_core.evaluation.evaluated_split import is_annotated
+from crkd_core.geometry.transforms import inverse_rigid
 from crkd_core.progress import Progress, format_count
 from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.figure import write_picture
 from crkd_core.visualization.report.contents import ReportPicture
 from crkd_core.visualization.true_positives import Outcome
+from crkd_core.visualization.upright import quarter_turns, turned
 from crkd_core.visualization.view_reading import ShownModel, read_gt, read_sample_view, shown_extent_m
 
 _LONGEST_TOKEN = 100
@@ -52,7 +54,8 @@ def draw_pictures(
                 if missed is not None:
                     marked = missed.positions(token, prepared)
                     sample = replace(sample, marked=marked, marked_title=missed.title)
-                write_picture(folder / name, sample)
+                ego_from_lidar = inverse_rigid(prepared.global_from_ego(token)) @ prepared.global_from_lidar(token)
+                write_picture(folder / name, turned(sample, quarter_turns(ego_from_lidar)))
                 task.advance()
 
 

@@ -18,13 +18,15 @@ from crkd_core.datasets.nuscenes.channels import SensorChannels
 from crkd_core.datasets.nuscenes.lidar import read_lidar
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.survey import Survey, first_lidar_samples
+from crkd_core.datasets.nuscenes.sweeps import lidar_from_sensor
 from crkd_core.datasets.prepared import preparing
-from crkd_core.geometry.transforms import rotations_from_quaternions
+from crkd_core.geometry.transforms import rotations_from_quaternions, transform_points
 from crkd_core.progress import format_count
 
 FARTHEST_M = 150.0
 """Half of a scene's boxes are nearer to the car: nothing farther away can be annotated from LiDAR or images."""
-FARTHEST_SENSOR_M = 10.0
+FARTHEST_SENSOR_M = 20.0
+"""A truck and its trailer are no longer than that."""
 LONGEST_OFFSET_S = 1.0
 LONGEST_MEDIAN_RANGE_M = 400.0
 _UPRIGHT = 0.85
@@ -122,7 +124,8 @@ def mounting(
         if channels.is_camera(number):
             wrong = abs(rotation[2, 2]) > _HORIZONTAL or rotation[2, 1] > -_SIDEWAYS
         elif number in channels.lidar_numbers:
-            wrong = rotation[2, 2] < _SIDEWAYS
+            # Others than the reference may look down at what is beside the car.
+            wrong = number == channels.reference_number and rotation[2, 2] < _SIDEWAYS
             low[name] += bool(pose[2, 3] < _LOWEST_LIDAR_M)
         else:
             # A radar may be mounted upside down.
@@ -291,13 +294,27 @@ def _lidar(survey: Survey, written: Mapping[str, pa.Table]) -> Iterator[str]:
     recorded = numbers_of(annotations["lidar_points"])
     sweeps, counts, inside = [], [], []
     for row in samples.tolist():
-        path = source.dataroot / source.tables.sensors.path[survey.files.lidar[row, 0, 0]]
-        sweeps.append(read_lidar(path, survey.lidar_format))
+        sweeps.append(_key_frame_points(survey, row))
         own = (sample == row_of[source.tables.samples.tokens[row]]) & (recorded >= _POINTS_INSIDE)
         counts.append(recorded[own])
         inside.append(points_inside(boxes[own], sweeps[-1]))
-    yield from measured(np.concatenate(sweeps), survey.lidar_format.columns >= _INTENSITY_COLUMNS)
+    # Intensities in PCD files have no usual range.
+    layout = survey.lidar_format
+    yield from measured(np.concatenate(sweeps), layout.columns >= _INTENSITY_COLUMNS and not layout.reads_pcd)
     yield from empty_boxes(np.concatenate(counts), np.concatenate(inside))
+
+
+def _key_frame_points(survey: Survey, sample: int) -> NDArray[np.float32]:
+    """(P, 5) points of the key frames of all LiDARs in the frame of the reference."""
+    tables, files = survey.source.tables, survey.files
+    reference, *others = files.lidar[sample, :, 0].tolist()
+    parts = [read_lidar(survey.source.dataroot / tables.sensors.path[reference], survey.lidar_format)]
+    rows = np.array([row for row in others if row >= 0], dtype=np.int64)
+    transforms = lidar_from_sensor(tables, np.full_like(rows, reference), rows)
+    for row, transform in zip(rows.tolist(), transforms):
+        points = read_lidar(survey.source.dataroot / tables.sensors.path[row], survey.lidar_format)
+        parts.append(np.concatenate([transform_points(transform, points[:, :3]), points[:, 3:]], axis=1))
+    return np.concatenate(parts)
 
 
 def _channels_of_calibrations(tables: NuScenesTables) -> NDArray[np.int64]:

@@ -1,10 +1,10 @@
-"""Parts of a split: objects by range, speed, visibility, points on them, and by day, night and rain.
+"""Parts of a split: objects by range, speed, visibility, points on them, by day, night and rain, and by scene tags.
 
 An annotated object belongs to a slice by what it is. A detection belongs where the object it was matched with does, and
 is neither right nor wrong in the other slices of that kind (as with COCO's area ranges). A detection that was matched
 with nothing has no object to go by:
 
-- by range and condition it goes by itself (its own distance from the car, the scene it was made in), and counts
+- by range, condition and tag it goes by itself (its own distance from the car, the scene it was made in), and counts
   as a false positive in that slice alone;
 - speed, visibility and points are known of annotated objects only, so it counts as a false positive in every slice of
   these kinds. Their average precision is therefore lower than that of the whole split: it compares models on a slice,
@@ -13,13 +13,14 @@ with nothing has no object to go by:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
 from numpy.typing import NDArray
 
 from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.truckscenes.tags import scene_tags
 from crkd_core.evaluation.nuscenes.scoring import Scoring
 
 ALL = "all"
@@ -31,6 +32,7 @@ KINDS: dict[str, str] = {
     "radar-points": "radar points on the object",
     "lidar-points": "LiDAR points on the object",
     "condition": "light and weather of the scene",
+    "tag": "tags of the scene",
 }
 """Kinds of slices, and what they go by. Every kind is broken down by class too."""
 
@@ -66,12 +68,14 @@ class SplitScenes:
         names: by scene index.
         of_sample: (S,) scene index of every sample.
         night, rain: by scene index, read from the scenes' descriptions.
+        tags: of every scene, where descriptions consist of them.
     """
 
     names: tuple[str, ...]
     of_sample: Int32[np.ndarray, " s"]
     night: Bool[np.ndarray, " c"]
     rain: Bool[np.ndarray, " c"]
+    tags: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -93,6 +97,7 @@ def read_scenes(prepared: PreparedData, tokens: Sequence[str]) -> SplitScenes:
         of_sample=np.array([index[scene.name] for scene in scenes], dtype=np.int32),
         night=np.array([scene.night for scene in by_name.values()], dtype=bool),
         rain=np.array([scene.rain for scene in by_name.values()], dtype=bool),
+        tags=tuple(scene_tags(scene.description) for scene in by_name.values()),
     )
 
 
@@ -117,9 +122,11 @@ def find_slices(scoring: Scoring, scenes: SplitScenes) -> list[Slice]:
     for level, name in VISIBILITIES.items():
         slices.append(Slice("visibility", name, gt.visibility == level, everywhere))
     conditions = {"day": ~scenes.night, "night": scenes.night, "dry": ~scenes.rain, "rain": scenes.rain}
-    for name, has_condition in conditions.items():
-        inside = [has_condition[scenes.of_sample[boxes.sample]] for boxes in (gt, detections)]
-        slices.append(Slice("condition", name, *inside))
+    tags = {tag: np.array([tag in own for own in scenes.tags], dtype=bool) for tag in sorted({*chain(*scenes.tags)})}
+    for kind, of_scenes in (("condition", conditions), ("tag", tags)):
+        for name, is_in in of_scenes.items():
+            inside = [is_in[scenes.of_sample[boxes.sample]] for boxes in (gt, detections)]
+            slices.append(Slice(kind, name, *inside))
     order = list(KINDS)
     return sorted(slices, key=lambda part: order.index(part.kind))
 

@@ -32,7 +32,13 @@ def slices_by_name():
     detections = replace(
         detections, sample=np.array([0, 0, 1, 1], dtype=np.int32), ego_distance=np.array([5.0, 25.0, 30.0, 44.0])
     )
-    scenes = SplitScenes(("a", "b"), np.array([0, 1], dtype=np.int32), np.array([False, True]), np.array([True, True]))
+    scenes = SplitScenes(
+        ("a", "b"),
+        np.array([0, 1], dtype=np.int32),
+        np.array([False, True]),
+        np.array([True, True]),
+        (("area.city", "weather.rain"), ("weather.rain",)),
+    )
     return {(part.kind, part.name): part for part in find_slices(scoring_of(detections, gt), scenes)}
 
 
@@ -50,6 +56,7 @@ def test_every_kind_is_there_in_order(slices_by_name):
         ("radar-points", {"0": [0, 4], "1-4": [1, 2], "5+": [3]}),
         ("lidar-points", {"0": [0], "1-5": [1, 2], "6-20": [3], "21-100": [], "101+": [4]}),
         ("condition", {"day": [0, 1, 2], "night": [3, 4], "dry": [], "rain": [0, 1, 2, 3, 4]}),
+        ("tag", {"area.city": [0, 1, 2], "weather.rain": [0, 1, 2, 3, 4]}),
     ],
 )
 def test_objects_of_a_kind(slices_by_name, kind, members):
@@ -61,7 +68,8 @@ def test_false_alarms_count_where_they_are_and_else_everywhere(slices_by_name):
     where = {key: np.flatnonzero(part.fp).tolist() for key, part in slices_by_name.items()}
     assert [where["range", name] for name in ("0-20", "20-30", "30-50")] == [[0], [1], [2, 3]]
     assert (where["condition", "day"], where["condition", "night"]) == ([0, 1], [2, 3])
-    assert all(where[key] == [0, 1, 2, 3] for key in where if key[0] not in ("range", "condition"))
+    assert where["tag", "area.city"] == [0, 1]
+    assert all(where[key] == [0, 1, 2, 3] for key in where if key[0] not in ("range", "condition", "tag"))
 
 
 def test_tokens_points_and_scenes_come_from_the_prepared_data(tmp_path):
