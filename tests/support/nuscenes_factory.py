@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
+from crkd_core.config.description_files import nuscenes
 from crkd_core.geometry.transforms import inverse_rigid, multiply_quaternions, quaternions_from_yaws
 from tests.support.poses import pose
 
@@ -154,12 +154,12 @@ _TABLES = (
 
 def _mounts() -> dict[str, tuple[list[float], list[float]]]:
     """Sensor to ego: translation and quaternion."""
-    mounts = {LIDAR_CHANNEL: ([0.9, 0.0, 1.8], quaternions_from_yaws(-np.pi / 2).tolist())}
-    for channel, yaw in zip(CAMERA_CHANNELS, _CAMERA_YAWS, strict=True):
+    mounts = {nuscenes().reference: ([0.9, 0.0, 1.8], quaternions_from_yaws(-np.pi / 2).tolist())}
+    for channel, yaw in zip(nuscenes().cameras, _CAMERA_YAWS, strict=True):
         # Camera axes x right, y down, z forward, then turned about the car's z axis.
         turned = multiply_quaternions(quaternions_from_yaws(yaw), np.array([0.5, -0.5, 0.5, -0.5])).tolist()
         mounts[channel] = ([1.2 * float(np.cos(yaw)), 0.5 * float(np.sin(yaw)), 1.5], turned)
-    for channel, yaw in zip(RADAR_CHANNELS, _RADAR_YAWS, strict=True):
+    for channel, yaw in zip(nuscenes().radars, _RADAR_YAWS, strict=True):
         mounts[channel] = (
             [3.0 * float(np.cos(yaw)), 0.8 * float(np.sin(yaw)), 0.6],
             quaternions_from_yaws(yaw).tolist(),

@@ -13,7 +13,6 @@ from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.description_files import nuscenes
-from crkd_core.datasets.nuscenes.categories import ATTRIBUTES, BICYCLE_RACK, CLASS_OF_CATEGORY
 from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.splits import splits_of_scenes
 from crkd_core.datasets.nuscenes.sweeps import choose_files
@@ -23,9 +22,10 @@ from crkd_core.evaluation.io.detections import SCHEMA
 from tests.support.described import CLASSES
 from tests.support.tiny_world import VERSION, write_tiny_world
 
-_CATEGORIES = (*CLASS_OF_CATEGORY, BICYCLE_RACK, "animal")
-_RACK = len(CLASS_OF_CATEGORY)
-_CYCLES = [list(CLASS_OF_CATEGORY).index(name) for name in ("vehicle.bicycle", "vehicle.motorcycle")]
+_LABELS = nuscenes().label_of_category
+_CATEGORIES = (*_LABELS, *nuscenes().ignored_inside.categories, "animal")
+_RACK = len(_LABELS)
+_CYCLES = [list(_LABELS).index(name) for name in ("vehicle.bicycle", "vehicle.motorcycle")]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def write_random_world(root: Path, case: WorldCase) -> pa.Table:
         _change(root, table, lambda row, i: {**row, "timestamp": int(stamps[i])})
     _change(root, "ego_pose", lambda row, i: {**row, "translation": ego[i].tolist()})
     _write(root, "category", [{"token": name, "name": name, "description": ""} for name in _CATEGORIES])
-    _write(root, "attribute", [{"token": name, "name": name, "description": ""} for name in ATTRIBUTES])
+    _write(root, "attribute", [{"token": name, "name": name, "description": ""} for name in nuscenes().attributes])
     instances = [{"token": f"object{i}", "category_token": _CATEGORIES[c]} for i, c in enumerate(categories)]
     ends = {"first_annotation_token": "", "last_annotation_token": "", "nbr_annotations": 0}
     _write(root, "instance", [instance | ends for instance in instances])
@@ -105,7 +105,7 @@ def _annotations(rng: np.random.Generator, case: WorldCase, categories: np.ndarr
             present = np.arange(case.frames)
         tokens = [f"box{index}-{frame}" for frame in present]
         for position, frame in enumerate(present):
-            attribute = str(rng.choice(ATTRIBUTES))
+            attribute = str(rng.choice(nuscenes().attributes))
             rows.append(
                 {
                     "token": tokens[position],
@@ -132,21 +132,21 @@ def _annotations(rng: np.random.Generator, case: WorldCase, categories: np.ndarr
 def _detections(
     rng: np.random.Generator, case: WorldCase, annotations: list[dict], categories: np.ndarray, ego: np.ndarray
 ) -> pa.Table:
-    labels = [CLASS_OF_CATEGORY.get(_CATEGORIES[category]) for category in categories]
+    labels = [_LABELS.get(_CATEGORIES[category]) for category in categories]
     boxes = []
     for row in annotations:
-        name = labels[int(row["instance_token"].removeprefix("object"))]
-        if name is not None and rng.random() < 0.8:
+        label = labels[int(row["instance_token"].removeprefix("object"))]
+        if label is not None and rng.random() < 0.8:
             noise = rng.normal(size=3) * rng.choice([0.0, 0.2, 1.0])
             frame = int(row["sample_token"].removeprefix("sample"))
-            boxes.append((frame, CLASSES.index(name), row["translation"] + noise, row["size"]))
+            boxes.append((frame, label, row["translation"] + noise, row["size"]))
     for _ in range(case.false_alarms):
         frame = int(rng.integers(case.frames))
         boxes.append((frame, int(rng.integers(10)), ego[frame] + rng.uniform(-60, 60, 3), rng.uniform(0.5, 4, 3)))
     quiet = rng.random(case.frames) < case.silent
     rows = []
     for frame, label, centre, size in boxes:
-        attribute = str(rng.choice(["", *ATTRIBUTES]))
+        attribute = str(rng.choice(["", *nuscenes().attributes]))
         velocity = [math.nan, 0.0] if rng.random() < 0.1 else rng.normal(size=2)
         score = rng.random()
         rows.append(

@@ -140,6 +140,11 @@ def find_missing(dataroot: Path, tables: NuScenesTables, files: SampleFiles, lid
         sweeps += _sweep_lines(tables, channel, chosen[kept], absent)
     gone = np.flatnonzero(absent).tolist() if incomplete.all() else []
     hint = _elsewhere(dataroot, tables.sensors.path[gone[0]]) if gone else ""
+    if incomplete.all() and (files.cameras < 0).all(axis=0).any():
+        hint = hint or (
+            f"If these are not the sensors of {tables.description.text_name}, describe them: crkd prepare --nuscenes "
+            f"{dataroot} --describe --out car.yaml. Else unpack the metadata again."
+        )
     return Missing(absent, incomplete, without_lidar, essential, lidar, radar, sweeps, lacking, hint)
 
 

@@ -4,11 +4,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from crkd_core.config.description import DatasetDescription
-from crkd_core.config.description_files import nuscenes
-
-ATTRIBUTES = nuscenes().attributes
-BICYCLE_RACK = nuscenes().ignored_inside.categories[0]
-CLASS_OF_CATEGORY = {name: nuscenes().class_names[label] for name, label in nuscenes().label_of_category.items()}
 
 
 def similar_category(name: str, description: DatasetDescription) -> str | None:

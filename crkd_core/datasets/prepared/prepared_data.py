@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.described import description_of
 from crkd_core.artifacts.shards import ItemKey, TensorShards
-from crkd_core.artifacts.tables import numbers_of, read_table
+from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.data import NUSCENES_COLUMNS, GridConfig
 from crkd_core.config.description import DatasetDescription
@@ -21,6 +20,7 @@ from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
 from crkd_core.datasets.nuscenes.point_counts import may_have_points
 from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split
 from crkd_core.datasets.prepared import preparing
+from crkd_core.datasets.prepared.table_columns import TableColumns
 from crkd_core.errors import DatasetError, StaleArtifactError, UsageError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.progress import format_count
@@ -129,38 +129,6 @@ class ObjectCounts:
     annotated: int
     with_points: int
     inside: int
-
-
-class _Columns:
-    """One Parquet table in memory: numbers as numpy arrays, strings as Arrow arrays (no object per row)."""
-
-    def __init__(self, artifact: Artifact, name: str, samples: int | None = None) -> None:
-        table = read_table(artifact, name).combine_chunks()
-        self._arrays: dict[str, Any] = {column: _array(table.column(column)) for column in table.column_names}
-        self.rows = table.num_rows
-        self._starts = None
-        if samples is not None:
-            self._starts = np.searchsorted(self._arrays["sample"], np.arange(samples + 1))
-
-    def __getitem__(self, column: str) -> Any:
-        return self._arrays[column]
-
-    def of_sample(self, sample: int) -> slice:
-        """The rows that belong to a sample; the table is grouped by it."""
-        if self._starts is None:
-            raise ValueError("this table is not grouped by sample")
-        return slice(int(self._starts[sample]), int(self._starts[sample + 1]))
-
-    def strings(self, column: str, rows: slice) -> list[str]:
-        """Some values of a text column."""
-        return self._arrays[column].slice(rows.start, rows.stop - rows.start).to_pylist()
-
-
-def _array(column: pa.ChunkedArray) -> Any:
-    if pa.types.is_string(column.type) or pa.types.is_list(column.type):
-        chunks = column.combine_chunks()
-        return chunks.chunk(0) if isinstance(chunks, pa.ChunkedArray) else chunks
-    return numbers_of(column)
 
 
 class PreparedData:
@@ -421,12 +389,12 @@ class PreparedData:
         return {token: row for row, token in enumerate(self._samples["token"].to_pylist())}
 
     @cached_property
-    def _samples(self) -> _Columns:
-        return _Columns(self.artifact, preparing.SAMPLES)
+    def _samples(self) -> TableColumns:
+        return TableColumns(self.artifact, preparing.SAMPLES)
 
     @cached_property
-    def _cameras(self) -> _Columns:
-        table = _Columns(self.artifact, preparing.CAMERAS, self._samples.rows)
+    def _cameras(self) -> TableColumns:
+        table = TableColumns(self.artifact, preparing.CAMERAS, self._samples.rows)
         if min(table["width"].min(initial=1), table["height"].min(initial=1)) < 1:
             raise StaleArtifactError(
                 f"{self.artifact.label} has images without a size (an earlier crkd did not look into them); make it "
@@ -435,16 +403,16 @@ class PreparedData:
         return table
 
     @cached_property
-    def _lidar(self) -> _Columns:
-        return _Columns(self.artifact, preparing.LIDAR_SWEEPS, self._samples.rows)
+    def _lidar(self) -> TableColumns:
+        return TableColumns(self.artifact, preparing.LIDAR_SWEEPS, self._samples.rows)
 
     @cached_property
     def _lidar_format(self) -> LidarFormat:
         return LidarFormat.of(self.description, self.lidar_columns)
 
     @cached_property
-    def _annotations(self) -> _Columns:
-        return _Columns(self.artifact, preparing.ANNOTATIONS, self._samples.rows)
+    def _annotations(self) -> TableColumns:
+        return TableColumns(self.artifact, preparing.ANNOTATIONS, self._samples.rows)
 
     @cached_property
     def _radar(self) -> TensorShards:

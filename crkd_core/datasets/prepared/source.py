@@ -157,7 +157,7 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
     if absent:
         raise ConfigError(
             f"the configuration needs {', '.join(modalities)}, and {label} has {', '.join(available)} "
-            "only; choose other modalities, or prepare a data set that has them."
+            f"only{_why_absent(prepared, absent[0])}; choose other modalities, or prepare a data set that has them."
         )
     columns = data.lidar.columns
     if columns not in (NUSCENES_COLUMNS, prepared.lidar_columns):
@@ -177,6 +177,12 @@ def check_fit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str
                 f"data.{modality}.sweeps asks for {needed} sweeps and {label} was prepared with {available_sweeps}; "
                 f"set it to at most {available_sweeps}, or run: {_prepare_again(prepared, modality, needed)}"
             )
+
+
+def _why_absent(prepared: PreparedData, modality: str) -> str:
+    description = prepared.description
+    is_described = {"camera": description.cameras, "radar": description.radars}.get(modality, True)
+    return "" if is_described else f": the description {description.name} names no {modality}"
 
 
 def split_settings(prepared: PreparedData, split: str) -> dict[str, str]:
