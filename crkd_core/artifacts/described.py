@@ -12,7 +12,7 @@ _KEY = "dataset"
 
 def description_settings(description: DatasetDescription) -> dict[str, Any]:
     """What the settings of an artifact say of its data set: nothing where it is nuScenes."""
-    return {} if description == nuscenes() else {_KEY: description.model_dump(mode="json")}
+    return {} if description == nuscenes() else {_KEY: description.model_dump(mode="json", exclude_defaults=True)}
 
 
 def description_of(artifact: Artifact) -> DatasetDescription:

@@ -6,7 +6,7 @@ Sections that stand alone, outside of a whole configuration, have the defaults o
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from crkd_core.config.data import DataConfig
 from crkd_core.config.description import DatasetDescription
@@ -40,6 +40,18 @@ def with_described_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
         if path[0] not in _DETECTORS or isinstance(values.get(path[0]), Mapping):
             filled = _with_default(filled, path, default(description))
     return filled
+
+
+def values_without_defaults(config: BaseModel) -> dict[str, Any]:
+    """Plain values of a configuration, without what it does not say and its data set's description has."""
+    values = config.model_dump(mode="json")
+    for path in _DEFAULTS:
+        section, inner = config, values
+        for key in path[:-1]:
+            section, inner = getattr(section, key), inner[key]
+        if path[-1] not in section.model_fields_set:
+            del inner[path[-1]]
+    return values
 
 
 def _description_of(value: Any) -> DatasetDescription | None:

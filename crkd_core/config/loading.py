@@ -8,6 +8,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from crkd_core.config.described import values_without_defaults
+from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_difference import description_difference
 from crkd_core.config.description_files import DEFAULT_DATASET, dataset_names, known_description
 from crkd_core.config.explaining import explain_invalid, suggestion
 from crkd_core.config.models import backbone_kind
@@ -85,6 +88,31 @@ def validate_config(values: dict[str, Any]) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain_invalid(error, Config)) from None
+
+
+def configured_for(config: Config, description: DatasetDescription, data: str) -> Config:
+    """A configuration for data that are described so, whose description it takes.
+
+    Args:
+        data: what the data are called, for messages.
+
+    Raises:
+        ConfigError: it says another description, or names what these data do not have.
+    """
+    if config.dataset == description:
+        return config
+    if "dataset" in config.model_fields_set:
+        difference = description_difference(config.dataset, description)
+        if difference is None:
+            return config.model_copy(update={"dataset": description})
+        raise ConfigError(
+            f"the configuration is for {config.dataset.text_name}, and {data} is {description.text_name} "
+            f"({difference}); choose another preset, or other data with --prepared."
+        )
+    try:
+        return validate_config(values_without_defaults(config) | {"dataset": description.model_dump(mode="json")})
+    except ConfigError as error:
+        raise ConfigError(f"the configuration does not fit {data}, which is {description.text_name}: {error}") from None
 
 
 def dump_config(config: BaseModel) -> str:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.manifest import InputRef
 from crkd_core.artifacts.run_config import RunConfiguration, final_weights
 from crkd_core.artifacts.tables import write_table
@@ -111,6 +112,7 @@ class ModelSource:
         """What determines the detections beside the inputs."""
         nms = self.request.box_selection(self.configuration).model_dump(mode="json")
         settings = {"split": self.samples.split, "precision": self.request.precision, "nms": nms}
+        settings |= description_settings(self.samples.prepared.description)
         return settings if self.weights is None else {**settings, "weights": self.weights}
 
     @property

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef, record_file
 from crkd_core.artifacts.tables import write_table
@@ -85,7 +86,8 @@ class ResultsSource:
     def settings(self) -> dict[str, Any]:
         """What determines the detections beside the inputs."""
         results = {"file": self.request.file.name, "sha256": self.sha256}
-        return {"split": self.split, "results": results} | ({"subset": True} if self.request.subset else {})
+        settings = {"split": self.split, "results": results} | ({"subset": True} if self.request.subset else {})
+        return settings | description_settings(self.prepared.description)
 
     @property
     def inputs(self) -> dict[str, InputRef]:

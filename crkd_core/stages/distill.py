@@ -11,6 +11,7 @@ from crkd_core.artifacts.configuration import pin_configuration
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.schema import Config
 from crkd_core.data.dataset import SampleDataset
+from crkd_core.datasets.prepared.same_data_set import configured_for_data, require_same_data_set
 from crkd_core.datasets.prepared.source import pin_machine, pin_split, split_settings
 from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.requirements import check_terms
@@ -54,11 +55,15 @@ def distill(request: DistillRequest, workspace: Workspace, progress: Progress) -
         ConfigError: a loss needs a sensor that student or teacher does not have, or maps of another width.
     """
     student = choose_student(request, workspace, progress)
-    config, losses, start = student.config, student.losses, student.weights.start
-    teacher = _find_teacher(request, config, workspace) if losses else None
+    losses, start = student.losses, student.weights.start
+    teacher = _find_teacher(request, student.config, workspace) if losses else None
     modalities = student.detector.modalities if teacher is None else teacher.with_own(student.detector.modalities)
     made_from = teacher.artifact.manifest.inputs.get("prepared") if teacher is not None else None
     prepared, tokens = open_samples(request, modalities, f"crkd {STAGE}", workspace, progress, made_from)
+    student = student.configured(configured_for_data(student.config, prepared))
+    config = student.config
+    if start is not None:
+        require_same_data_set(start, prepared)
     if teacher is not None:
         teacher.check_fits(prepared, tokens, request.split)
         check_terms(config.distill, config.data.grid.build(), student.detector, teacher.detector_config)

@@ -6,6 +6,7 @@ from crkd_core.artifacts.find_model import find_model
 from crkd_core.artifacts.run_config import read_run_configuration
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
+from crkd_core.datasets.prepared.same_data_set import require_same_data_set
 from crkd_core.datasets.prepared.source import PreparedSource, open_prepared
 from crkd_core.evaluation.devkit_check import compare_with_devkit, require_comparable
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
@@ -108,6 +109,7 @@ def _open_model(
         f"crkd {STAGE}",
         PreparedSource(request.split, model.manifest.inputs.get("prepared"), progress),
     )
+    require_same_data_set(model, prepared)
     split = prepared.official_split(request.split)
     if request.official:
         require_comparable(prepared, split)

@@ -1,6 +1,6 @@
 """Stage ``train-teacher``: the detector that the student will imitate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,6 +9,7 @@ from crkd_core.artifacts.configuration import pin_configuration
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.objects import ObjectPasting
+from crkd_core.datasets.prepared.same_data_set import configured_for_data, require_same_data_set
 from crkd_core.datasets.prepared.source import pin_machine, pin_split, split_settings
 from crkd_core.models.detector import Detector
 from crkd_core.progress import Progress, format_count
@@ -47,8 +48,9 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         DatasetError: there is no object to train on.
         TrainingError: the loss is no longer finite.
     """
+    prepared, tokens = open_samples(request, request.config.teacher.modalities, f"crkd {STAGE}", workspace, progress)
+    request = replace(request, config=configured_for_data(request.config, prepared))
     config, detector = request.config, request.config.teacher
-    prepared, tokens = open_samples(request, detector.modalities, f"crkd {STAGE}", workspace, progress)
     paste, seed = config.data.paste_teacher, config.train.seed
     pasting = ObjectPasting(prepared, tokens, config.data, seed) if paste.enabled else None
     dataset = SampleDataset(
@@ -61,6 +63,8 @@ def train_teacher(request: TrainTeacherRequest, workspace: Workspace, progress: 
         pasting=pasting,
     )
     weights = _choose_weights(request, workspace, progress)
+    if weights.start is not None:
+        require_same_data_set(weights.start, prepared)
     plan = TrainingPlan(
         stage=STAGE,
         name=request.name,

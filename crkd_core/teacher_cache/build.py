@@ -11,6 +11,7 @@ from crkd_core.artifacts.writer import ArtifactWriter
 from crkd_core.config.schema import Config
 from crkd_core.cores import note_loaders
 from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.same_data_set import configured_for_data, require_same_data_set
 from crkd_core.errors import WriteError
 from crkd_core.progress import Progress, format_count, format_seconds, format_size
 from crkd_core.teacher_cache.extraction import Estimate, Extraction
@@ -28,8 +29,10 @@ class CacheBuild:
     """
 
     def __init__(self, config: Config, teacher: Artifact, prepared: PreparedData, split: str) -> None:
+        """Raises ConfigError, or StaleArtifactError, where configuration or teacher are not of these data."""
+        self._config = configured_for_data(config, prepared)
+        require_same_data_set(teacher, prepared)
         self.plan = ItemPlan(prepared.tokens(split), config)
-        self._config = config
         self._teacher = teacher
         self._prepared = prepared
         self._loaded: Extraction | None = None

@@ -1,6 +1,6 @@
 """Which student a run trains: its losses, detector, schedule, initial weights and name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.distill import LOSS_NAMES
@@ -54,6 +54,13 @@ class Student:
     detector: DetectorConfig
     schedule: RunConfig
     weights: InitialWeights
+
+    def configured(self, config: Config) -> "Student":
+        """The same student with another configuration, whose schedules and parts are the same."""
+        plain = self.detector == without_calibration(self.config.student)
+        detector = without_calibration(config.student) if plain else config.student
+        schedule = config.train.student if self.schedule is self.config.train.student else config.train.distill
+        return replace(self, config=config, detector=detector, schedule=schedule)
 
     def prepare(self, model: Detector) -> None:
         """Give a fresh detector its first weights, and let it learn what the losses look at."""

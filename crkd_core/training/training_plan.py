@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.models import DetectorConfig
@@ -134,5 +135,6 @@ class TrainingPlan:
             "run": self.schedule.model_dump(mode="json"),
             "train": train,
             "processes": processes,
+            **description_settings(self.config.dataset),
             **self.options,
         }

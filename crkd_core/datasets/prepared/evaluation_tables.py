@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.artifacts.command import Command
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
+from crkd_core.datasets.nuscenes.recognition import recognise
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
@@ -52,6 +54,8 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
         "version": version,
         "tables_sha256": digest_tables(dataroot / version),
     }
+    description = recognise(dataroot / version)
+    settings |= description_settings(description)
     if splits_file.is_file():
         settings["splits_sha256"] = record_file(splits_file).sha256
     command = Command("evaluate").setting("--results", absolute(results)).setting("--nuscenes", absolute(dataroot))
@@ -60,7 +64,7 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
         writer.warn(progress)
         if writer.finished is not None:
             return PreparedData(writer.finished, dataroot)
-        source = read_version(dataroot, version, None, progress)
+        source = read_version(dataroot, version, description, progress)
         for name, table in _tables(source).items():
             write_table(writer.path / name, table)
         return PreparedData(writer.finish(_facts(source)), dataroot)

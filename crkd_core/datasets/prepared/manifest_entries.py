@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.manifest import digest_of
 from crkd_core.artifacts.prepared_format import FORMAT
 from crkd_core.config.data import NUSCENES_COLUMNS
-from crkd_core.config.description_files import nuscenes
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import DataReport
@@ -27,8 +27,7 @@ def prepared_settings(survey: Survey, radar_sweeps: int, lidar_sweeps: int) -> d
         "missing": {"files": int(missing.absent.sum()), "sensors": missing.lines()},
         "classes": list(source.tables.description.class_names),
     }
-    if source.tables.description != nuscenes():
-        settings[preparing.DESCRIPTION] = source.tables.description.model_dump(mode="json", exclude_defaults=True)
+    settings |= description_settings(source.tables.description)
     if source.splits.own:
         settings["splits"] = {name: list(scenes) for name, scenes in source.splits.own.items()}
     if not survey.kept.all():

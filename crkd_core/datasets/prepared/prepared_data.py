@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crkd_core.artifacts.described import description_of
 from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.data import NUSCENES_COLUMNS, GridConfig
 from crkd_core.config.description import DatasetDescription
-from crkd_core.config.description_files import nuscenes, validate_description
 from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
 from crkd_core.datasets.nuscenes.point_counts import may_have_points
 from crkd_core.datasets.nuscenes.splits import parts_of_split, resolve_split
@@ -159,8 +159,7 @@ class PreparedData:
     @cached_property
     def description(self) -> DatasetDescription:
         """What the data set is; that of nuScenes where nothing else was said when it was prepared."""
-        values = self.artifact.manifest.settings.get(preparing.DESCRIPTION)
-        return nuscenes() if values is None else validate_description(values, f"the data set {self.version}")
+        return description_of(self.artifact)
 
     @property
     def sweeps(self) -> dict[str, int]:

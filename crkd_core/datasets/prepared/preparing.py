@@ -47,8 +47,6 @@ DEVKIT_DIFFERENCES = "devkit_differences"
 """Fact of the artifact, see :func:`devkit_differences`."""
 LIDAR_COLUMNS = "lidar_columns"
 """Setting of data whose LiDAR files have other columns than those of nuScenes."""
-DESCRIPTION = "dataset"
-"""Setting of data that are not described as nuScenes: the values of their description."""
 
 _BOX_DECIMALS = 9
 _AT_ONCE = 1 << 13
