@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.data.images import read_image
 from crkd_core.data.points import key_frame_points

@@ -49,7 +49,9 @@ def read_scenes(folder: Path, has_logs: bool = True) -> tuple[list[SceneRecord],
             table.token(record),
             table.text(record, "name"),
             table.text(record, "description", ""),
-            table.find(locations, record, "log_token", "log") if has_logs and record.log_token not in (None, UNSET, "") else "",
+            table.find(locations, record, "log_token", "log")
+            if has_logs and record.log_token not in (None, UNSET, "")
+            else "",
         )
         for record in table
     ]

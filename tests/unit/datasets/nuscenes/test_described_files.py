@@ -51,7 +51,9 @@ def test_points_have_their_own_times(tmp_path):
     path.write_bytes(pcd_bytes(points))
     timed = LidarFormat(reads_pcd=True, intensity_field="intensity", time_field="timestamp")
     np.testing.assert_allclose(read_lidar(path, timed, TIME_US)[:, 4], [0.05, 0.0, -0.01], atol=1e-6)
-    with pytest.raises(DatasetError, match=r"3,600.0 s from its time stamp by the field timestamp; expected microseconds"):
+    with pytest.raises(
+        DatasetError, match=r"3,600.0 s from its time stamp by the field timestamp; expected microseconds"
+    ):
         read_lidar(path, timed, TIME_US + 3_600_010_000)
 
 
