@@ -128,8 +128,8 @@ def read_visibilities(folder: Path) -> dict[str, int]:
 
     def level(record: VisibilityRecord) -> int:
         token = table.token(record)
-        if record.level in _VISIBILITIES.values():
-            return int(record.level)
+        if isinstance(record.level, int) and record.level in _VISIBILITIES.values():
+            return record.level
         return _VISIBILITIES.get(table.text(record, "level", ""), int(token) if token in ("1", "2", "3", "4") else 0)
 
     return table.index(level)
