@@ -17,10 +17,27 @@ def simulate(
         Literal["full", "small", "tiny"],
         typer.Option(
             "--size",
-            help="full: nuScenes' sensors, ten scenes; small, tiny: smaller images (tiny: a coarser LiDAR too), "
+            help="full: the sensors as they are, ten scenes; small, tiny: smaller images (tiny: coarser LiDARs too), "
             "many short scenes, as the presets of these names expect.",
         ),
     ] = "full",
+    form: Annotated[
+        Literal["nuscenes", "truckscenes"],
+        typer.Option(
+            "--format",
+            help="Tables, files and vehicle: a car in town as nuScenes, or a truck on motorways and in terminals as "
+            "MAN TruckScenes.",
+        ),
+    ] = "nuscenes",
+    rig: Annotated[
+        Path | None,
+        typer.Option(
+            "--rig",
+            metavar="FILE.yaml",
+            help="Vehicle and sensors of your own instead of the format's.",
+            show_default=False,
+        ),
+    ] = None,
     kind: Annotated[
         Literal["mini", "trainval"] | None,
         typer.Option("--kind", help="Whose scene names to borrow, and how many there are.", show_default="by size"),
@@ -47,15 +64,15 @@ def simulate(
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
 ) -> None:
-    """Write a simulated world as a nuScenes data set, for tests, demos and teaching.
+    """Write a simulated world as a nuScenes or TruckScenes data set, for tests, demos and teaching.
 
-    The same settings always give the same bytes. The official devkit reads it too.
+    The same settings always give the same bytes. The official devkits read it too.
     """
     from crkd_cli.simulation import simulation_config
 
     chosen = {"kind": kind, "train_scenes": scenes, "val_scenes": val_scenes, "samples_per_scene": samples}
     values = {name: value for name, value in chosen.items() if value is not None}
-    world = simulation_config(size, {**values, "seed": seed}, overrides)
+    world = simulation_config(size, {**values, "seed": seed}, overrides, form, rig)
     from crkd_core.artifacts.location import quoted
     from crkd_core.stages.simulate import SimulateRequest, simulate
 

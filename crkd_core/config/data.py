@@ -129,6 +129,9 @@ class RadarConfig(Section):
     """Radar points before the pillars."""
 
     sweeps: Sweeps = Field(6, description="sweeps a radar, the key frame included")
+    elevation: Annotated[bool, OmittedAtDefault] = Field(
+        True, description="use heights and vertical velocities of points where radars measure elevation"
+    )
 
 
 class BEVAugmentationConfig(Section):

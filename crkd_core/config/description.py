@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from crkd_core.config.colours import distinguishable_colours
-from crkd_core.config.numbers import NonNegative, PointColumns, Positive, PositiveInt, Range
+from crkd_core.config.description_points import LidarPoints, RadarPoints
+from crkd_core.config.numbers import NonNegative, Positive, PositiveInt, Range
 from crkd_core.config.sections import Distinct, Name, Section
 from crkd_core.errors import quoted
 
@@ -135,34 +136,6 @@ class RegionDescription(Section):
     classes: Names = Field((), description="classes whose objects inside them are left out")
 
 
-class LidarPoints(Section):
-    """What LiDAR files hold beside x, y and z."""
-
-    columns: PointColumns | None = Field(
-        None, description="float32 values a point of files without header; not given: told from the files"
-    )
-    intensity_field: Name | None = Field("intensity", description="PCD field of the intensity")
-    time_field: Name | None = Field(
-        None, description="PCD field of each point's time stamp (us); not given: that of the sweep holds for all"
-    )
-
-
-class RadarPoints(Section):
-    """What radar files hold beside x, y and z."""
-
-    velocity: Literal["compensated", "relative"] = Field(
-        "compensated", description="velocity over ground, or relative to the moving sensor"
-    )
-    velocity_fields: Annotated[tuple[Name, ...], Distinct, Field(min_length=1, max_length=3)] = Field(
-        ("vx_comp", "vy_comp"),
-        description="fields of the velocity along x, y and, if measured, z (m/s, sensor frame); or the one field of "
-        "the speed along the line of sight, positive away from the sensor",
-    )
-    rcs_field: Name | None = Field("rcs", description="field of the radar cross-section (dBsm)")
-    codes: bool = Field(False, description="points have nuScenes' codes dyn_prop, ambig_state, invalid_state, pdh0")
-    elevation: bool = Field(False, description="z is measured, as 4D radars do, and not filled in")
-
-
 class EvaluationDescription(Section):
     """The detection benchmark: nuScenes' metrics with these numbers."""
 
@@ -216,6 +189,7 @@ class DatasetDescription(Section):
     radars: Channels = Field((), description="radar channels, may be none")
     lidar_points: LidarPoints = Field(default_factory=LidarPoints, description="LiDAR files")
     radar_points: RadarPoints = Field(default_factory=RadarPoints, description="radar files")
+    longest_past_s: Positive = Field(0.75, description="sweeps that are older than this are not used (s)")
     official_splits: Literal["nuscenes", "truckscenes"] | None = Field(
         None, description="the published lists of scenes that its scenes are in"
     )

@@ -33,7 +33,9 @@ def description_difference(first: DatasetDescription, second: DatasetDescription
         "radar points": (first.radar_points, second.radar_points),
     }.items():
         for field in type(own_points).model_fields:
-            values = getattr(own_points, field), getattr(other_points, field)
+            # Features that are not given are as good as said.
+            name = "network_features" if field == "features" else field
+            values = getattr(own_points, name), getattr(other_points, name)
             if values[0] != values[1]:
                 return f"{field} of {kind}: {_shown(values[0])} instead of {_shown(values[1])}"
     return None

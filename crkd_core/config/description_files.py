@@ -72,7 +72,9 @@ def validate_description(values: Any, source: str = "") -> DatasetDescription:
     try:
         return DatasetDescription.model_validate(values)
     except ValidationError as error:
-        sentence = explain_invalid(error, DatasetDescription, "the description key").removeprefix("the description: ")
+        sentence = explain_invalid(error, DatasetDescription, "the description key", "the description").removeprefix(
+            "the description: "
+        )
         raise ConfigError(f"{source}: {sentence}" if source else sentence) from None
 
 

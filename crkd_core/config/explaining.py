@@ -28,12 +28,15 @@ def wrong_value(sentence: str) -> PydanticCustomError:
     return PydanticCustomError(_SENTENCE, "{sentence}", {"sentence": sentence})
 
 
-def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "the config key") -> str:
+def explain_invalid(
+    error: ValidationError, root: type[BaseModel], key: str = "the config key", owner: str | None = None
+) -> str:
     """The first thing that is wrong with the values of a model.
 
     Args:
         root: the model.
         key: what a key of it is called.
+        owner: what has the keys; None where `key` says it.
     """
     first = error.errors()[0]
     if first["type"] == "missing":
@@ -44,7 +47,7 @@ def explain_invalid(error: ValidationError, root: type[BaseModel], key: str = "t
         return str(first["msg"])
     keys, section = _locate(first["loc"], root)
     path = ".".join(keys)
-    whole = key.removesuffix(" key") if key.endswith(" key") else "the config"
+    whole = owner or key.removesuffix(" key")
     shown = quoted(path) if path else f"{whole}uration" if whole == "the config" else whole
     if first["type"] == "extra_forbidden":
         known_keys = list(section.model_fields) if section else []

@@ -14,7 +14,7 @@ from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig
 from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, stored_view, test_view, without_view
 from crkd_core.data.images import read_image, transform_image
-from crkd_core.data.points import load_lidar, radar_features, training_boxes
+from crkd_core.data.points import load_lidar, radar_features, training_boxes, without_elevation
 from crkd_core.data.samples import Sample
 from crkd_core.datasets.prepared.prepared_data import Cameras, PreparedData
 from crkd_core.errors import DamagedArtifactError, DatasetError, StaleArtifactError
@@ -167,8 +167,18 @@ class SampleDataset(Dataset):
 
     def _radar(self, view: View, token: str) -> Tensor:
         values, codes = self.prepared.radar(token, self.data.radar.sweeps)
-        released = self.data.released_radar_augmentation
-        return torch.from_numpy(radar_features(values, codes, view.augmented_from_lidar, self.data.grid, released))
+        points = self.prepared.description.radar_points
+        if points.elevation and not self.data.radar.elevation:
+            values = without_elevation(values)
+        features = radar_features(
+            values,
+            codes,
+            view.augmented_from_lidar,
+            self.data.grid,
+            self.data.released_radar_augmentation,
+            points.network_features,
+        )
+        return torch.from_numpy(features)
 
     def _ground_truth(self, view: View, token: str) -> tuple[Boxes3D, Tensor]:
         annotations = self.prepared.annotations(token)

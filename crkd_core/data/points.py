@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from crkd_core.config.data import GridConfig, LidarConfig
+from crkd_core.config.radar_features import NUSCENES_FEATURES, RadarFeature
 from crkd_core.datasets.nuscenes.lidar import read_lidar
 from crkd_core.datasets.nuscenes.radar import expand_features
 from crkd_core.datasets.prepared.prepared_data import Annotations, LidarSweeps
@@ -16,7 +17,8 @@ from crkd_core.geometry.boxes import Boxes3D
 RADAR_MARGIN_M = 1.0
 """Radar points are kept this far outside of the grid, as in the released code (55 m for a grid of 54 m)."""
 
-_VELOCITY, _RELEASED_VELOCITY = slice(4, 6), slice(3, 5)
+_VELOCITY, _RELEASED_VELOCITY, _VELOCITY_3D = slice(4, 6), slice(3, 5), [4, 5, 7]
+_Z, _VZ = 2, 7
 
 
 def load_lidar(
@@ -98,11 +100,14 @@ def augment_radar(
     """Compact radar values under a BEV augmentation: positions move, velocities turn, scale and mirror.
 
     Args:
-        values: (P, 7), see :mod:`crkd_core.datasets.nuscenes.radar`.
+        values: (P, 7 or 8), see :mod:`crkd_core.datasets.nuscenes.radar`.
         released: turn columns 3 and 4 (rcs and vx) instead of the velocity in 4 and 5, as the released code does.
     """
     augmented = values.copy()
     augmented[:, :3] = _move(augmented_from_lidar, values)
+    if values.shape[1] > _VZ and not released:
+        augmented[:, _VELOCITY_3D] = values[:, _VELOCITY_3D] @ augmented_from_lidar[:3, :3].T.astype(np.float32)
+        return augmented
     columns = _RELEASED_VELOCITY if released else _VELOCITY
     augmented[:, columns] = values[:, columns] @ augmented_from_lidar[:2, :2].T.astype(np.float32)
     return augmented
@@ -114,11 +119,20 @@ def radar_features(
     augmented_from_lidar: NDArray[np.float64],
     grid: GridConfig,
     released: bool = False,
+    names: Sequence[RadarFeature] = NUSCENES_FEATURES,
 ) -> NDArray[np.float32]:
-    """(P, 45) features of the radar points within the detection range (BEV only, 1 m wider), augmented."""
+    """(P, F) features of the radar points within the detection range (BEV only, 1 m wider), augmented."""
     augmented = augment_radar(values, augmented_from_lidar, released)
     inside = in_radar_range(augmented, grid)
-    return expand_features(augmented[inside], codes[inside])
+    return expand_features(augmented[inside], codes[inside], names)
+
+
+def without_elevation(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compact radar values as if elevation were not measured: at the height of the LiDAR, without vertical velocity."""
+    flat = values.copy()
+    flat[:, _Z] = 0
+    flat[:, _VZ:] = 0
+    return flat
 
 
 def in_radar_range(values: NDArray[np.float32], grid: GridConfig) -> NDArray[np.bool_]:

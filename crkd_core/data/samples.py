@@ -21,7 +21,7 @@ class Sample:
         view: number of the augmented view; -1 for the unaugmented test view.
         images: (N, 3, H, W) uint8 grey levels, or None where no camera is used; likewise `lidar` and `radar`.
         intrinsics, lidar_from_camera, image_augmentation: (N, 3, 3), (N, 4, 4), (N, 4, 4), see :class:`CameraRig`.
-        lidar: (P, 5), radar: (P, 45), see :class:`SensorInputs`.
+        lidar: (P, 5), radar: (P, F), see :class:`SensorInputs`.
         bev_augmentation: (4, 4), ``augmented_from_lidar``.
         boxes: ground truth in the augmented model frame; empty where there is none (test split).
         labels: (M,) indices into the data set's classes.

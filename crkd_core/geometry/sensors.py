@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 RADAR_FEATURES = 45
+"""Of a nuScenes radar point; those of other data sets are as many as their description says."""
 LIDAR_FEATURES = 5
 
 _Moved = TypeVar("_Moved", bound="_OnDevice")
@@ -52,8 +53,8 @@ class SensorInputs(_OnDevice):
             normalised already.
         rig: calibration of the N cameras.
         lidar: B tensors (P, 5): x, y, z (m, model frame *after* the BEV augmentation), intensity (0 to 255), age (s).
-        radar: B tensors (P, 45): x, y, z, rcs, vx_comp, vy_comp, dt, then the one-hot state fields (see
-            ``crkd_core.datasets.nuscenes.radar``); positions and velocities after the BEV augmentation.
+        radar: B tensors (P, F): x, y, z first, then the features that the data set's description names, of nuScenes
+            45 in all (see ``crkd_core.datasets.nuscenes.radar``); positions and velocities after the BEV augmentation.
         bev_augmentation: (B, 4, 4), ``augmented_from_lidar``; identity without augmentation.
     """
 

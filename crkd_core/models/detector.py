@@ -15,7 +15,7 @@ from crkd_core.config.data import DataConfig
 from crkd_core.config.description import HeadTasks
 from crkd_core.config.models import DetectorConfig
 from crkd_core.errors import ConfigError, CrkdError
-from crkd_core.geometry.sensors import SensorInputs
+from crkd_core.geometry.sensors import RADAR_FEATURES, SensorInputs
 from crkd_core.models.backbones import Backbone
 from crkd_core.models.camera import CameraBranch, build_camera_branch
 from crkd_core.models.decoder import Decoder, SecondDecoder, build_decoder
@@ -87,7 +87,11 @@ class Detector(nn.Module):
 
 
 def build_detector(
-    config: DetectorConfig, data: DataConfig, tasks: HeadTasks, backbone: Backbone | None = None
+    config: DetectorConfig,
+    data: DataConfig,
+    tasks: HeadTasks,
+    backbone: Backbone | None = None,
+    radar_features: int = RADAR_FEATURES,
 ) -> Detector:
     """A detector with fresh weights; every size comes from the grid and the configuration.
 
@@ -96,6 +100,7 @@ def build_detector(
         data: the grid and the size of the images.
         tasks: of the head.
         backbone: an image backbone in place of the configured one.
+        radar_features: columns of a radar point.
 
     Raises:
         ConfigError: the LiDAR voxels do not fit the BEV cells, channel counts do not fit each other, or there is no
@@ -110,7 +115,7 @@ def build_detector(
     if "lidar" in config.modalities:
         lidar = LidarBranch(config.lidar, grid, momentum)
     if "radar" in config.modalities:
-        radar = RadarBranch(config.radar, grid, momentum)
+        radar = RadarBranch(config.radar, grid, momentum, radar_features)
     widths = [branch.out_channels for branch in (camera, lidar, radar) if branch is not None]
     fuser = build_fuser(config.fuser, *widths) if len(widths) == 2 else None
     fused_channels = config.fuser.channels if fuser else widths[0]

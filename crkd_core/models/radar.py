@@ -81,14 +81,20 @@ class PillarNet(nn.Module):
 class RadarBranch(nn.Module):
     """Points to a BEV map on the detector's grid and, if calibrated, the radar activation."""
 
-    def __init__(self, config: RadarBranchConfig, grid: BEVGrid, norm_momentum: float = SECOND_NORM_MOMENTUM) -> None:
+    def __init__(
+        self,
+        config: RadarBranchConfig,
+        grid: BEVGrid,
+        norm_momentum: float = SECOND_NORM_MOMENTUM,
+        features: int = RADAR_FEATURES,
+    ) -> None:
         super().__init__()
         self.config = config
         self.grid = grid
         lower = (grid.x_range_m[0], grid.y_range_m[0], grid.z_range_m[0])
         size = (grid.cell_m, grid.cell_m, grid.z_range_m[1] - grid.z_range_m[0])
         self.voxel_grid = VoxelGrid(lower, size, (*grid.shape, 1), config.max_points)
-        self.pillar_net = PillarNet(RADAR_FEATURES, config.channels, grid, config.padding == "masked", norm_momentum)
+        self.pillar_net = PillarNet(features, config.channels, grid, config.padding == "masked", norm_momentum)
         self.out_channels = config.channels[-1]
         self.calibration: nn.Module | None = None
         self.activation: nn.Sequential | None = None

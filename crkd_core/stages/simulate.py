@@ -1,4 +1,4 @@
-"""Stage ``simulate``: a simulated data set in the nuScenes format."""
+"""Stage ``simulate``: a simulated data set in the format of nuScenes or MAN TruckScenes."""
 
 import time
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.writer.existing import check_unfinished, existing_counts
 from crkd_core.datasets.simulated.writer.making import make_scenes, write_tables
 from crkd_core.datasets.simulated.writer.names import scene_plans
-from crkd_core.datasets.simulated.writer.scene import channel_folders
+from crkd_core.datasets.simulated.writer.scene_records import channel_folders
 from crkd_core.datasets.simulated.writer.world_folder import FINISHED, WorldFolder, read_scene
 from crkd_core.errors import UsageError
 from crkd_core.progress import Progress

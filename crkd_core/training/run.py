@@ -75,7 +75,13 @@ def run_training(
             check_compiler(processes.device)
         # Before anything is written: what cannot be built would leave an unfinished run in the way.
         torch.manual_seed(plan.config.train.seed)
-        detector = build_detector(plan.detector, plan.config.data, plan.config.dataset.head_tasks)
+        dataset_description = plan.config.dataset
+        detector = build_detector(
+            plan.detector,
+            plan.config.data,
+            dataset_description.head_tasks,
+            radar_features=dataset_description.radar_points.feature_columns,
+        )
         shown = progress if processes.is_first else SilentProgress()
         validation = open_validation(plan, dataset, processes, shown)
         with shared_writer(workspace, processes, plan.output(processes)) as (writer, folder):

@@ -97,7 +97,10 @@ def load_trained(
     """
     configuration = configuration or read_run_configuration(artifact)
     config = configuration.config
-    detector = build_detector(configuration.detector, config.data, config.dataset.head_tasks)
+    radar_features = config.dataset.radar_points.feature_columns
+    detector = build_detector(
+        configuration.detector, config.data, config.dataset.head_tasks, radar_features=radar_features
+    )
     name = weights_name(artifact, weights)
     try:
         detector.load_state_dict(read_tensors(artifact, name))

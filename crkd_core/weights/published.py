@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crkd_core.config.data import DataConfig
-from crkd_core.config.description import DatasetDescription, HeadTasks
+from crkd_core.config.description import DatasetDescription
 from crkd_core.config.models import DetectorConfig, ResNetConfig, SwinConfig
 from crkd_core.errors import ConfigError, UsageError
 from crkd_core.models.backbones.swin import relative_position_index
@@ -94,7 +94,7 @@ def import_detector(
             frustum or window is another than the configuration's; says how many and which.
         UsageError: its head tells other classes apart, or its weights are not finite floating-point numbers.
     """
-    expected = detector_shapes(detector, data, description.head_tasks)
+    expected = detector_shapes(detector, data, description)
     _check_classes(state, expected, description.text_name)
     constants = published_constants(detector, data)
     published = {key: tensor for key, tensor in state.items() if key not in constants}
@@ -157,10 +157,14 @@ def lost_settings(detector: DetectorConfig) -> list[str]:
     return lost
 
 
-def detector_shapes(detector: DetectorConfig, data: DataConfig, tasks: HeadTasks) -> dict[str, torch.Size]:
+def detector_shapes(
+    detector: DetectorConfig, data: DataConfig, description: DatasetDescription
+) -> dict[str, torch.Size]:
     """Names and shapes of our detector's state dict, without allocating it."""
+    columns = description.radar_points.feature_columns
     with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in build_detector(detector, data, tasks).state_dict().items()}
+        built = build_detector(detector, data, description.head_tasks, radar_features=columns)
+    return {name: tensor.shape for name, tensor in built.state_dict().items()}
 
 
 def published_constants(detector: DetectorConfig, data: DataConfig) -> StateDict:

@@ -123,11 +123,13 @@ def read_instances(folder: Path, description: DatasetDescription) -> Instances:
 
 
 def read_visibilities(folder: Path) -> dict[str, int]:
-    """Visibility, 1 to 4, by token: by the name of the level, or the token itself, which nuScenes numbers."""
+    """Visibility, 1 to 4, by token: by the name or number of the level, or the token itself, which nuScenes numbers."""
     table = TableReader(folder, "visibility", VisibilityRecord)
 
     def level(record: VisibilityRecord) -> int:
         token = table.token(record)
+        if isinstance(record.level, int) and record.level in _VISIBILITIES.values():
+            return record.level
         return _VISIBILITIES.get(table.text(record, "level", ""), int(token) if token in ("1", "2", "3", "4") else 0)
 
     return table.index(level)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.config.description import RadarPoints
+from crkd_core.config.description_points import RadarPoints
 from crkd_core.datasets.nuscenes.files import read_small_file
 from crkd_core.datasets.nuscenes.pcd import PcdError, read_header, read_points
 from crkd_core.datasets.nuscenes.radar import CODE_FIELDS, are_measurable, check_codes, check_measured, refusal

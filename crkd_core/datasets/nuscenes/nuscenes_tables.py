@@ -19,6 +19,7 @@ from crkd_core.datasets.nuscenes.notes import TableNotes
 from crkd_core.datasets.nuscenes.scenes import SampleColumns, SceneRecord, check_sample_links, read_samples, read_scenes
 from crkd_core.datasets.nuscenes.sensor_tables import SensorColumns, read_calibration, read_poses, read_sensors
 from crkd_core.datasets.nuscenes.time_stamps import check_time_stamps
+from crkd_core.datasets.nuscenes.version_folder import tables_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def read_tables(folder: Path, description: DatasetDescription, allow_outside: bo
         DatasetError: a table is missing or damaged, a record lacks a field, has a value of another kind or refers to a
             record that is not there, time stamps are not in microseconds, or no annotation can be used.
     """
-    scenes, scene_rows = read_scenes(folder)
+    scenes, scene_rows = read_scenes(folder, has_logs="log" in tables_of(description.format))
     samples, sample_rows = read_samples(folder, scene_rows)
     channels = SensorChannels.of(description)
     calibration = read_calibration(folder, channels)

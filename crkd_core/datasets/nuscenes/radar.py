@@ -1,6 +1,6 @@
-"""Radar sweeps: PCD files of 18 fields, and the 45 features a radar point enters the network with.
+"""Radar sweeps: PCD files of 18 fields, and the features a radar point enters the network with.
 
-Columns of the expanded features:
+Columns of nuScenes' features, which are also those of the published models; a description may name others:
 
 ====== ============ =================================================================================
 column name         meaning
@@ -16,7 +16,8 @@ column name         meaning
 ====== ============ =================================================================================
 
 Stored compactly: ``values`` (P, 7) float32 are columns 0 to 6, ``codes`` (P, 4) uint8 are dyn_prop, ambig_state,
-invalid_state and pdh0. A code outside its range sets no column of its one-hot.
+invalid_state and pdh0. A code outside its range sets no column of its one-hot. Points of radars that measure elevation
+have (P, 8) ``values``: the last is ``vz``, the third part of the radial velocity.
 
 What the velocities of a record mean (m/s, axes of the sensor). A radar measures how fast the distance to a point
 changes; the rest is filled in.
@@ -35,13 +36,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd_core.config.radar_features import COLUMNS, NUSCENES_FEATURES, RadarFeature, columns_of
 from crkd_core.datasets.nuscenes.files import read_small_file
 from crkd_core.datasets.nuscenes.pcd import PcdError, encode_points, read_header, read_points
 from crkd_core.errors import DatasetError
 
-FEATURES = 45
 VALUES = 7
 CODES = 4
+VALUE_NAMES: tuple[RadarFeature, ...] = ("x", "y", "z", "rcs", "vx", "vy", "time_lag", "vz")
+"""Columns of ``values``; the last only of radars that measure elevation."""
 RADAR_RECORD = np.dtype(
     [
         ("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("dyn_prop", "i1"), ("id", "<i2"), ("rcs", "<f4"), ("vx", "<f4"),
@@ -62,8 +65,7 @@ _KEPT = (*_MEASURED, *CODE_FIELDS)
 _KIND = "radar file"
 _LEAST, _MOST = 1e-30, 1000.0
 _HEADER_AND_FILLING_BYTES = 4096
-_ONE_HOTS = ((7, 8), (15, 5), (20, 18))
-_PDH0_START, _PDH0_COLUMNS = 38, 7
+_THERMOMETER = "pdh0"
 
 
 def read_radar(path: Path) -> NDArray:
@@ -229,7 +231,7 @@ def are_measurable(sizes: NDArray[np.floating]) -> NDArray[np.bool_]:
 def compact_features(
     records: NDArray, lidar_from_radar: NDArray[np.float64], age_s: float
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Points of one sweep in the key frame's LiDAR frame, as ``values`` (P, 7) and ``codes`` (P, 4).
+    """nuScenes' points of one sweep in the key frame's LiDAR frame, as ``values`` (P, 7) and ``codes`` (P, 4).
 
     Velocities are rotated only (radar has no vertical velocity); positions move by the compensated velocity times the
     age of the sweep, to where a target moving radially would be now.
@@ -243,13 +245,18 @@ def compact_features(
 
 
 def compact_sweeps(
-    records: NDArray, counts: NDArray[np.int64], lidar_from_radar: NDArray[np.float64], age_s: NDArray[np.float64]
+    records: NDArray,
+    counts: NDArray[np.int64],
+    lidar_from_radar: NDArray[np.float64],
+    age_s: NDArray[np.float64],
+    elevation: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The points of many sweeps, one after another, each as :func:`compact_features` gives it.
 
     Args:
         records: of all sweeps, of any radar; `counts`: (N,) of each.
         lidar_from_radar: (N, 4, 4); `age_s`: (N,).
+        elevation: it is measured, so that there is a ``vz``.
     """
     position = _columns(records, ("x", "y", "z"), np.float64)
     is_vertical_known = "vz_comp" in (records.dtype.names or ())
@@ -262,15 +269,16 @@ def compact_sweeps(
         start, end = end, end + count
         position[start:end] = position[start:end] @ rotation
         velocity[start:end] = velocity[start:end] @ turn
-    velocity = velocity[:, :2]
     ages = np.repeat(age_s, counts)
     position += np.repeat(lidar_from_radar[:, :3, 3], counts, axis=0)
-    position[:, :2] += velocity * ages[:, None]
-    values = np.empty((len(records), VALUES), dtype=np.float32)
+    position[:, :2] += velocity[:, :2] * ages[:, None]
+    values = np.empty((len(records), VALUES + elevation), dtype=np.float32)
     values[:, :3] = position
     values[:, 3] = records["rcs"]
-    values[:, 4:6] = velocity
+    values[:, 4:6] = velocity[:, :2]
     values[:, 6] = ages
+    if elevation:
+        values[:, 7] = velocity[:, 2]
     return values, _columns(records, CODE_FIELDS, np.int8).view(np.uint8)
 
 
@@ -282,15 +290,24 @@ def _columns(records: NDArray, names: Sequence[str], dtype: type) -> NDArray:
     return columns
 
 
-def expand_features(values: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(P, 45) network features from the compact form; the columns are in the module's table."""
-    features = np.zeros((len(values), FEATURES), dtype=np.float32)
-    features[:, :VALUES] = values
-    rows = np.arange(len(values))
-    for column, (start, count) in enumerate(_ONE_HOTS):
-        known = codes[:, column] < count
-        features[rows[known], start + codes[known, column].astype(np.int64)] = 1
-    # A negative int8 reads as 128 or more: like any other unknown class it sets nothing.
-    pdh0 = np.where(codes[:, 3] <= _PDH0_COLUMNS, codes[:, 3], 0)
-    features[:, _PDH0_START:] = pdh0[:, None] > np.arange(_PDH0_COLUMNS)
+def expand_features(
+    values: NDArray[np.float32], codes: NDArray[np.uint8], names: Sequence[RadarFeature] = NUSCENES_FEATURES
+) -> NDArray[np.float32]:
+    """(P, F) network features of those names, one after another, from the compact form."""
+    features = np.zeros((len(values), columns_of(names)), dtype=np.float32)
+    rows, start = np.arange(len(values)), 0
+    for name in names:
+        end = start + COLUMNS[name]
+        if name in VALUE_NAMES:
+            features[:, start] = values[:, VALUE_NAMES.index(name)]
+        else:
+            code = codes[:, CODE_FIELDS.index(name)]
+            # A negative int8 reads as 128 or more: like any other unknown class it sets nothing.
+            if name == _THERMOMETER:
+                known = np.where(code <= COLUMNS[name], code, 0)
+                features[:, start:end] = known[:, None] > np.arange(COLUMNS[name])
+            else:
+                known = code < COLUMNS[name]
+                features[rows[known], start + code[known].astype(np.int64)] = 1
+        start = end
     return features

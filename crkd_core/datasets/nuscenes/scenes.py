@@ -35,17 +35,23 @@ class SampleColumns:
     following: list[str]
 
 
-def read_scenes(folder: Path) -> tuple[list[SceneRecord], dict[str, int]]:
-    """All scenes, and the row of each by token."""
+def read_scenes(folder: Path, has_logs: bool = True) -> tuple[list[SceneRecord], dict[str, int]]:
+    """All scenes, and the row of each by token.
+
+    Args:
+        has_logs: there is a table of logs, which say where scenes were recorded.
+    """
     logs = TableReader(folder, "log", LogRecord)
-    locations = logs.index(lambda record: logs.text(record, "location", ""))
+    locations = logs.index(lambda record: logs.text(record, "location", "")) if has_logs else {}
     table = TableReader(folder, "scene", SceneTableRecord)
     scenes = [
         SceneRecord(
             table.token(record),
             table.text(record, "name"),
             table.text(record, "description", ""),
-            table.find(locations, record, "log_token", "log") if record.log_token not in (None, UNSET, "") else "",
+            table.find(locations, record, "log_token", "log")
+            if has_logs and record.log_token not in (None, UNSET, "")
+            else "",
         )
         for record in table
     ]

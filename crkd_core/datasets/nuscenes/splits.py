@@ -5,7 +5,7 @@ with those of ``splits.json``.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain, combinations, product
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import known_description
 from crkd_core.config.split_names import TEST, TRAIN, TRAINVAL, VAL
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
+from crkd_core.datasets.truckscenes import splits as truckscenes
 from crkd_core.errors import DatasetError, UsageError
 
 SPLITS_NAME = "splits.json"
@@ -54,6 +56,13 @@ def official_scenes(split: str) -> tuple[str, ...]:
     return tuple(json.loads(_OFFICIAL.read_text(encoding="utf-8"))[split])
 
 
+PUBLISHED: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "nuscenes": official_scenes,
+    "truckscenes": truckscenes.official_scenes,
+}
+"""Scene names of a published split, by the name of the lists (``official_splits`` of a description)."""
+
+
 def splits_of_version(version: str) -> tuple[str, ...] | None:
     """The official splits that a version holds, by the end of its name; None for a version of another kind."""
     for kind, splits in SPLITS_OF_KIND.items():
@@ -90,14 +99,17 @@ def parts_of_split(split: str, present: Collection[str] = ()) -> tuple[str, ...]
     return _PARTS.get(split, (split,)) if split not in present else (split,)
 
 
-def splits_of_scenes(version: str) -> dict[str, list[str]]:
+def splits_of_scenes(version: str, published: str = "nuscenes") -> dict[str, list[str]]:
     """Scene name to the official splits of this version it belongs to.
 
     A version whose name ends otherwise than in trainval, mini or test gets every official list.
+
+    Args:
+        published: whose lists, of :data:`PUBLISHED`.
     """
     splits: dict[str, list[str]] = {}
     for split in splits_of_version(version) or (TRAIN, VAL, TEST):
-        for scene in official_scenes(split):
+        for scene in PUBLISHED[published](split):
             splits.setdefault(scene, []).append(split)
     return splits
 
@@ -107,7 +119,7 @@ def read_splits(
 ) -> SceneSplits:
     """The splits of a version folder.
 
-    Where its ``splits.json`` lists names of nuScenes' own lists, these are meant, as in the devkit; where none of the
+    Where its ``splits.json`` lists names of published lists, these are meant, as in the devkit; where none of the
     `scenes` is in any of them, so that the devkit could not use such a split at all, the file's lists are taken.
 
     Args:
@@ -126,7 +138,8 @@ def read_splits(
             _of_lists(description.splits),
             oddities=tuple(_unknown_scenes(description.splits, scenes, "the description")),
         )
-    official = splits_of_scenes(folder.name) if description.official_splits == "nuscenes" else {}
+    published = description.official_splits
+    official = splits_of_scenes(folder.name, published) if published is not None else {}
     listed = _read_lists(folder / SPLITS_NAME)
     _refuse_leaks(folder / SPLITS_NAME, listed)
     is_own_world = not any(name in official for name in scenes)
@@ -135,8 +148,9 @@ def read_splits(
     for split, names in own.items():
         for scene in dict.fromkeys(names):
             of_scene.setdefault(scene, []).append(split)
-    reserved = [name for name in listed if name in _RESERVED and description.official_splits == "nuscenes"]
-    return SceneSplits(of_scene, own, (*_oddities(listed, own, reserved), *_unknown_scenes(own, scenes, SPLITS_NAME)))
+    reserved = [name for name in listed if name in _RESERVED and published is not None]
+    oddities = _oddities(listed, own, reserved, known_description(published).text_name if published else "")
+    return SceneSplits(of_scene, own, (*oddities, *_unknown_scenes(own, scenes, SPLITS_NAME)))
 
 
 def _of_lists(lists: Mapping[str, Sequence[str]]) -> SceneSplits:
@@ -160,16 +174,16 @@ def _refuse_leaks(path: Path, listed: Mapping[str, Sequence[str]]) -> None:
 
 
 def _oddities(
-    listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], reserved: Sequence[str]
+    listed: Mapping[str, Sequence[str]], own: Mapping[str, Sequence[str]], reserved: Sequence[str], publisher: str
 ) -> list[str]:
     said = []
     if ignored := [name for name in reserved if name not in own]:
         said.append(
-            f"{SPLITS_NAME} lists {', '.join(ignored)}: nuScenes' own lists of that name are used, as in the devkit"
+            f"{SPLITS_NAME} lists {', '.join(ignored)}: {publisher}' own lists of that name are used, as in the devkit"
         )
     if used := [name for name in reserved if name in own]:
         said.append(
-            f"{', '.join(used)} are those of {SPLITS_NAME}, as no scene is in nuScenes' own lists (the devkit "
+            f"{', '.join(used)} are those of {SPLITS_NAME}, as no scene is in {publisher}' own lists (the devkit "
             "knows only these under such a name)"
         )
     for first, second in combinations([name for name, names in own.items() if names], 2):

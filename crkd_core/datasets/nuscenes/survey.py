@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import known_description
 from crkd_core.datasets.nuscenes.availability import Missing, find_missing
 from crkd_core.datasets.nuscenes.image_files import measure_images, sizes_by_camera
 from crkd_core.datasets.nuscenes.lidar import look_at_lidar
@@ -84,7 +85,7 @@ def read_version(
     progress.message(f"reading the tables of {version} in {dataroot}")
     description = recognise(folder) if description is None else description
     check_channels(folder, description)
-    digest = digest_tables(folder)
+    digest = digest_tables(folder, description.format)
     tables = read_tables(folder, description, allow_outside)
     splits = read_splits(folder, [scene.name for scene in tables.scenes], description, val_scenes)
     if not any(splits.of_scene.get(tables.scenes[scene].name) for scene in np.unique(tables.samples.scene)):
@@ -95,7 +96,8 @@ def read_version(
                 f"--val-scenes FILE, or write {SPLITS_NAME} there."
             )
         raise DatasetError(
-            f"{folder} has no sample in any split: expected scenes of nuScenes' own lists, or of lists in "
+            f"{folder} has no sample in any split: expected scenes of "
+            f"{known_description(description.official_splits).text_name}' own lists, or of lists in "
             f"{folder / SPLITS_NAME}, found {names}; write that file for own scenes "
             '({"my_train": ["scene name", ...], "my_val": [...]}), or check that the version\'s name ends in '
             "trainval, mini or test as its scenes do."

@@ -8,9 +8,6 @@ from numpy.typing import NDArray
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.geometry.transforms import inverse_rigid
 
-MAX_SWEEP_AGE_S = 0.75
-"""Older sweeps are not used: ten LiDAR sweeps span 0.45 s and six radar sweeps 0.39 s unless some are missing."""
-
 _AT_ONCE = 1 << 13
 
 
@@ -52,7 +49,9 @@ class SampleFiles:
 def choose_files(tables: NuScenesTables, lidar_sweeps: int, radar_sweeps: int) -> SampleFiles:
     """The files of every sample, the key frame counting as the first of at most `lidar_sweeps` and `radar_sweeps`.
 
-    Earlier sweeps are those of the same scene and sensor before the key frame in time, earlier key frames included.
+    Earlier sweeps are those of the same scene and sensor before the key frame in time, earlier key frames included, as
+    far back as the description says: in nuScenes, ten LiDAR sweeps span 0.45 s and six radar sweeps 0.39 s unless some
+    are missing.
     """
     sensors, channels = tables.sensors, tables.channels
     keys = np.full((len(tables.samples.tokens), len(channels.names)), -1, dtype=np.int64)
@@ -135,12 +134,13 @@ def _earlier(
     rank_of_row = np.full(len(sensors.path), -1, dtype=np.int64)
     rank_of_row[rows] = np.arange(len(rows))
     chosen = np.full((len(keys), count), -1, dtype=np.int64)
+    longest_us = tables.description.longest_past_s * 1e6
     has_key = keys >= 0
     for sweep in range(count):
         ranks = rank_of_row[keys[has_key]] - sweep
         earlier = rows[np.maximum(ranks, 0)]
         age_us = sensors.timestamp_us[keys[has_key]] - sensors.timestamp_us[earlier]
-        valid = (ranks >= 0) & (scenes[earlier] == scenes[keys[has_key]]) & (age_us <= MAX_SWEEP_AGE_S * 1e6)
+        valid = (ranks >= 0) & (scenes[earlier] == scenes[keys[has_key]]) & (age_us <= longest_us)
         chosen[has_key, sweep] = np.where(valid, earlier, -1)
     return chosen
 

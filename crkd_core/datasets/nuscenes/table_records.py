@@ -92,7 +92,7 @@ class NameRecord(TableRecord, gc=False):
 class VisibilityRecord(TableRecord, gc=False):
     """``visibility.json``."""
 
-    level: Text = UNSET
+    level: Any = UNSET
 
 
 class InstanceRecord(TableRecord, gc=False):

@@ -4,7 +4,9 @@ import hashlib
 import re
 from pathlib import Path
 
+from crkd_core.config.description import Format
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
+from crkd_core.datasets.truckscenes import tables as truckscenes
 from crkd_core.errors import DatasetError, UsageError
 
 TABLES = (
@@ -21,7 +23,7 @@ TABLES = (
     "instance",
     "sample_annotation",
 )
-"""The tables that are read."""
+"""The tables that are read of nuScenes."""
 _USUAL = re.compile(r"v\d+\.\d+-")
 _LARGEST_TABLE = "sample_data.json"
 
@@ -69,10 +71,15 @@ def find_version(dataroot: Path, version: str | None = None) -> str:
     return versions[0]
 
 
-def digest_tables(folder: Path) -> str:
+def tables_of(table_format: Format) -> tuple[str, ...]:
+    """The tables of a version folder that are read."""
+    return truckscenes.TABLES if table_format == "truckscenes" else TABLES
+
+
+def digest_tables(folder: Path, table_format: Format = "nuscenes") -> str:
     """SHA-256 over the names and bytes of the tables that are read."""
     total = hashlib.sha256()
-    for name in TABLES:
+    for name in tables_of(table_format):
         path = folder / f"{name}.json"
         checksum = hashlib.sha256()
         refuse_special_file(path, "the table")

@@ -321,7 +321,7 @@ class PreparedData:
         """All radars' points of the newest `sweeps` sweeps (None: all) in the key frame's LiDAR frame.
 
         Returns:
-            values (P, 7) and codes (P, 4), see :mod:`crkd_core.datasets.nuscenes.radar`.
+            values (P, 7; with elevation 8) and codes (P, 4), see :mod:`crkd_core.datasets.nuscenes.radar`.
 
         Raises:
             DamagedArtifactError: the shard cannot be read.

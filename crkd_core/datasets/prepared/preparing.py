@@ -20,8 +20,8 @@ Files of a ``prepare`` artifact (poses are row-major 4x4 in float64):
   evaluation leaves out the cycles that stand in one.
 - ``left_out_samples.parquet``, only where key frames were left out for want of files: ``token``, ``scene_name``,
   ``splits``, ``lacks`` (the channels whose files are missing).
-- ``radar/``: tensor shards, one a scene: ``values`` (P, 7), ``codes`` (P, 4), ``sweep_points`` (radars, sweeps), all
-  radars' points of all sweeps, unfiltered, in the model frame (see :mod:`crkd_core.datasets.nuscenes.radar` and
+- ``radar/``: tensor shards, one a scene: ``values`` (P, 7 or 8), ``codes`` (P, 4), ``sweep_points`` (radars, sweeps),
+  all radars' points of all sweeps, unfiltered, in the model frame (see :mod:`crkd_core.datasets.nuscenes.radar` and
   :mod:`crkd_core.datasets.prepared.radar_shards`).
 """
 

@@ -22,8 +22,8 @@ from crkd_core.artifacts.packed_shards import (
     write_index,
     write_packed,
 )
-from crkd_core.config.description import RadarPoints
 from crkd_core.config.description_files import nuscenes
+from crkd_core.config.description_points import RadarPoints
 from crkd_core.cores import helpers
 from crkd_core.datasets.nuscenes.described_radar import read_described_sweeps
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
@@ -59,6 +59,11 @@ class RadarJob:
     age_s: NDArray[np.float64]
     points: RadarPoints | None = None
     sensor_mps: NDArray[np.float64] | None = None
+
+    @property
+    def has_elevation(self) -> bool:
+        """Whether the radars measure elevation."""
+        return self.points is not None and self.points.elevation
 
     def read(self) -> tuple[NDArray, NDArray[np.int64]]:
         """The points of all files, one after another, and the number of each."""
@@ -181,7 +186,8 @@ def write_radar_shard(job: RadarJob) -> NDArray[np.int32]:
     points = counts[file]
     starts = (np.cumsum(counts) - counts)[file] - (np.cumsum(points) - points)
     rows = np.repeat(starts, points) + np.arange(points.sum())
-    values, codes = compact_sweeps(np.take(records, rows), points, job.lidar_from_radar[present], job.age_s[present])
+    transforms, ages, has_elevation = job.lidar_from_radar[present], job.age_s[present], job.has_elevation
+    values, codes = compact_sweeps(np.take(records, rows), points, transforms, ages, has_elevation)
     sweep_points = np.zeros(job.files.shape, dtype=np.int32)
     sweep_points[present] = points
     ends = np.cumsum(sweep_points.sum(axis=(1, 2)))[:-1]

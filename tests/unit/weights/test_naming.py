@@ -12,7 +12,7 @@ from crkd_core.errors import ConfigError
 from crkd_core.models.detector import build_detector
 from crkd_core.weights.naming import our_name, published_name
 from crkd_core.weights.published import detector_shapes, join_distiller, published_constants, split_distiller
-from tests.support.described import TASKS
+from tests.support.described import NUSCENES, TASKS
 from tests.support.published_models import MODELS, load_model
 
 
@@ -30,7 +30,7 @@ def test_every_tensor_is_mapped_both_ways(name):
         mapped = len(parts.adapters)
     for role, published in detectors.items():
         config = model.detector(role)
-        expected = detector_shapes(config, model.config.data, TASKS)
+        expected = detector_shapes(config, model.config.data, NUSCENES)
         constants = published_constants(config, model.config.data)
         names = {key: our_name(key) for key in published if key not in constants}
         assert set(names.values()) == set(expected)

@@ -47,9 +47,13 @@ class Backdrop:
 
 @dataclass(frozen=True)
 class View:
-    """One camera at the size it is rendered in, with what does not change from frame to frame."""
+    """One camera at the size it is rendered in, with what does not change from frame to frame.
+
+    Things further away than `sight_m` are not drawn.
+    """
 
     sensor: Sensor
+    sight_m: float
     width: int
     height: int
     focal: float
@@ -190,9 +194,9 @@ def _skyline(sky: NDArray[np.float32], light: Light, conditions: Conditions, rng
             x += step
 
 
-def build_view(sensor: Sensor, image_width: int, image_height: int, oversample: int) -> View:
+def build_view(sensor: Sensor, oversample: int, sight_m: float) -> View:
     """Everything about a camera that stays the same on flat ground: horizon, sky directions, depth of each row."""
-    width, height = image_width * oversample, image_height * oversample
+    width, height = sensor.width_px * oversample, sensor.height_px * oversample
     focal = sensor.intrinsic[0][0] * oversample
     centre = (
         (sensor.intrinsic[0][2] + 0.5) * oversample - 0.5,
@@ -213,6 +217,7 @@ def build_view(sensor: Sensor, image_width: int, image_height: int, oversample: 
     aside = u[-1][None] * row_depth[:, None] * mount[1, 0] + row_depth[:, None] * forward[1] + mount[1, 3]
     return View(
         sensor,
+        sight_m,
         width,
         height,
         focal,

@@ -14,7 +14,6 @@ from crkd_core.datasets.simulated.sensors.depth_order import order_footprints, o
 from crkd_core.geometry.transforms import compose, inverse_rigid, rotate_vectors
 
 _NEAR_M = 0.25
-_FAR_M = 130.0
 _SHADOW_RANGE_M = 55.0
 _SUBPIXEL_BITS = 4
 
@@ -105,7 +104,7 @@ def _things_in_view(view: View, assembly: Assembly, placement: Placement, world_
     radius = np.hypot(np.abs(assembly.high[:, :2]).max(axis=1), np.abs(assembly.low[:, :2]).max(axis=1)) + 0.2
     tangent = max(view.centre[0], view.width - view.centre[0]) / view.focal
     outside = (np.abs(lateral) - tangent * depth) / np.hypot(1.0, tangent)
-    return np.flatnonzero((depth > -radius) & (depth < _FAR_M) & (outside < radius))
+    return np.flatnonzero((depth > -radius) & (depth < view.sight_m) & (outside < radius))
 
 
 def _draw_list(

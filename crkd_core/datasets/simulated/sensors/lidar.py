@@ -1,4 +1,4 @@
-"""The spinning LiDAR: 32 beams cast against the convex parts of all things and the ground."""
+"""Spinning LiDARs: beams cast against the convex parts of all things and the ground."""
 
 from dataclasses import dataclass
 
@@ -7,34 +7,45 @@ from numpy.typing import NDArray
 
 from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Indices, Placement, turn
+from crkd_core.datasets.simulated.sensors.rig_description import LidarDescription, package_rig
 from crkd_core.datasets.simulated.world.ground import Ground
 from crkd_core.datasets.simulated.world.script import Conditions
 from crkd_core.geometry.transforms import inverse_rigid, rotate_vectors, transform_points
 
-BEAMS = 32
-TOP_DEG, BOTTOM_DEG = 10.67, -30.67
-RANGE_M = 70.0
-NEAR_M = 1.0
 RANGE_NOISE_M = 0.02
 _PAIRS_AT_ONCE = 400_000
 
 
 @dataclass(frozen=True)
 class Beams:
-    """Ray directions in the sensor frame, firing by firing, in each the 32 beams from the lowest (ring 0) up."""
+    """Ray directions in the sensor frame, firing by firing, in each the beams from the lowest (ring 0) up."""
 
-    directions: NDArray[np.float32]  # (steps * 32, 3)
-    elevations: Array  # (32,)
+    directions: NDArray[np.float32]  # (steps * beams, 3)
+    elevations: Array  # (beams,)
     steps: int
+    nearest_m: float
+    range_m: float
+
+    @property
+    def count(self) -> int:
+        """Number of beams."""
+        return len(self.elevations)
 
 
-def build_beams(azimuth_steps: int) -> Beams:
-    """All rays of one revolution; it starts behind the vehicle and turns clockwise."""
-    elevations = np.radians(np.linspace(BOTTOM_DEG, TOP_DEG, BEAMS))
+def build_beams(azimuth_steps: int, lidar: LidarDescription | None = None) -> Beams:
+    """All rays of one revolution, which starts behind the sensor (its -y) and turns clockwise.
+
+    Args:
+        azimuth_steps: Firings of the revolution.
+        lidar: The sensor; none: nuScenes'.
+    """
+    lidar = lidar or package_rig("nuscenes").reference
+    elevations = np.radians(np.linspace(*lidar.elevation_deg, lidar.beams))
     azimuths = -np.pi / 2 - 2 * np.pi * np.arange(azimuth_steps) / azimuth_steps
     az, el = np.meshgrid(azimuths, elevations, indexing="ij")
     directions = np.stack([np.cos(el) * np.cos(az), np.cos(el) * np.sin(az), np.sin(el)], axis=-1)
-    return Beams(directions.reshape(-1, 3).astype(np.float32), elevations, azimuth_steps)
+    rays = directions.reshape(-1, 3).astype(np.float32)
+    return Beams(rays, elevations, azimuth_steps, lidar.nearest_m, lidar.range_m)
 
 
 def scan(
@@ -49,7 +60,8 @@ def scan(
     """One sweep.
 
     Returns:
-        (N, 5) points in the sensor frame: x, y, z in m, intensity 0 to 255, ring index.
+        (N, 6) points in the sensor frame: x, y, z in m, intensity 0 to 255, ring index, and at which part of the
+        revolution (0 to 1) the beam passed. All points are as at the time of the sweep: motion is taken out of them.
     """
     rays = len(beams.directions)
     distance, cosine, reflectivity = _ground_hits(beams, world_from_sensor, ground)
@@ -58,16 +70,20 @@ def scan(
     chance = rng.random(rays, dtype=np.float32)
     haze = np.exp(-distance / (120.0 if conditions.rain else 600.0))
     signal = reflectivity * (0.25 + 0.75 * cosine) * haze
-    keep_probability = np.clip(1.02 - 0.12 / (1 + 40 * signal) - 0.35 * (distance / RANGE_M) ** 2 * (1 - cosine), 0, 1)
+    keep_probability = np.clip(
+        1.02 - 0.12 / (1 + 40 * signal) - 0.35 * (distance / beams.range_m) ** 2 * (1 - cosine), 0, 1
+    )
     if conditions.rain:
         keep_probability *= 0.86 * np.exp(-distance / 160.0)
-    seen = (distance < RANGE_M) & (distance > NEAR_M) & (chance < keep_probability)
-    points = np.empty((int(seen.sum()), 5), dtype=np.float32)
+    seen = (distance < beams.range_m) & (distance > beams.nearest_m) & (chance < keep_probability)
+    ray = np.flatnonzero(seen)
+    points = np.empty((len(ray), 6), dtype=np.float32)
     measured = distance[seen] + RANGE_NOISE_M * noise[seen]
     points[:, :3] = beams.directions[seen] * measured[:, None]
     speckle = 1 + 0.15 * np.roll(noise, 1)[seen]
     points[:, 3] = np.clip(np.floor(110 * signal[seen] * speckle + 1), 0, 255)
-    points[:, 4] = np.flatnonzero(seen) % BEAMS
+    points[:, 4] = ray % beams.count
+    points[:, 5] = ray // beams.count / beams.steps
     return points
 
 
@@ -80,7 +96,7 @@ def _ground_hits(
     height = np.float32(world_from_sensor[2, 3])
     distance = np.full(len(directions), np.inf, dtype=np.float32)
     distance[falling] = height / -directions[falling, 2]
-    near = distance < RANGE_M + 1
+    near = distance < beams.range_m + 1
     reflectivity = np.zeros(len(directions), dtype=np.float32)
     hits = directions[near, :2] * distance[near, None] + world_from_sensor[:2, 3].astype(np.float32)
     reflectivity[near] = ground.reflectivity_at(hits[:, 0], hits[:, 1])
@@ -101,7 +117,7 @@ def _part_hits(
     sensor_from_world = inverse_rigid(world_from_sensor)
     offset = np.hypot(placement.x - world_from_sensor[0, 3], placement.y - world_from_sensor[1, 3])
     radius = np.hypot(np.abs(assembly.high[:, :2]).max(axis=1), np.abs(assembly.low[:, :2]).max(axis=1))
-    close = np.flatnonzero((offset < RANGE_M + radius)[parts.thing])
+    close = np.flatnonzero((offset < beams.range_m + radius)[parts.thing])
     thing = parts.thing[close]
     yaw = placement.yaw[thing]
     shift = np.stack([placement.x[thing], placement.y[thing], np.zeros(len(thing))], axis=1)
@@ -121,7 +137,7 @@ def _part_hits(
         part = np.repeat(np.arange(begin, int(end)), pairs[chunk])
         local = np.arange(len(part)) - np.repeat(np.cumsum(pairs[chunk]) - pairs[chunk], pairs[chunk])
         column = (first_step[part] + local // count[part]) % beams.steps
-        ray = column * BEAMS + first_beam[part] + local % count[part]
+        ray = column * beams.count + first_beam[part] + local % count[part]
         depth, slant = _enter(beams.directions[ray], part, normals, offsets)
         hit = np.flatnonzero(depth < distance[ray])
         ray, part, depth, slant = ray[hit], part[hit], depth[hit], slant[hit]
@@ -153,8 +169,8 @@ def _windows(beams: Beams, corners: NDArray[np.float32]) -> tuple[Indices, Indic
     lowest = np.arctan2(bottom, np.where(bottom < 0, nearest, furthest))
     highest = np.arctan2(top, np.where(top > 0, nearest, furthest))
     pitch = beams.elevations[1] - beams.elevations[0]
-    begin = np.clip(np.floor((lowest - beams.elevations[0]) / pitch), 0, BEAMS).astype(np.int64)
-    end = np.clip(np.ceil((highest - beams.elevations[0]) / pitch) + 1, 0, BEAMS).astype(np.int64)
+    begin = np.clip(np.floor((lowest - beams.elevations[0]) / pitch), 0, beams.count).astype(np.int64)
+    end = np.clip(np.ceil((highest - beams.elevations[0]) / pitch) + 1, 0, beams.count).astype(np.int64)
     return first, steps, begin, np.maximum(end - begin, 0)
 
 

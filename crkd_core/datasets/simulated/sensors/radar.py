@@ -1,25 +1,20 @@
-"""The five radars: few, noisy detections with radial velocities, clutter, ghosts and misses.
+"""What radars notice: few, noisy echoes with radial velocities, clutter, ghosts and misses.
 
-A detection's velocity has only one measured part, along the line of sight. The fields are those of the real sensor (see
-:mod:`~crkd_core.datasets.nuscenes.radar`): vx, vy are relative to the moving and turning sensor and not radial,
-vx_comp, vy_comp are radial, with the sensor's own motion taken out.
+What is written of them is in :mod:`~crkd_core.datasets.simulated.sensors.radar_points`. A radar without elevation
+lives in the plane; one with it also measures how high the echoes are, and resolves more of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.nuscenes.radar import RADAR_RECORD
 from crkd_core.datasets.simulated.arrays import Array
 from crkd_core.datasets.simulated.sensors.assembly import Assembly, Placement
+from crkd_core.datasets.simulated.sensors.radar_points import Echoes, SensorMotion, measured_points
+from crkd_core.datasets.simulated.sensors.rig_description import RadarDescription
 from crkd_core.datasets.simulated.world.script import Thing
-
-MOST_POINTS = 125
-FAR_RANGE_M, FAR_HALF_ANGLE = 250.0, np.radians(9.0)
-NEAR_RANGE_M, NEAR_HALF_ANGLE = 70.0, np.radians(60.0)
-MOVING_MPS = 0.45
 
 
 @dataclass(frozen=True)
@@ -33,31 +28,10 @@ class Reflectors:
     facing: Array
     detections: Array
     jitter: Array
+    bottom: Array  # lowest and highest point above the ground
+    top: Array
     blocks: Array  # how much of the power something behind loses, 0 to 1
     stands_out: NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class SensorMotion:
-    """Pose and motion of one radar in the world frame."""
-
-    x: float
-    y: float
-    yaw: float
-    vx: float
-    vy: float
-    yaw_rate: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Echoes:
-    """Detections before they are written down: true direction and motion, signal, and flags."""
-
-    distance: Array
-    azimuth: Array
-    rcs: Array
-    radial: Array  # over ground, along the line of sight
-    ghost: NDArray[np.bool_]
 
 
 def build_reflectors(things: tuple[Thing, ...], assembly: Assembly) -> Reflectors:
@@ -76,29 +50,39 @@ def build_reflectors(things: tuple[Thing, ...], assembly: Assembly) -> Reflector
         facing=np.array([thing.echo.facing_db for thing in things]),
         detections=np.array([thing.echo.detections for thing in things]),
         jitter=np.array([thing.echo.jitter_mps for thing in things]),
+        bottom=low[:, 2],
+        top=high[:, 2],
         blocks=np.where(solid, 0.995, blocks),
         stands_out=~clutter,
     )
 
 
 def detect(
-    reflectors: Reflectors, placement: Placement, sensor: SensorMotion, rng: np.random.Generator
+    radar: RadarDescription,
+    reflectors: Reflectors,
+    placement: Placement,
+    sensor: SensorMotion,
+    rng: np.random.Generator,
 ) -> NDArray[Any]:
-    """One sweep: a structured array of at most 125 points in the sensor frame, nearest first."""
-    echoes = _object_echoes(reflectors, placement, sensor, rng)
-    echoes = _join(echoes, _ghosts(echoes, rng), _false_alarms(rng))
-    field_of_view = _in_view(echoes.distance, echoes.azimuth)
+    """One sweep: a structured array of the points that the radar's files hold, sensor frame, nearest first."""
+    echoes = _object_echoes(radar, reflectors, placement, sensor, rng)
+    echoes = _join(echoes, _ghosts(echoes, rng), _false_alarms(radar, sensor, rng))
+    field_of_view = _in_view(radar, echoes.distance, echoes.azimuth)
+    if radar.elevation_half_angle_deg is not None:
+        elevation = np.arctan2(echoes.height, echoes.distance)
+        field_of_view &= np.abs(elevation) < np.radians(radar.elevation_half_angle_deg)
     echoes = _select(echoes, np.flatnonzero(field_of_view))
-    if len(echoes.distance) > MOST_POINTS:
-        strongest = np.argsort(-(echoes.rcs - 25 * np.log10(echoes.distance)), kind="stable")[:MOST_POINTS]
+    if len(echoes.distance) > radar.most_points:
+        strongest = np.argsort(-(echoes.rcs - 25 * np.log10(echoes.distance)), kind="stable")[: radar.most_points]
         echoes = _select(echoes, strongest)
-    return _points(_select(echoes, np.argsort(echoes.distance, kind="stable")), sensor, rng)
+    return measured_points(radar, _select(echoes, np.argsort(echoes.distance, kind="stable")), sensor, rng)
 
 
-def _in_view(distance: Array, azimuth: Array) -> NDArray[np.bool_]:
-    near = (distance < NEAR_RANGE_M) & (np.abs(azimuth) < NEAR_HALF_ANGLE)
-    far = (distance < FAR_RANGE_M) & (np.abs(azimuth) < FAR_HALF_ANGLE)
-    return (near | far) & (distance > 0.3)
+def _in_view(radar: RadarDescription, distance: Array, azimuth: Array) -> NDArray[np.bool_]:
+    seen = np.zeros(len(distance), dtype=bool)
+    for view in radar.views:
+        seen |= (distance < view.range_m) & (np.abs(azimuth) < np.radians(view.half_angle_deg))
+    return seen & (distance > 0.3)
 
 
 @dataclass(frozen=True)
@@ -126,16 +110,20 @@ def _bearings(reflectors: Reflectors, placement: Placement, sensor: SensorMotion
 
 
 def _object_echoes(
-    reflectors: Reflectors, placement: Placement, sensor: SensorMotion, rng: np.random.Generator
-) -> _Echoes:
+    radar: RadarDescription,
+    reflectors: Reflectors,
+    placement: Placement,
+    sensor: SensorMotion,
+    rng: np.random.Generator,
+) -> Echoes:
     """Detections on the sides of things that face the radar, as far as they are strong enough to be noticed."""
     bearing = _bearings(reflectors, placement, sensor)
     gap = np.maximum(np.hypot(bearing.outside_x, bearing.outside_y), 1.0)
     # surroundings are long, so the number of their echoes grows with length
     extent = np.maximum(reflectors.half_length, reflectors.half_width)
     stretch = np.where(reflectors.stands_out, 1.0, np.clip(extent / 4.0, 0.5, 3.0))
-    mean = reflectors.detections * stretch * np.clip(20.0 / gap, 0.35, 1.6) ** 0.5
-    number = np.where(gap < FAR_RANGE_M, rng.poisson(mean), 0)
+    mean = radar.resolution * reflectors.detections * stretch * np.clip(20.0 / gap, 0.35, 1.6) ** 0.5
+    number = np.where(gap < radar.range_m, rng.poisson(mean), 0)
     thing = np.repeat(np.arange(len(gap)), number)
     u = rng.random((4, len(thing)))
     # The power of many scattering centres is exponentially distributed (Swerling's first case).
@@ -143,7 +131,7 @@ def _object_echoes(
     on_x_face = _picks_x_face(bearing, reflectors, thing, u[0])
     arm_x, arm_y = _points_on_faces(bearing, reflectors, thing, on_x_face, u)
     at_x, at_y = bearing.dx[thing] + arm_x, bearing.dy[thing] + arm_y
-    in_view = np.flatnonzero(_in_view(np.hypot(at_x, at_y), _wrap(np.arctan2(at_y, at_x) - sensor.yaw)))
+    in_view = np.flatnonzero(_in_view(radar, np.hypot(at_x, at_y), _wrap(np.arctan2(at_y, at_x) - sensor.yaw)))
     thing = thing[in_view]
     arm_x, arm_y, at_x, at_y = (v[in_view] for v in (arm_x, arm_y, at_x, at_y))
     distance, azimuth = np.hypot(at_x, at_y), np.arctan2(at_y, at_x)
@@ -160,11 +148,26 @@ def _object_echoes(
     rcs = reflectors.rcs[thing] + reflectors.facing[thing] * (faces**4 - 0.3)
     rcs = rcs + 10 * np.log10(np.maximum(fading[in_view], 0.02)) + 8 * np.log10(power_left + 1e-6)
     relative = _wrap(azimuth - sensor.yaw)
-    gain = -12 * np.minimum(np.abs(relative) / NEAR_HALF_ANGLE, 1) ** 2
+    gain = radar.sensitivity_db - 12 * np.minimum(np.abs(relative) / np.radians(radar.widest.half_angle_deg), 1) ** 2
     margin = rcs + gain - 40 * np.log10(distance / 45.0) + 9.0
     chance = 0.93 / (1 + np.exp(-margin / 2.5)) * np.clip(power_left * 1.3, 0, 1)
     keep = np.flatnonzero(u[3][in_view] < chance)
-    return _Echoes(distance[keep], relative[keep], rcs[keep], radial[keep], np.zeros(len(keep), dtype=bool))
+    height = _heights(radar, reflectors, thing[keep], sensor, rng)
+    return Echoes(distance[keep], relative[keep], rcs[keep], radial[keep], np.zeros(len(keep), dtype=bool), height)
+
+
+def _heights(
+    radar: RadarDescription,
+    reflectors: Reflectors,
+    thing: NDArray[np.int64],
+    sensor: SensorMotion,
+    rng: np.random.Generator,
+) -> Array:
+    """How far above the radar things reflect: anywhere on them, lower parts most often."""
+    if radar.elevation_half_angle_deg is None:
+        return np.zeros(len(thing))
+    low, high = reflectors.bottom[thing], reflectors.top[thing]
+    return low + (high - low) * (0.1 + 0.8 * rng.random(len(thing)) ** 1.3) - sensor.z
 
 
 def _points_on_faces(
@@ -207,109 +210,43 @@ def _blocked(reflectors: Reflectors, bearing: _Bearing, at_x: Array, at_y: Array
     return 1 - np.where(between, 1 - reflectors.blocks[matter], 1.0).prod(axis=1)
 
 
-def _ghosts(echoes: _Echoes, rng: np.random.Generator) -> _Echoes:
+def _ghosts(echoes: Echoes, rng: np.random.Generator) -> Echoes:
     """Multipath: echoes behind strong reflectors, a little off in angle, with about the same velocity."""
     chance = np.where(echoes.rcs > 14, 0.07, np.where(echoes.rcs > 7, 0.03, 0.0))
     source = np.flatnonzero(rng.random(len(echoes.rcs)) < chance)
     n = len(source)
-    return _Echoes(
+    return Echoes(
         echoes.distance[source] + rng.uniform(2.0, 14.0, n),
         echoes.azimuth[source] + rng.normal(0, np.radians(1.5), n),
         echoes.rcs[source] - rng.uniform(6, 14, n),
         echoes.radial[source] * rng.choice([1.0, 1.0, 2.0], n),
         np.ones(n, dtype=bool),
+        echoes.height[source],
     )
 
 
-def _false_alarms(rng: np.random.Generator) -> _Echoes:
+def _false_alarms(radar: RadarDescription, sensor: SensorMotion, rng: np.random.Generator) -> Echoes:
     """Ground clutter and noise, anywhere in the view."""
-    n = int(rng.poisson(5.0))
+    widest, half_angle = radar.widest, np.radians(radar.widest.half_angle_deg)
+    n = int(rng.poisson(5.0 * radar.resolution))
     ghost = rng.random(n) < 0.3
-    return _Echoes(
-        rng.uniform(3.0, NEAR_RANGE_M, n),
-        rng.uniform(-NEAR_HALF_ANGLE, NEAR_HALF_ANGLE, n),
+    return Echoes(
+        rng.uniform(3.0, widest.range_m, n),
+        rng.uniform(-half_angle, half_angle, n),
         rng.normal(-4.0, 4.0, n),
         np.where(ghost, rng.normal(0, 2.0, n), rng.normal(0, 0.1, n)),
         ghost,
+        np.full(n, -sensor.z),
     )
-
-
-def _points(echoes: _Echoes, sensor: SensorMotion, rng: np.random.Generator) -> NDArray[Any]:
-    """Add measurement noise and fill the 18 fields, on the number grid of the real sensor."""
-    n = len(echoes.distance)
-    weak = np.clip((8.0 - echoes.rcs) / 20.0, 0, 1)
-    range_noise = 0.1 + 0.3 * np.clip(0.5 * weak + 0.5 * echoes.distance / NEAR_RANGE_M, 0, 1)
-    edge = np.clip(np.abs(echoes.azimuth) / NEAR_HALF_ANGLE, 0, 1)
-    angle_noise = np.radians(0.3 + 1.2 * np.clip(0.6 * edge + 0.4 * weak, 0, 1))
-    distance = np.maximum(echoes.distance + rng.normal(0, 1, n) * range_noise, 0.3)
-    azimuth = echoes.azimuth + rng.normal(0, 1, n) * angle_noise
-    x, y = np.round(distance * np.cos(azimuth) / 0.2) * 0.2, np.round(distance * np.sin(azimuth) / 0.2) * 0.2
-    reach = np.maximum(np.hypot(x, y), 1e-3)
-    ux, uy = x / reach, y / reach
-    points = np.zeros(n, dtype=RADAR_RECORD)
-    points["x"], points["y"] = x, y
-    points["rcs"] = np.clip(np.round(echoes.rcs * 2) / 2, -64, 63)
-    for name, relative in zip(("vx", "vy"), _relative_velocity(echoes, sensor, x, y), strict=True):
-        points[name] = np.round(relative / 0.25) * 0.25
-    points["vx_comp"], points["vy_comp"] = echoes.radial * ux, echoes.radial * uy
-    points["id"] = np.cumsum(rng.integers(1, 3, n)) - 1
-    points["is_quality_valid"] = 1
-    points["dyn_prop"] = _dynamic_property(echoes.radial, rng.random(n))
-    doubt = rng.random((3, n))
-    points["ambig_state"] = np.where(doubt[0] < 0.03, rng.choice([1, 2, 4], n), 3)
-    suspicious = np.where(echoes.ghost, doubt[1] < 0.35, doubt[1] < 0.02)
-    points["invalid_state"] = np.where(suspicious, rng.choice([1, 6, 7, 14], n), np.where(doubt[1] > 0.97, 4, 0))
-    points["pdh0"] = np.where(echoes.ghost, rng.choice([1, 2, 3, 4, 5], n), np.where(doubt[2] < 0.06, 2, 1))
-    points["x_rms"] = 18 + np.round(3 * weak + 1.5 * edge).astype(int)
-    points["y_rms"] = 18 + np.round(3 * weak + 2.5 * edge).astype(int)
-    points["vx_rms"] = 16 + np.round(3 * edge).astype(int)
-    points["vy_rms"] = 3 + np.round(6 * edge).astype(int)
-    return points
-
-
-def _relative_velocity(echoes: _Echoes, sensor: SensorMotion, x: Array, y: Array) -> tuple[Array, Array]:
-    """Velocity against the moving sensor, in its axes, of points at (x, y).
-
-    Along the line of sight it is what was measured. The rest is filled in as on real frames: what stands has the
-    motion of the ground as the turning sensor sees it, what moves has no lateral velocity.
-    """
-    c, s = np.cos(sensor.yaw), np.sin(sensor.yaw)
-    own_x, own_y = c * sensor.vx + s * sensor.vy, c * sensor.vy - s * sensor.vx
-    reach = np.maximum(np.hypot(x, y), 1e-3)
-    ux, uy = x / reach, y / reach
-    along = (echoes.radial - own_x * ux - own_y * uy) / np.maximum(ux, 0.2)
-    moving = np.abs(echoes.radial) >= MOVING_MPS
-    return (
-        np.where(moving, along, echoes.radial * ux - own_x + sensor.yaw_rate * y),
-        np.where(moving, 0.0, echoes.radial * uy - own_y - sensor.yaw_rate * x),
-    )
-
-
-def _dynamic_property(radial: Array, doubt: Array) -> NDArray[np.int64]:
-    """nuScenes' dyn_prop: 0 moving, 1 stationary, 2 oncoming, 3 stationary candidate, 6 crossing moving, 7 stopped."""
-    still = np.where(doubt < 0.12, 3, np.where(doubt > 0.99, 7, 1))
-    going = np.where(radial < 0, 2, 0)
-    return np.where(np.abs(radial) < MOVING_MPS, still, np.where(doubt < 0.05, 6, going))
 
 
 def _wrap(angle: Array) -> Array:
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
-def _select(echoes: _Echoes, which: NDArray[np.int64]) -> _Echoes:
-    return _Echoes(
-        echoes.distance[which],
-        echoes.azimuth[which],
-        echoes.rcs[which],
-        echoes.radial[which],
-        echoes.ghost[which],
-    )
+def _select(echoes: Echoes, which: NDArray[np.int64]) -> Echoes:
+    return Echoes(*(getattr(echoes, field.name)[which] for field in fields(Echoes)))
 
 
-def _join(*groups: _Echoes) -> _Echoes:
-    return _Echoes(
-        *(
-            np.concatenate([getattr(g, name) for g in groups])
-            for name in ("distance", "azimuth", "rcs", "radial", "ghost")
-        )
-    )
+def _join(*groups: Echoes) -> Echoes:
+    return Echoes(*(np.concatenate([getattr(group, field.name) for group in groups]) for field in fields(Echoes)))

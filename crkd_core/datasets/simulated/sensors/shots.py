@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.sensors.rig import KEY_FRAME_PERIOD_S, Sensor
+from crkd_core.datasets.simulated.config import KEY_FRAME_PERIOD_S, SimulationConfig, sweeps_between
+from crkd_core.datasets.simulated.sensors.rig import Sensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def shots(sensor: Sensor, config: SimulationConfig) -> list[Shot]:
     for sample in range(config.samples_per_scene):
         key = sample * KEY_FRAME_PERIOD_S + sensor.offset_s
         if kept and (sample > 0 or config.lead_in):
-            between = np.arange(1, int((KEY_FRAME_PERIOD_S - period / 2) / period) + 1)
+            between = np.arange(1, sweeps_between(sensor.rate_hz) + 1)
             times = key - between[::-1] * period
             out += [Shot(_us(t), sample, False) for t in times[max(0, len(times) - kept) :]]
         out.append(Shot(_us(key), sample, True))

@@ -266,3 +266,24 @@ def construction_vehicle(size: Size, rng: np.random.Generator) -> Shape:
         b.box((0.32 * length, -w / 2, 0.06 * h), (half, w / 2, 0.42 * h), (96, 92, 86), top_x=(0.15, 0.1))
         _wheels(b, size, 0.22 * h, (0.16 * length, -0.3 * length), 0.42)
     return b.build()
+
+
+def forklift(size: Size, rng: np.random.Generator) -> Shape:
+    """A counterbalanced truck: body, guard over the driver, mast and fork at the front."""
+    w, length, h = size
+    b = ShapeBuilder()
+    half = length / 2
+    paint = pick(rng, ((236.0, 120.0, 24.0), (206.0, 40.0, 36.0), (240.0, 196.0, 40.0)), 6)
+    body = b.box((-half, -w / 2, 0.12 * h), (0.12 * length, w / 2, 0.5 * h), paint, top_x=(0.15, 0.0))
+    b.patch(body, "back", (0.1, 0.2, 0.9, 0.7), DARK)
+    guard = b.box((-0.3 * length, -0.42 * w, 0.5 * h), (0.08 * length, 0.42 * w, 0.94 * h), DARK, reflectivity=0.2)
+    for face in ("front", "left", "back", "right"):
+        b.patch(guard, face, (0.1, 0.08, 0.9, 0.9), GLASS)
+    b.box((0.13 * length, -0.36 * w, 0.06 * h), (0.2 * length, 0.36 * w, h), (72, 72, 76), reflectivity=0.25)
+    for side in (1, -1):
+        low, high = sorted((side * 0.14 * w, side * 0.26 * w))
+        b.box((0.2 * length, low, 0.04 * h), (half, high, 0.08 * h), (96, 96, 98), reflectivity=0.3)
+    if rng.random() < 0.5:
+        load = pick(rng, ((168.0, 132.0, 84.0), (196.0, 196.0, 200.0)), 8)
+        b.box((0.22 * length, -0.46 * w, 0.09 * h), (half, 0.46 * w, 0.55 * h), load)
+    return b.build()

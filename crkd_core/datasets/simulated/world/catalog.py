@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from crkd_core.datasets.simulated.shapes import small_things, vehicles
+from crkd_core.datasets.simulated.shapes import ego_truck, signs, small_things, vehicles
 from crkd_core.datasets.simulated.shapes.solids import Shape
 from crkd_core.datasets.simulated.shapes.vehicles import Size
 
@@ -43,6 +43,9 @@ class Kind:
     size_spread: float = 0.06
     with_rider: bool = False
     posture: str = ""
+    mounting: str = ""
+    hangs: bool = False
+    """The shape does not begin at the ground, and neither does its box."""
 
 
 _CAR = RadarEcho(10.0, 5.0, 3.2)
@@ -140,6 +143,31 @@ KINDS: dict[str, Kind] = {
         lambda s, r: small_things.barrier(s, r, "plastic"),
         RadarEcho(-4.0, 3.0, 0.7),
     ),
+    "forklift": Kind("vehicle.other", (1.3, 3.3, 2.2), vehicles.forklift, RadarEcho(8.0, 4.0, 2.2), 0.04),
+    "ego_trailer": Kind("vehicle.ego_trailer", (2.55, 13.6, 4.0), lambda s, r: ego_truck.semi_trailer(s), _BIG, 0.0),
+    "pole_sign": Kind(
+        "static_object.traffic_sign",
+        (0.9, 0.06, 0.9),
+        lambda s, r: signs.plate(s, r, 2.2),
+        RadarEcho(6.0, 6.0, 0.7),
+        mounting="pole_mounted",
+        hangs=True,
+    ),
+    "gantry_sign": Kind(
+        "static_object.traffic_sign",
+        (3.4, 0.1, 2.2),
+        lambda s, r: signs.plate(s, r, 5.6),
+        RadarEcho(12.0, 8.0, 1.4),
+        mounting="overhanging",
+        hangs=True,
+    ),
+    "temporary_sign": Kind(
+        "static_object.traffic_sign",
+        (0.9, 0.5, 1.6),
+        signs.temporary,
+        RadarEcho(3.0, 4.0, 0.6),
+        mounting="temporary",
+    ),
     "bicycle_rack": Kind(
         "static_object.bicycle_rack", (3.0, 1.6, 0.9), small_things.bicycle_rack, RadarEcho(4.0, 2.0, 1.2)
     ),
@@ -151,4 +179,6 @@ CLUTTER_ECHOES = {
     "pole": RadarEcho(2.0, 0.0, 0.8),
     "tree": RadarEcho(-3.0, 0.0, 0.6),
     "kerb": RadarEcho(-7.0, 4.0, 0.9),
+    "rail": RadarEcho(0.0, 5.0, 1.6),
+    "steel": RadarEcho(12.0, 6.0, 1.6),
 }

@@ -21,6 +21,7 @@ from crkd_core.datasets.simulated.world.script import (
 )
 
 GRASS, PAVEMENT, ASPHALT, MARKING, BIKE_PATH, PARKING_BAY = range(6)
+_MARGIN_M = 30.0
 _REFLECTIVITY = np.array([0.22, 0.18, 0.07, 0.55, 0.10, 0.08], dtype=np.float32)
 
 
@@ -35,6 +36,13 @@ class Ground:
     origin: tuple[float, float]
     cell_m: float
 
+    def fill(self, material: int, left: float, bottom: float, right: float, top: float) -> None:
+        """Paint a rectangle, at least one cell wide, into the materials, which the caller owns."""
+        (x0, y0), cell_m = self.origin, self.cell_m
+        r0, r1 = round((bottom - y0) / cell_m), round((top - y0) / cell_m)
+        c0, c1 = round((left - x0) / cell_m), round((right - x0) / cell_m)
+        self.material[max(r0, 0) : max(r1, r0 + 1, 0), max(c0, 0) : max(c1, c0 + 1, 0)] = material
+
     def reflectivity_at(self, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
         """LiDAR reflectivity, 0 to 1, at world positions (grass outside the raster)."""
         column = np.floor((x - self.origin[0]) / self.cell_m).astype(np.int64)
@@ -46,20 +54,20 @@ class Ground:
         return _REFLECTIVITY[material]
 
 
+def meadow(x_range: tuple[float, float], y_range: tuple[float, float], cell_m: float) -> Ground:
+    """Grass everywhere in an extent and a margin around it."""
+    x0, x1 = x_range[0] - _MARGIN_M, x_range[1] + _MARGIN_M
+    y0, y1 = y_range[0] - _MARGIN_M, y_range[1] + _MARGIN_M
+    shape = (int((y1 - y0) / cell_m), int((x1 - x0) / cell_m))
+    return Ground(np.full(shape, GRASS, dtype=np.uint8), (x0, y0), cell_m)
+
+
 def build_ground(plan: RoadPlan, cell_m: float) -> Ground:
     """Paint roads, markings, bays and pavements of a road plan."""
-    margin = 30.0
-    x0, x1 = plan.x_range[0] - margin, plan.x_range[1] + margin
-    y0, y1 = plan.y_range[0] - margin, plan.y_range[1] + margin
-    shape = (int((y1 - y0) / cell_m), int((x1 - x0) / cell_m))
-    ground = Ground(np.full(shape, GRASS, dtype=np.uint8), (x0, y0), cell_m)
+    ground = meadow(plan.x_range, plan.y_range, cell_m)
+    (x0, y0), fill = ground.origin, ground.fill
+    x1, y1 = plan.x_range[1] + _MARGIN_M, plan.y_range[1] + _MARGIN_M
     xc = plan.crossing_x
-
-    def fill(material: int, left: float, bottom: float, right: float, top: float) -> None:
-        r0, r1 = round((bottom - y0) / cell_m), round((top - y0) / cell_m)
-        c0, c1 = round((left - x0) / cell_m), round((right - x0) / cell_m)
-        ground.material[max(r0, 0) : max(r1, r0 + 1, 0), max(c0, 0) : max(c1, c0 + 1, 0)] = material
-
     fill(PAVEMENT, x0, -SIDEWALK_EDGE, x1, SIDEWALK_EDGE)
     fill(PAVEMENT, xc - CROSS_KERB - 4.2, y0, xc + CROSS_KERB + 4.2, y1)
     fill(ASPHALT, x0, -KERB, x1, KERB)
@@ -101,9 +109,9 @@ def _crossing_marks(fill, xc: float, y_range: tuple[float, float]) -> None:
         fill(MARKING, left, low, right, high)
 
 
-def map_size_m(plan: RoadPlan) -> float:
+def map_size_m(x_range: tuple[float, float], y_range: tuple[float, float]) -> float:
     """Edge of a square map that holds a scene whatever its heading."""
-    return float(np.ceil(np.hypot(plan.x_range[1] - plan.x_range[0], plan.y_range[1] - plan.y_range[0]) + 40.0))
+    return float(np.ceil(np.hypot(x_range[1] - x_range[0], y_range[1] - y_range[0]) + 40.0))
 
 
 def map_image(ground: Ground, global_from_world: Array, size_m: float, cell_m: float = 0.1) -> NDArray[Any]:

@@ -18,11 +18,6 @@ from crkd_core.datasets.simulated.world.script import (
 
 Manoeuvre = Literal["straight", "turn left", "turn right", "stop at red light", "wait and start"]
 
-EGO_SIZE = np.array([4.9, 1.9])
-"""Length and width of the ego vehicle in metres."""
-EGO_CENTRE_M = 1.4
-"""How far the middle of the ego vehicle lies ahead of the ego frame's origin."""
-
 _MANOEUVRES: tuple[Manoeuvre, ...] = (
     "straight",
     "turn right",

@@ -44,6 +44,11 @@ class Thing:
             length, width = 2 * half[0], 2 * half[1]
         return (round(float(width), 3), round(float(length), 3), round(float(height), 3))
 
+    @property
+    def bottom_m(self) -> float:
+        """Height of the annotated box's bottom above the ground."""
+        return float(self.shape.low[2]) if self.kind is not None and self.kind.hangs else 0.0
+
 
 @dataclass(frozen=True)
 class RoadPlan:
@@ -63,25 +68,6 @@ SIDEWALK_EDGE = 16.2
 CROSS_LANE, CROSS_PARKING, CROSS_KERB = 1.75, 5.6, 7.2
 CROSSWALK = (-13.6, -10.4)
 STOP_LINE = -14.6
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything about one scene; `things` has the annotated objects first."""
-
-    name: str
-    description: str
-    conditions: Conditions
-    plan: RoadPlan
-    ego: Motion
-    things: tuple[Thing, ...]
-    global_from_world: Array
-    start_us: int
-
-    @property
-    def agents(self) -> tuple[Thing, ...]:
-        """The annotated objects."""
-        return tuple(thing for thing in self.things if thing.kind is not None)
 
 
 def states(things: tuple[Thing, ...], times: Array) -> Kinematics:

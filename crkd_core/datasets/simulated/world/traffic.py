@@ -1,13 +1,10 @@
-"""Fills a scenario with annotated objects; whatever would ever touch something placed before it is left out."""
+"""Fills a street scenario with annotated objects."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from crkd_core.datasets.simulated.arrays import Array
-from crkd_core.datasets.simulated.world.catalog import KINDS
+from crkd_core.datasets.simulated.sensors.rig_description import RigDescription
 from crkd_core.datasets.simulated.world.motion import (
     Motion,
     Path,
@@ -17,7 +14,8 @@ from crkd_core.datasets.simulated.world.motion import (
     standing,
     starting_profile,
 )
-from crkd_core.datasets.simulated.world.scenario import EGO_CENTRE_M, EGO_SIZE, Scenario
+from crkd_core.datasets.simulated.world.population import Population
+from crkd_core.datasets.simulated.world.scenario import Scenario
 from crkd_core.datasets.simulated.world.script import (
     BIKE_LANE,
     CROSS_KERB,
@@ -31,7 +29,6 @@ from crkd_core.datasets.simulated.world.script import (
     ROAD_EDGE,
     STOP_LINE,
     Thing,
-    rectangles_meet,
 )
 
 _LANE_DECK = (
@@ -83,59 +80,13 @@ _SPREAD = 2.9
 _EXTRAS = ("stroller", "wheelchair", "personal_mobility", "animal", "pushable", "debris", "bicycle_rack")
 
 
-@dataclass
-class Population:
-    """The objects placed so far, and the check that keeps them apart."""
-
-    scenario: Scenario
-    rng: np.random.Generator
-    density: float
-    things: list[Thing] = field(default_factory=list)
-    _tracks: list[Array] = field(default_factory=list)  # x, y, yaw over time
-    _sizes: list[Array] = field(default_factory=list)  # length, width
-
-    def __post_init__(self) -> None:
-        self.times = np.arange(-0.5, self.scenario.duration_s + 0.5, 0.2)
-        ego = self.scenario.ego.at(self.times)
-        x, y = ego.x + EGO_CENTRE_M * np.cos(ego.yaw), ego.y + EGO_CENTRE_M * np.sin(ego.yaw)
-        self._tracks.append(np.stack([x, y, ego.yaw]))
-        self._sizes.append(EGO_SIZE)
-
-    def place(self, name: str, motion: Motion, parked: bool = False) -> bool:
-        """Add an object if it never comes too close to what is already there."""
-        kind = KINDS[name]
-        size = np.array(kind.size_wlh_m) * (1 + np.clip(self.rng.normal(0, kind.size_spread, 3), -0.15, 0.15))
-        w, length, h = (float(v) for v in size)
-        track = np.stack(motion.at(self.times)[:3])
-        footprint = np.array([length, w])
-        if self._touches(track, footprint, 0.35 if max(w, length) > 1.2 else 0.12):
-            return False
-        shape, echo = kind.make((w, length, h), self.rng), kind.echo.of_one(self.rng)
-        self.things.append(Thing(shape, motion, echo, kind, parked))
-        self._tracks.append(track)
-        self._sizes.append(footprint)
-        return True
-
-    def _touches(self, track: Array, footprint: Array, margin: float) -> bool:
-        tracks, sizes = np.stack(self._tracks), np.stack(self._sizes)
-        reach = (np.hypot(sizes[:, 0], sizes[:, 1]) + np.hypot(*footprint)) / 2 + margin
-        near = np.hypot(tracks[:, 0] - track[0], tracks[:, 1] - track[1]) < reach[:, None]
-        for k in np.flatnonzero(near.any(axis=1)):
-            when = near[k]
-            if rectangles_meet(track[:, when], footprint, tracks[k][:, when], sizes[k], margin):
-                return True
-        return False
-
-    def deck(self, names: tuple[str, ...]) -> Iterator[str]:
-        """Endless draws in which every name comes up as often as it stands in `names`."""
-        while True:
-            for k in self.rng.permutation(len(names)):
-                yield names[int(k)]
+Crowd = Population[Scenario]
+"""The objects of a street scene."""
 
 
-def populate(scenario: Scenario, density: float, rng: np.random.Generator) -> tuple[Thing, ...]:
+def populate(scenario: Scenario, rig: RigDescription, density: float, rng: np.random.Generator) -> tuple[Thing, ...]:
     """All annotated objects of a scene, the ones that must not be missing first."""
-    crowd = Population(scenario, rng, density)
+    crowd = Population(scenario, rig, rng, density)
     _ego_lane_company(crowd)
     _road_works(crowd)
     _main_road_traffic(crowd)
@@ -148,33 +99,21 @@ def populate(scenario: Scenario, density: float, rng: np.random.Generator) -> tu
     return tuple(crowd.things)
 
 
-def _gap(crowd: Population, low: float | int, high: float | int) -> float:
+def _gap(crowd: Crowd, low: float | int, high: float | int) -> float:
     return _SPREAD * float(crowd.rng.uniform(low, high)) / crowd.density
 
 
-def _convoy(
-    crowd: Population, name: str, path: Path, profile: SpeedProfile, s: float | int, parked: bool = False
-) -> float:
-    """Place a vehicle, or a truck with what it tows, with its front at arc length `s`; returns the rear's."""
-    parts = {"lorry": ("tractor", "trailer"), "bendy": ("bendy_front", "bendy_rear")}.get(name, (name,))
-    for part in parts:
-        length = KINDS[part].size_wlh_m[1] * 1.08
-        crowd.place(part, Motion(path, profile, s - length / 2), parked)
-        s -= length + 0.6
-    return s
-
-
-def _ego_lane_company(crowd: Population) -> None:
+def _ego_lane_company(crowd: Crowd) -> None:
     """A vehicle ahead of the ego vehicle that does the same a little further on, and one behind."""
     scenario, rng = crowd.scenario, crowd.rng
     ego = scenario.ego
     deck = crowd.deck(("car", "truck", "motorcycle", "car", "car", "bus"))
     if scenario.manoeuvre != "stop at red light" and rng.random() < 0.7:
-        _convoy(crowd, next(deck), ego.path, ego.profile, float(rng.uniform(19, 27)))
-    _convoy(crowd, next(deck), ego.path, ego.profile, -float(rng.uniform(8, 14)))
+        crowd.convoy(next(deck), ego.path, ego.profile, float(rng.uniform(19, 27)))
+    crowd.convoy(next(deck), ego.path, ego.profile, -float(rng.uniform(8, 14)))
 
 
-def _main_road_traffic(crowd: Population) -> None:
+def _main_road_traffic(crowd: Crowd) -> None:
     """Vehicles in the four lanes of the main road, obeying the light at the crossing."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -201,7 +140,7 @@ def _main_road_traffic(crowd: Population) -> None:
                 else:
                     green = scenario.main_green_from_s
                 profile, free_line = _light_profile(front, free_line, line, speed, green, rng)
-                _convoy(crowd, next(deck), path, profile, front)
+                crowd.convoy(next(deck), path, profile, front)
 
 
 def _light_profile(
@@ -222,7 +161,7 @@ def _light_profile(
     return braking, free_line - 16.0
 
 
-def _cross_road_traffic(crowd: Population) -> None:
+def _cross_road_traffic(crowd: Crowd) -> None:
     """Vehicles on the crossing road: they wait where the main road has green and drive where it has not."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -235,10 +174,10 @@ def _cross_road_traffic(crowd: Population) -> None:
         if waits:
             s = -(KERB + 5.5)
             while s > -75:
-                s = _convoy(crowd, next(deck), path, SpeedProfile(), s) - _gap(crowd, 2.0, 9.0)
+                s = crowd.convoy(next(deck), path, SpeedProfile(), s) - _gap(crowd, 2.0, 9.0)
             s = KERB + 12.0 + _gap(crowd, 4, 20)
             while s < 75:
-                _convoy(crowd, next(deck), path, SpeedProfile((0.0,), (speed,)), s)
+                crowd.convoy(next(deck), path, SpeedProfile((0.0,), (speed,)), s)
                 s += _gap(crowd, 18, 40)
         else:
             s = -75 - speed * min(scenario.duration_s, scenario.main_green_from_s)
@@ -246,10 +185,10 @@ def _cross_road_traffic(crowd: Population) -> None:
                 s += _gap(crowd, 18, 36)
                 will_pass = s + speed * (scenario.main_green_from_s - 3.0) > KERB
                 profile = SpeedProfile((0.0,), (speed,)) if will_pass else braking_profile(speed, -(KERB + 5.5) - s)
-                _convoy(crowd, next(deck), path, profile, s)
+                crowd.convoy(next(deck), path, profile, s)
 
 
-def _road_works(crowd: Population) -> None:
+def _road_works(crowd: Crowd) -> None:
     """Closed stretches of the parking lane: cones, barriers, a machine and workers, on alternating sides."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -273,7 +212,7 @@ def _road_works(crowd: Population) -> None:
             )
 
 
-def _one_work_site(crowd: Population, begin: float, length: float, side: float) -> None:
+def _one_work_site(crowd: Crowd, begin: float, length: float, side: float) -> None:
     rng = crowd.rng
     style = "concrete_barrier" if rng.random() < 0.5 else "plastic_barrier"
     edge = ROAD_EDGE + 0.75
@@ -301,7 +240,7 @@ def _one_work_site(crowd: Population, begin: float, length: float, side: float) 
         crowd.place("worker", standing(begin + length * along, side * (KERB - 1.6), float(rng.uniform(-3, 3))))
 
 
-def _parked(crowd: Population) -> None:
+def _parked(crowd: Crowd) -> None:
     """Vehicles in the parking lanes of both roads."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -314,7 +253,7 @@ def _parked(crowd: Population) -> None:
             if abs(x - plan.crossing_x) > 17 and abs(x - 18 - plan.crossing_x) > 17:
                 name = next(deck)
                 front = flip * x + (0.0 if flip > 0 else 18.0)
-                s = _convoy(crowd, name, path, SpeedProfile(), front, parked=True)
+                s = crowd.convoy(name, path, SpeedProfile(), front, parked=True)
                 x += max(front - s, 3.0) + _gap(crowd, 4.0, 15.0)
             else:
                 x += 4.0
@@ -328,7 +267,7 @@ def _parked(crowd: Population) -> None:
                 y += _gap(crowd, 7.0, 22.0)
 
 
-def _cyclists(crowd: Population) -> None:
+def _cyclists(crowd: Crowd) -> None:
     """Riders in the bicycle lanes of the main road and at the edge of the crossing road."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -346,7 +285,7 @@ def _cyclists(crowd: Population) -> None:
             s += _gap(crowd, 14, 38)
 
 
-def _walkers(crowd: Population) -> None:
+def _walkers(crowd: Crowd) -> None:
     """People and left bicycles on the pavements."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -367,7 +306,7 @@ def _walkers(crowd: Population) -> None:
                 y += _gap(crowd, 10, 30)
 
 
-def _walker(crowd: Population, name: str, x: float, y: float, along: float) -> None:
+def _walker(crowd: Crowd, name: str, x: float, y: float, along: float) -> None:
     rng = crowd.rng
     yaw = along + (math.pi if rng.random() < 0.5 else 0.0) + float(rng.normal(0, 0.04))
     if name in ("adult", "child"):
@@ -378,7 +317,7 @@ def _walker(crowd: Population, name: str, x: float, y: float, along: float) -> N
         crowd.place(name, standing(x, y, float(rng.uniform(-3.1, 3.1)) if name != "bicycle_left" else yaw))
 
 
-def _crossing_walkers(crowd: Population) -> None:
+def _crossing_walkers(crowd: Crowd) -> None:
     """People on the crosswalks whose light is green, or waiting at them."""
     scenario, rng = crowd.scenario, crowd.rng
     plan = scenario.plan
@@ -394,7 +333,7 @@ def _crossing_walkers(crowd: Population) -> None:
                 crowd.place("standing_adult", standing(x, y, -math.copysign(math.pi / 2, y)))
 
 
-def _extras(crowd: Population) -> None:
+def _extras(crowd: Crowd) -> None:
     """Two of the rarer categories, which detection ignores."""
     rng = crowd.rng
     for k in rng.choice(len(_EXTRAS), size=2, replace=False):

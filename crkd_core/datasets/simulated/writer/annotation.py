@@ -10,10 +10,10 @@ from crkd_core.datasets.simulated.sensors.assembly import Placement
 from crkd_core.datasets.simulated.sensors.backdrop import View
 from crkd_core.datasets.simulated.sensors.camera import Drawing, label_pixels, silhouette_pixels
 from crkd_core.datasets.simulated.world.script import Thing
+from crkd_core.datasets.simulated.world.setting import World
 from crkd_core.datasets.simulated.writer.table_files import Record, attribute_token
 from crkd_core.geometry.transforms import quaternions_from_yaws, transform_points
 
-MOST_DISTANT_M = 60.0
 LEAST_PIXELS = 14
 """Visible pixels, on rasters `LABEL_WIDTH` wide, from which an object without any point is annotated too."""
 LABEL_WIDTH = 400
@@ -62,7 +62,7 @@ class PixelCounts:
 def box_of(thing: Thing, x: float, y: float, yaw: float, global_from_world: Array) -> BoxInGlobal:
     """Annotated box of a thing, from its pose in the world."""
     w, length, h = thing.size_wlh_m
-    centre = transform_points(global_from_world, np.array([[x, y, h / 2]]))[0]
+    centre = transform_points(global_from_world, np.array([[x, y, thing.bottom_m + h / 2]]))[0]
     turned = yaw + float(np.arctan2(global_from_world[1, 0], global_from_world[0, 0]))
     return BoxInGlobal(
         (round(float(centre[0]), 3), round(float(centre[1]), 3), round(float(centre[2]), 3)),
@@ -87,7 +87,7 @@ def attribute_of(thing: Thing, speed_mps: float) -> list[str]:
         if kind.posture == "sitting" and not moving:
             return [attribute_token("pedestrian.sitting_lying_down")]
         return [attribute_token("pedestrian.moving" if moving else "pedestrian.standing")]
-    return []
+    return [attribute_token(f"traffic_sign.{kind.mounting}")] if kind.mounting else []
 
 
 def visibility_level(visible: int, silhouette: int) -> str:
@@ -97,10 +97,9 @@ def visibility_level(visible: int, silhouette: int) -> str:
 
 
 def annotate(
-    things: tuple[Thing, ...],
+    world: World,
     placement: Placement,
     ego_xy: tuple[float, float],
-    global_from_world: Array,
     lidar_points: Array,
     radar_points: Array,
     pixels: PixelCounts,
@@ -108,17 +107,17 @@ def annotate(
     """Annotation records (without tokens) of the things that some sensor saw, with their indices.
 
     Args:
-        things: The annotated things; `placement` has their states at the key frame's time.
+        world: Has the annotated things; `placement` has their states at the key frame's time.
         ego_xy: Position of the ego vehicle in the world.
         lidar_points, radar_points: (N, 3) points of the key frame's sweeps, global frame.
-        pixels: Pixel counts over the six cameras.
+        pixels: Pixel counts over all cameras.
     """
     out = []
-    for k, thing in enumerate(things):
+    for k, thing in enumerate(world.agents):
         x, y = float(placement.x[k]), float(placement.y[k])
-        if np.hypot(x - ego_xy[0], y - ego_xy[1]) > MOST_DISTANT_M:
+        if np.hypot(x - ego_xy[0], y - ego_xy[1]) > world.setting.annotated_m:
             continue
-        box = box_of(thing, x, y, float(placement.yaw[k]), global_from_world)
+        box = box_of(thing, x, y, float(placement.yaw[k]), world.global_from_world)
         lidar = int(box.contains(_near(lidar_points, box)).sum())
         radar = int(box.contains(_near(radar_points, box)).sum())
         shows = int(pixels.visible[k])

@@ -51,8 +51,11 @@ def check_unfinished(partial: Path, config: SimulationConfig) -> None:
 
 
 def _difference(marker: dict[str, Any], config: SimulationConfig) -> str:
-    existing, expected = marker.get("config", {}), config.model_dump()
-    names = [name for name, value in expected.items() if existing.get(name) != value]
+    fields = SimulationConfig.model_fields
+    defaults = {name: field.default for name, field in fields.items()}
+    existing, expected = defaults | marker.get("config", {}), defaults | config.model_dump(mode="json")
+    names = [name for name in fields if existing[name] != expected[name]]
     if not names:
         return "another version of the simulator"
-    return ", ".join(f"{name} is {existing.get(name)}, wanted {expected[name]}" for name in names[:3])
+    told = (f"{name} is {existing[name]}, wanted {expected[name]}" for name in names[:3] if name != "rig")
+    return ", ".join(("the rig is another", *told) if "rig" in names[:3] else told)

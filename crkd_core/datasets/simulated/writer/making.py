@@ -10,8 +10,10 @@ from typing import Any
 from crkd_core.artifacts.atomic import explain_write_errors, write_text
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.rig import build_rig
-from crkd_core.datasets.simulated.writer.scene import ScenePlan, simulate_scene
-from crkd_core.datasets.simulated.writer.table_files import TABLES, fixed_tables, table_text
+from crkd_core.datasets.simulated.writer.formats import format_of
+from crkd_core.datasets.simulated.writer.scene import simulate_scene
+from crkd_core.datasets.simulated.writer.stage import ScenePlan
+from crkd_core.datasets.simulated.writer.table_files import table_text
 from crkd_core.datasets.simulated.writer.world_folder import read_scene, write_marker, write_scene
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Task
@@ -70,14 +72,15 @@ def _work(partial: Path, config: SimulationConfig, plan: ScenePlan) -> None:
 
 
 def write_tables(partial: Path, config: SimulationConfig, plans: list[ScenePlan]) -> tuple[int, int, int]:
-    """Join the records of all scenes to the 13 tables; returns the numbers of scenes, samples and annotations."""
-    joined: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    joined |= fixed_tables(build_rig(config))
+    """Join the records of all scenes to the tables; returns the numbers of scenes, samples and annotations."""
+    tables = format_of(config).tables
+    joined: dict[str, list[dict[str, Any]]] = {name: [] for name in tables}
+    joined |= format_of(config).fixed_tables(build_rig(config))
     for plan in plans:
         of_scene = read_scene(partial, plan.name, verify=False)
         if of_scene is None:
             raise DatasetError(f"the finished {plan.name} in {partial} is gone; run the same command again.")
-        for name in TABLES:
+        for name in tables:
             joined[name] += of_scene[name]
     for name, records in joined.items():
         write_text(partial / config.version / f"{name}.json", table_text(records))

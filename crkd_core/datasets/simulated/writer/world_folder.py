@@ -19,18 +19,19 @@ from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, write_text
 from crkd_core.artifacts.locks import lock_path
 from crkd_core.artifacts.manifest import FileRecord, read_regular, record_file
 from crkd_core.datasets.simulated.config import SimulationConfig
-from crkd_core.datasets.simulated.writer.table_files import TABLES
+from crkd_core.datasets.simulated.writer.formats import FORMATS
 from crkd_core.errors import UsageError
 
 MARKER = "simulation.json"
 FINISHED = "finished-scenes"
 COUNTS = ("scenes", "samples", "annotations")
+_TABLES = "|".join(sorted({table for form in FORMATS.values() for table in form.tables}))
 _OWN = re.compile(
     rf"""{re.escape(MARKER)} | \.lock
-    | {FINISHED}/scene-[0-9]+\.json
-    | v1\.0-[A-Za-z0-9-]+/({"|".join(TABLES)})\.json
+    | {FINISHED}/scene-[0-9a-f-]+\.json
+    | v1\.[0-9]-[A-Za-z0-9-]+/({_TABLES})\.json
     | maps/[0-9a-f]{{32}}\.png
-    | (samples|sweeps)/(?P<channel>[A-Z_]+)/sim[^/]*__(?P=channel)__[0-9]+\.(jpg|pcd|pcd\.bin)""",
+    | (samples|sweeps)/(?P<channel>[A-Za-z0-9_]+)/(sim[^/]*__(?P=channel)__|(?P=channel)_)[0-9]+\.(jpg|pcd|pcd\.bin)""",
     re.VERBOSE,
 )
 
@@ -68,7 +69,7 @@ def counts_of(marker: dict[str, Any]) -> tuple[int, int, int] | None:
 
 def write_scene(folder: Path, name: str, records: dict[str, list[dict[str, Any]]]) -> None:
     """Leave the records of a scene, with the checksums of its files, as the mark that it is finished."""
-    made = [record["filename"] for table in ("sample_data", "map") for record in records[table]]
+    made = [record["filename"] for table in ("sample_data", "map") for record in records.get(table, ())]
     files = {relative: record_file(folder / relative).model_dump() for relative in made}
     write_text(folder / FINISHED / f"{name}.json", json.dumps({"records": records, "files": files}))
 
@@ -80,7 +81,8 @@ def read_scene(folder: Path, name: str, verify: bool = True) -> dict[str, list[d
         files = {relative: FileRecord.model_validate(record) for relative, record in mark["files"].items()}
         if verify and any(record_file(folder / relative) != record for relative, record in files.items()):
             return None
-        return {table: list(mark["records"][table]) for table in TABLES}
+        records = {table: list(of_table) for table, of_table in mark["records"].items()}
+        return records if any(set(records) == set(form.tables) for form in FORMATS.values()) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -17,7 +17,7 @@ from nuscenes.utils.data_classes import Box, LidarPointCloud, RadarPointCloud
 from nuscenes.utils.geometry_utils import points_in_box, view_points
 from pyquaternion import Quaternion
 
-from crkd_core.datasets.simulated.writer.table_files import CATEGORIES
+from crkd_core.datasets.simulated.writer.nuscenes_format import CATEGORIES
 
 pytestmark = pytest.mark.devkit
 
@@ -178,7 +178,8 @@ def test_projected_boxes_lie_on_drawn_objects(nusc, tiny_config):
     """Inside the box's outline the picture changes when the object is left out: seen through the id raster instead."""
     from crkd_core.datasets.simulated.sensors.camera import label_pixels, render
     from crkd_core.datasets.simulated.writer.names import scene_plans
-    from crkd_core.datasets.simulated.writer.scene import Timetable, set_stage
+    from crkd_core.datasets.simulated.writer.scene import Timetable
+    from crkd_core.datasets.simulated.writer.stage import set_stage
 
     stage = set_stage(tiny_config, scene_plans(tiny_config)[0])
     moments = Timetable(stage.world, {0})

@@ -9,13 +9,10 @@ from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.sensors.assembly import Placement, assemble
 from crkd_core.datasets.simulated.sensors.depth_order import order_footprints
 from crkd_core.datasets.simulated.sensors.lidar import build_beams, scan
-from crkd_core.datasets.simulated.sensors.radar import (
-    MOST_POINTS,
-    SensorMotion,
-    build_reflectors,
-    detect,
-)
+from crkd_core.datasets.simulated.sensors.radar import build_reflectors, detect
+from crkd_core.datasets.simulated.sensors.radar_points import SensorMotion
 from crkd_core.datasets.simulated.sensors.rig import build_rig
+from crkd_core.datasets.simulated.sensors.rig_description import package_rig
 from crkd_core.datasets.simulated.shapes.solids import ShapeBuilder
 from crkd_core.datasets.simulated.world.catalog import KINDS
 from crkd_core.datasets.simulated.world.ground import build_ground
@@ -91,15 +88,15 @@ def test_radar_sees_the_closing_speed_and_takes_its_own_motion_out():
     things = (Thing(shape, coming, kind.echo, kind),)
     placement = Placement(*(v[:, 0] for v in states(things, np.zeros(1))))
     reflectors = build_reflectors(things, assemble(things))
-    rng = _rng()
-    sweeps = [detect(reflectors, placement, SensorMotion(0.0, 0.0, 0.0, 5.0, 0.0), rng) for _ in range(60)]
+    rng, radar = _rng(), package_rig("nuscenes").radars[0]
+    sweeps = [detect(radar, reflectors, placement, SensorMotion(0.0, 0.0, 0.0, 5.0, 0.0), rng) for _ in range(60)]
     points = np.concatenate(sweeps)
     car = points[(np.abs(points["x"] - 27.8) < 1.0) & (np.abs(points["y"]) < 1.6) & (points["vx_comp"] < -3)]
     assert len(car) > 40
     assert np.median(car["vx_comp"]) == pytest.approx(-6.0, abs=0.1)
     assert np.median(car["vx"]) == pytest.approx(-11.0, abs=0.15)
     assert (points["z"] == 0).all()
-    assert max(len(sweep) for sweep in sweeps) <= MOST_POINTS
+    assert max(len(sweep) for sweep in sweeps) <= radar.most_points == 125
     counts = [int((np.abs(sweep["x"] - 27.8) < 1.0).sum()) for sweep in sweeps]
     assert min(counts) < max(counts)
 
@@ -123,7 +120,7 @@ def test_every_shape_fills_its_box_and_is_closed(name):
     for seed in range(3):
         shape = kind.make(kind.size_wlh_m, np.random.default_rng(seed))
         width, length, height = kind.size_wlh_m
-        assert shape.high[2] == pytest.approx(height, abs=1e-6)
+        assert shape.high[2] - (shape.low[2] if kind.hangs else 0) == pytest.approx(height, abs=1e-6)
         assert shape.low[2] >= -1e-9
         assert np.abs(np.stack([shape.low, shape.high])[:, 0]).max() <= length / 2 + 0.16
         assert np.abs(np.stack([shape.low, shape.high])[:, 1]).max() <= width / 2 + 0.06

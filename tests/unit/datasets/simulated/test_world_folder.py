@@ -7,6 +7,7 @@ import pytest
 
 from crkd_core.datasets.simulated.config import SimulationConfig
 from crkd_core.datasets.simulated.writer import making
+from crkd_core.datasets.simulated.writer.formats import FORMATS
 from crkd_core.errors import UsageError
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.simulate import SimulateRequest, simulate
@@ -31,7 +32,7 @@ def quick(monkeypatch):
         records = defaultdict(list, {"sample_data": [{"filename": file} for file in files[:2]]})
         records["scene"].append({"name": plan.name})
         records["map"].append({"filename": files[2]})
-        return {table: records[table] for table in making.TABLES}
+        return {table: records[table] for table in FORMATS["nuscenes"].tables}
 
     monkeypatch.setattr(making, "simulate_scene", simulate_scene)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
@@ -81,7 +82,7 @@ def test_killed_before_any_step_of_a_remake(tmp_path, seed):
 def test_a_damaged_file_of_an_unfinished_simulation_is_made_again(tmp_path, monkeypatch, file, damage):
     expected, out = expected_tree(tmp_path, 0), tmp_path / "here" / "world"
     with monkeypatch.context() as patched:
-        patched.setattr(making, "fixed_tables", lambda rig: 1 / 0)
+        patched.setattr(making, "table_text", lambda records: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run(out)
     path = min((out.with_name("world.partial") / file).iterdir())

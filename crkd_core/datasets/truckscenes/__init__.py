@@ -1,0 +1,1 @@
+"""The TruckScenes format: what differs from nuScenes."""
