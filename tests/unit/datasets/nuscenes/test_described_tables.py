@@ -13,7 +13,7 @@ from crkd_core.datasets.nuscenes.nuscenes_tables import read_tables
 from crkd_core.datasets.nuscenes.recognition import check_channels, recognise
 from crkd_core.datasets.nuscenes.splits import parts_of_split, read_splits, resolve_split
 from crkd_core.datasets.nuscenes.sweeps import choose_files, sensor_velocities
-from crkd_core.datasets.nuscenes.version_folder import find_version, versions_of
+from crkd_core.datasets.nuscenes.version_folder import find_version, version_slug, versions_of
 from crkd_core.errors import DatasetError, UsageError
 from tests.support.nuscenes_factory import START_US, ego_pose, write_folder
 from tests.support.own_car import DESCRIPTION, write_car
@@ -60,6 +60,8 @@ def test_version_folders_may_be_called_anything(tmp_path, car):
         (tmp_path / "several" / name / "sample_data.json").write_text("[]")
     with pytest.raises(UsageError, match="has several versions"):
         find_version(tmp_path / "several")
+    names = {"v1.0-sim-mini": "v1.0-sim-mini", "my tables!": "my-tables", "_": "data", "v2 (new)": "v2-new"}
+    assert {version: version_slug(version) for version in names} == names
 
 
 def test_a_list_of_validation_scenes_makes_the_splits(tmp_path):
@@ -175,6 +177,17 @@ def test_a_first_description_names_what_is_there(car):
     assert description.classes["adult"].unscored == ("attribute",)
     assert "  car:  # 5 boxes" in text
     assert "# 2 scenes: drive 1, drive 2" in text
+
+
+def test_a_first_description_before_anything_is_annotated(car):
+    (car / "tables" / "sample_annotation.json").write_text("[]")
+    description = validate_description(read_yaml(describe_folder(car / "tables"), "text"), "text")
+    assert description.class_names == ("car", "adult")
+    assert description.other_categories == ("animal",)
+    (car / "tables" / "instance.json").write_text("[]")
+    (car / "tables" / "category.json").write_text("[]")
+    with pytest.raises(DatasetError, match="no category that could be detected"):
+        describe_folder(car / "tables")
 
 
 def test_a_first_description_of_nuscenes_maps_its_categories(tmp_path):
