@@ -223,6 +223,8 @@ def main(folder: Path) -> None:
     for command in (["train-teacher", *settings()], ["extract-teacher"], ["distill", "--init", "none"]):
         crkd(*command, "--workspace", workspace, "--quiet")
     crkd("evaluate", "--split", "val", "--workers", "0", "--workspace", workspace, "--quiet")
+    metrics = json.loads((workspace / "evaluate" / "crkd-val" / "metrics.json").read_text())
+    print(f"  a score for each of: {', '.join(metrics['label_aps'])}")
 
 
 if __name__ == "__main__":

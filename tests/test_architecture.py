@@ -11,6 +11,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from crkd_core.config.description_files import dataset_names, known_description
 from crkd_core.geometry.grid import BEVGrid
 from tests.support.checkout import ROOT
 
@@ -121,6 +122,28 @@ def test_only_the_official_evaluation_imports_devkits():
         if re.search(r"^\s*(from|import) (nuscenes|truckscenes|pyquaternion)\b", path.read_text(), re.M)
     }
     assert importers == {"crkd_core/evaluation/nuscenes/devkits.py"}
+
+
+def said_strings(path: Path) -> list[str]:
+    """String constants of a file, without docstrings."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+def test_no_code_knows_a_class_or_a_channel():
+    """They stand in descriptions; what exists in the simulated world is its own affair."""
+    descriptions = [known_description(name) for name in dataset_names()]
+    kinds = ("class_names", "channels", "categories", "attributes")
+    names = {name for description in descriptions for kind in kinds for name in getattr(description, kind)}
+    files = [path for path in python_files("crkd_core", "crkd_cli") if "simulated" not in path.parts]
+    assert [f"{path.relative_to(ROOT)}: {text}" for path in files for text in said_strings(path) if text in names] == []
+
+
+def test_what_no_code_may_know_is_recognised(tmp_path):
+    (tmp_path / "a.py").write_text('"""car"""\nCLASSES = ("car", f"{1} bus")\n')
+    assert said_strings(tmp_path / "a.py") == ["car", " bus"]
 
 
 @pytest.mark.parametrize("category", [DeprecationWarning, PendingDeprecationWarning, FutureWarning])

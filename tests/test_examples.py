@@ -22,6 +22,14 @@ SAID = {
         "  cache key:     {'power': 3}",
         "  ablation:      + attention",
     },
+    "add_a_dataset": {
+        "  samples/roof_right: 6 files",
+        "samples       4 train, 2 val",
+        "              of 4 classes, 7% without points, 11% without velocity",
+        "images        176 x 99, 352 x 198 px",
+        "LiDAR         1 to 6 (median 4) sweeps a sample",
+        "  a score for each of: car, large, bike, person",
+    },
     "add_a_backbone": {
         "  192 channels at 1/32 of the image",
         "  changed: crkd_core/models/backbones/convnext.py",

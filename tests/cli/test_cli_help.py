@@ -22,7 +22,7 @@ FLAGS = {
     | _CONFIG
     | _REDO
     | {"--workspace", "--nuscenes", "--version", "--name", "--allow-missing", "--allow-outside", "--check"}
-    | {"--radar-sweeps", "--lidar-sweeps", "--processes"},
+    | {"--radar-sweeps", "--lidar-sweeps", "--processes", "--dataset", "--val-scenes", "--describe", "--out"},
     "train-teacher": _TRAINING | {"--compile", "--init", "--split", "--backbone"},
     "extract-teacher": _TRAINING | {"--teacher", "--plan", "--verify", "--split"},
     "distill": _TRAINING

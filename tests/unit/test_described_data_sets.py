@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from crkd_core.config.distill import DistillConfig
 from crkd_core.config.loading import load_config, validate_config
 from crkd_core.config.models import HeadConfig, NMSConfig
 from crkd_core.data.pasting import missing_objects
 from crkd_core.data.sampling import class_balanced_indices
-from crkd_core.distillation.objective import build_objective
-from crkd_core.distillation.targets import TeacherTargets
+from crkd_core.distillation.respd import respd_loss, teacher_response
+from crkd_core.errors import ConfigError
 from crkd_core.evaluation.diagnose import Evidence, diagnose
 from crkd_core.evaluation.io.detections import Detections
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
@@ -32,7 +31,7 @@ from crkd_core.models.detection_loss import detection_loss
 from crkd_core.models.detector import build_detector
 from crkd_core.models.head import CenterHead
 from crkd_core.models.head_targets import build_head_targets
-from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput, TaskOutput
+from crkd_core.models.outputs import HeadOutput, TaskOutput
 from crkd_core.visualization.evaluation_curves import draw_score_curves
 from crkd_core.visualization.figure import write_picture
 from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
@@ -89,20 +88,16 @@ def test_a_head_has_a_heatmap_for_every_class(description):
 
 @DESCRIPTIONS
 def test_response_distillation_weighs_the_tasks_of_the_data_set(description):
-    config = described_config(description)
+    section = described_config(description).distill.respd
     boxes, labels = one_of_each(description)
     head = maps_of(build_head_targets([boxes], [labels], GRID, HeadConfig(), description.head_tasks))
-    output = DetectorOutput(BEVFeatures(None, None, None, None, torch.zeros(1, 4, *GRID.shape), None), head)
-    distill = DistillConfig(losses=("respd",), respd=config.distill.respd)
-    objective = build_objective(distill, GRID, 4, config.student, config.teacher)
-    targets = TeacherTargets.join([objective_targets(objective, output, boxes)])
-    (term,) = objective(output, targets).values()
-    assert float(term) == pytest.approx(0.0, abs=1e-4)
-    assert config.distill.respd.task_weights == description.response_weights
-
-
-def objective_targets(objective, output, boxes):
-    return objective.targets(output, [boxes], GRID).split()[0]
+    blank = HeadOutput(tuple(replace(task, heatmap_logits=task.heatmap_logits * 0 - 4) for task in head.tasks))
+    response = teacher_response(head, section)
+    assert section.task_weights == description.response_weights
+    assert float(respd_loss(head, response, section)) == pytest.approx(0.0, abs=1e-4)
+    assert float(respd_loss(blank, response, section)) > 1.0
+    with pytest.raises(ConfigError, match="one weight per head task"):
+        respd_loss(head, response, section.model_copy(update={"task_weights": (1.0,)}))
 
 
 def described_config(description):

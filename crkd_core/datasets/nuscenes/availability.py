@@ -157,6 +157,7 @@ def _absent_rows(
     # A sensor at a time: the listings of all of them together would take more memory than the tables.
     for channel in range(len(channels.names)):
         layout = lidar_format if channel in channels.lidar_numbers else None
+        is_radar = channel in channels.radar_numbers
         of_channel = rows[sensors.channel[rows] == channel]
         listings: dict[str, dict[str, os.DirEntry]] = {}
         for row, path in zip(of_channel.tolist(), sensors.path.each(of_channel)):
@@ -169,7 +170,7 @@ def _absent_rows(
             elif not _is_file(entry):
                 absent[row], problem = _look_at(entry)
                 damaged |= {row: problem} if problem else {}
-            elif channel not in channels.radar_numbers and (problem := _problem(entry, layout)):
+            elif not is_radar and (problem := _problem(entry, layout)):
                 damaged[row] = problem
     if damaged:
         shown = "; ".join(f"{sensors.path[row]} ({damaged[row]})" for row in sorted(damaged)[:3])

@@ -12,7 +12,7 @@ from crkd_core.config.description_files import nuscenes, validate_description
 from crkd_core.config.yaml_reader import read_yaml, yaml_word
 from crkd_core.datasets.nuscenes.image_files import image_size_px
 from crkd_core.datasets.nuscenes.point_files import look_at_lidars, look_at_radars
-from crkd_core.datasets.nuscenes.recognition import CAMERA, LIDAR, RADAR, sensors_of
+from crkd_core.datasets.nuscenes.recognition import CAMERA, LIDAR, RADAR, recognise, sensors_of
 from crkd_core.datasets.nuscenes.records import TableReader
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME
 from crkd_core.datasets.nuscenes.table_records import (
@@ -136,7 +136,7 @@ def _lines(folder: Path, channels: Mapping[str, _Channel], categories: Mapping[s
         )
     yield f"# What {folder} holds. Edit it, then: crkd prepare --nuscenes {folder.parent} --dataset FILE.yaml"
     yield f"name: {yaml_word(_slug(folder.resolve().parent.name) or 'own')}"
-    yield "format: nuscenes"
+    yield f"format: {_format_of(folder)}"
     yield ""
     yield from _class_lines(categories)
     yield ""
@@ -153,8 +153,17 @@ def _lines(folder: Path, channels: Mapping[str, _Channel], categories: Mapping[s
     yield from _split_lines(folder)
 
 
+def _format_of(folder: Path) -> str:
+    """Reader of the tables: that of the data set whose sensors these are, else nuScenes' own."""
+    try:
+        return recognise(folder).format
+    except DatasetError:
+        return nuscenes().format
+
+
 def _class_lines(categories: Mapping[str, _Category]) -> Iterator[str]:
-    known, seen = nuscenes(), {name: entry for name, entry in categories.items() if entry.boxes}
+    # Before anything is annotated, every category may be.
+    known, seen = nuscenes(), {name: entry for name, entry in categories.items() if entry.boxes} or categories
     regions = [name for name in seen if name in known.ignored_inside.categories]
     others = [name for name in seen if name in known.other_categories]
     classes: dict[str, list[str]] = {}
@@ -163,7 +172,7 @@ def _class_lines(categories: Mapping[str, _Category]) -> Iterator[str]:
             classes.setdefault(_class_of(name, classes), []).append(name)
     if not classes:
         raise DatasetError(
-            f"no annotation is of a category that could be detected (found {', '.join(seen) or 'none at all'}); a "
+            f"category.json has no category that could be detected (found {', '.join(seen) or 'none at all'}); a "
             "description needs classes: write it by hand."
         )
     yield "# Detection classes, each with the categories of category.json that it stands for. Join, rename or remove"
@@ -176,7 +185,7 @@ def _class_lines(categories: Mapping[str, _Category]) -> Iterator[str]:
         attributes = sum((seen[category].attributes for category in own), Counter[str]())
         yield from _properties(known.classes.get(name), list(attributes), attributes)
     yield ""
-    absent = [name for name, entry in categories.items() if not entry.boxes]
+    absent = [name for name in categories if name not in seen]
     for name in others:
         yield f"# {name}: {format_count(seen[name].boxes, 'box', 'boxes')}"
     yield from _field("other_categories", [*others, *absent], 0)

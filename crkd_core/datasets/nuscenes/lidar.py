@@ -185,7 +185,7 @@ def _time_lag_s(times_us: NDArray, timestamp_us: int, path: Path, name: str) -> 
     longest_s = float(np.nanmax(np.abs(lag_s))) if len(lag_s) else 0.0
     if not longest_s <= _LONGEST_SWEEP_S:
         raise DatasetError(
-            f"the LiDAR file {path} has points {longest_s:.3g} s from its time stamp by the field {name}; expected "
+            f"the LiDAR file {path} has points {longest_s:,.1f} s from its time stamp by the field {name}; expected "
             "microseconds of the same clock: convert them, or say lidar_points.time_field: null."
         )
     return lag_s

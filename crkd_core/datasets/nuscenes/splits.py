@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain, combinations, product
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +164,9 @@ def _of_lists(lists: Mapping[str, Sequence[str]]) -> SceneSplits:
 def _refuse_leaks(path: Path, listed: Mapping[str, Sequence[str]]) -> None:
     """Refuse a training split that shares scenes with the validation or test split of the same name but for that."""
     for name, names in listed.items():
-        for other, word in product((VAL, TEST), (TRAIN, TRAIN.upper(), TRAIN.title())):
-            counterpart = name.replace(word, other)
-            if word in name and (shared := sorted(set(names) & set(listed.get(counterpart, ())))):
+        for other in (VAL, TEST):
+            counterpart = name.replace(TRAIN, other)
+            if counterpart != name and (shared := sorted(set(names) & set(listed.get(counterpart, ())))):
                 raise DatasetError(
                     f"the splits {name} and {counterpart} in {path} share the scene {shared[0]!r} ({len(shared)} in "
                     "all), so that a model would be validated on what it was trained on; keep each scene in one."

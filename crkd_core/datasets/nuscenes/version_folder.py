@@ -76,6 +76,11 @@ def tables_of(table_format: Format) -> tuple[str, ...]:
     return truckscenes.TABLES if table_format == "truckscenes" else TABLES
 
 
+def version_slug(version: str) -> str:
+    """A version as the name of a run: a folder of tables may be called anything."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", version).strip("-._") or "data"
+
+
 def digest_tables(folder: Path, table_format: Format = "nuscenes") -> str:
     """SHA-256 over the names and bytes of the tables that are read."""
     total = hashlib.sha256()

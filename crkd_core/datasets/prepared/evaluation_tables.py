@@ -15,7 +15,7 @@ from crkd_core.datasets.nuscenes.recognition import recognise
 from crkd_core.datasets.nuscenes.splits import SPLITS_NAME, splits_of_version
 from crkd_core.datasets.nuscenes.survey import VersionTables, read_version
 from crkd_core.datasets.nuscenes.sweeps import choose_files
-from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version, versions_of
+from crkd_core.datasets.nuscenes.version_folder import digest_tables, find_version, version_slug, versions_of
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import count_splits
 from crkd_core.datasets.prepared.prepared_data import PreparedData
@@ -60,7 +60,9 @@ def open_tables(workspace: Workspace, dataroot: Path, version: str, results: Pat
         settings["splits_sha256"] = record_file(splits_file).sha256
     command = Command("evaluate").setting("--results", absolute(results)).setting("--nuscenes", absolute(dataroot))
     command = command.setting("--version", version)
-    with workspace.write(ArtifactRequest(STAGE, version, command=command, settings=settings, replace=True)) as writer:
+    with workspace.write(
+        ArtifactRequest(STAGE, version_slug(version), command=command, settings=settings, replace=True)
+    ) as writer:
         writer.warn(progress)
         if writer.finished is not None:
             return PreparedData(writer.finished, dataroot)

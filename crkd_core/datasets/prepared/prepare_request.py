@@ -10,6 +10,7 @@ from crkd_core.config.description import DatasetDescription
 from crkd_core.config.description_files import dataset_names, dump_description, known_description
 from crkd_core.config.numbers import MOST_SWEEPS
 from crkd_core.datasets.nuscenes.availability import ALLOWABLE
+from crkd_core.datasets.nuscenes.version_folder import version_slug
 from crkd_core.errors import UsageError
 
 STAGE = "prepare"
@@ -71,7 +72,7 @@ class PrepareRequest:
 
     def name_of(self, version: str, without_lidar: bool) -> str:
         """What the prepared data are called."""
-        return self.name or version + (WITHOUT_LIDAR if without_lidar else "")
+        return self.name or version_slug(version) + (WITHOUT_LIDAR if without_lidar else "")
 
     def command_of(self, version: str, root: Path) -> Command:
         """The command that prepares the same data again.

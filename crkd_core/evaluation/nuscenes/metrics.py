@@ -155,7 +155,7 @@ def undefined_errors(description: DatasetDescription) -> Bool[np.ndarray, "c 5"]
     return np.array([[error in entry.unscored for error in DEVKIT_ERRORS] for entry in description.classes.values()])
 
 
-def _whole(value: float) -> float:
+def _whole(value: float) -> int | float:
     return int(value) if value == int(value) else value
 
 
