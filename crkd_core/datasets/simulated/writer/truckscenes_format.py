@@ -128,8 +128,8 @@ class TruckScenesFormat(TableFormat):
 
     def origin(self, setting: Setting, plan: "ScenePlan") -> Array:
         drive, number = _drive(plan.name)
-        place = generator(0, drive).uniform(-20_000, 20_000, 2)
-        return np.array([_EAST_M, _NORTH_M]) + place + 400.0 * number
+        start_of_drive = generator(0, drive).uniform(-20_000, 20_000, 2)
+        return np.array([_EAST_M, _NORTH_M]) + start_of_drive + 400.0 * number
 
     def file_name(self, world: World, channel: str, timestamp_us: int) -> str:
         return f"{channel}_{timestamp_us}"
