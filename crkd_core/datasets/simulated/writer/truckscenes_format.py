@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -241,7 +242,9 @@ def _drive(scene: str) -> tuple[str, int]:
     return drive, int(number)
 
 
+@cache
 def _drives() -> list[str]:
+    """All drives, each of which has days of its own."""
     splits = ("train", "val", "test", "mini_train", "mini_val")
     return sorted({_drive(scene)[0] for split in splits for scene in official_scenes(split)})
 
