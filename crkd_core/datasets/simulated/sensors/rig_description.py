@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from crkd_core.config.explaining import explain_invalid
 from crkd_core.config.loading import read_text
-from crkd_core.config.numbers import Finite, Positive, PositiveInt
+from crkd_core.config.numbers import Finite, Positive, PositiveInt, Range
 from crkd_core.config.sections import Section
 from crkd_core.config.yaml_reader import read_yaml
 from crkd_core.errors import ConfigError, quoted
@@ -87,7 +87,7 @@ class LidarDescription(Mounted):
         None, description="Unit quaternion ego_from_sensor, instead of yaw and pitch."
     )
     beams: Annotated[PositiveInt, Field(ge=2, le=256)] = Field(description="Number of beams.")
-    elevation_deg: tuple[Finite, Finite] = Field(description="Elevation of the lowest and the highest beam.")
+    elevation_deg: Range = Field(description="Elevation of the lowest and the highest beam.")
     azimuth_steps: Annotated[PositiveInt, Field(ge=36, le=4096)] = Field(description="Firings per revolution.")
     range_m: Reach = Field(description="Greatest distance.")
     nearest_m: Annotated[Positive, Field(le=5)] = Field(1.0, description="Least distance.")
@@ -95,10 +95,9 @@ class LidarDescription(Mounted):
     @model_validator(mode="after")
     def _check_beams(self) -> "LidarDescription":
         low, high = self.elevation_deg
-        if not -89 <= low < high <= 89:
+        if low < -89 or high > 89:
             raise ConfigError(
-                f"elevation_deg of {self.channel} is ({low:g}, {high:g}): expected the lowest and then the highest "
-                "beam, within 89 degrees of level."
+                f"elevation_deg of {self.channel} is ({low:g}, {high:g}): expected beams within 89 degrees of level."
             )
         if self.rotation_wxyz is not None:
             length = sum(value**2 for value in self.rotation_wxyz) ** 0.5
