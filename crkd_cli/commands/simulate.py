@@ -34,7 +34,7 @@ def simulate(
         typer.Option(
             "--rig",
             metavar="FILE.yaml",
-            help="Vehicle and sensors of your own instead of the format's.",
+            help="Vehicle and sensors of your own instead of the format's, such as examples/rigs/four_cameras.yaml.",
             show_default=False,
         ),
     ] = None,

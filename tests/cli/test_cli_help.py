@@ -50,6 +50,8 @@ FLAGS = {
     | {
         "--out",
         "--size",
+        "--format",
+        "--rig",
         "--kind",
         "--scenes",
         "--val-scenes",

@@ -58,7 +58,12 @@ SMALL = ("--scenes", 1, "--val-scenes", 0, "--samples", 2, "--set", "density=0.3
         ("focal_px: 500", "focal_px: 500, centre_px: [900, 300]", ("REAR looks past its own image", "800 x 600")),
         ("field_of_view_deg: 70", "field_of_view_deg: 190", ("'cameras.0.field_of_view_deg'", "found 190")),
         ("yaw_deg: 180", "yaw_deg: .nan", ("'cameras.1.yaw_deg'", "finite")),
-        ("elevation_deg: [-20, 10]", "elevation_deg: [10, -20]", ("elevation_deg of TOP", "lowest and then")),
+        (
+            "elevation_deg: [-20, 10]",
+            "elevation_deg: [10, -20]",
+            ("'lidars.0.elevation_deg'", "a lower and then a higher value"),
+        ),
+        ("elevation_deg: [-20, 10]", "elevation_deg: [-20, 90]", ("elevation_deg of TOP", "within 89 degrees")),
         ("elevation_deg: [-20, 10]", "elevation_deg: 10", ("'lidars.0.elevation_deg'", "a list")),
         ("views: [{range_m: 150, half_angle_deg: 45}]", "views: []", ("'radars.0.views'", "a list of at least 1")),
         ("points: relative", "points: polar", ("'radars.0.points'", "'nuscenes', 'relative' or 'compensated'")),

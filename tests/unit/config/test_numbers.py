@@ -36,7 +36,7 @@ def nested(annotation: typing.Any) -> Iterator[typing.Any]:
             yield from nested(inner)
 
 
-SECTIONS = sorted({*sections(Config), SimulationConfig}, key=lambda section: section.__name__)
+SECTIONS = sorted({*sections(Config), *sections(SimulationConfig)}, key=lambda section: section.__name__)
 FIELDS = [(section, name) for section in SECTIONS for name in section.model_fields]
 NUMERIC = [
     (section, name) for section, name in FIELDS if {int, float} & set(nested(section.model_fields[name].annotation))

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from crkd_core.config.explaining import explain_invalid
-from crkd_core.config.numbers import Finite, Positive, PositiveInt
+from crkd_core.config.numbers import Finite, Positive, PositiveInt, Range
 from crkd_core.config.sections import Section
 from crkd_core.config.text_files import read_setting_file
 from crkd_core.config.yaml_reader import read_yaml
@@ -67,10 +67,8 @@ class CameraDescription(Mounted):
     @model_validator(mode="after")
     def _check_optics(self) -> "CameraDescription":
         if (self.focal_px is None) == (self.field_of_view_deg is None):
-            raise ConfigError(
-                f"camera {self.channel} has {'no focal length' if self.focal_px is None else 'two focal lengths'}: give "
-                "it either focal_px or field_of_view_deg."
-            )
+            number = "no focal length" if self.focal_px is None else "two focal lengths"
+            raise ConfigError(f"camera {self.channel} has {number}: give it either focal_px or field_of_view_deg.")
         column, row = self.centre_px or (1.0, 1.0)
         if not (0 < column < self.width_px and 0 < row < self.height_px):
             raise ConfigError(
@@ -89,7 +87,7 @@ class LidarDescription(Mounted):
         None, description="Unit quaternion ego_from_sensor, instead of yaw and pitch."
     )
     beams: Annotated[PositiveInt, Field(ge=2, le=256)] = Field(description="Number of beams.")
-    elevation_deg: tuple[Finite, Finite] = Field(description="Elevation of the lowest and the highest beam.")
+    elevation_deg: Range = Field(description="Elevation of the lowest and the highest beam.")
     azimuth_steps: Annotated[PositiveInt, Field(ge=36, le=4096)] = Field(description="Firings per revolution.")
     range_m: Reach = Field(description="Greatest distance.")
     nearest_m: Annotated[Positive, Field(le=5)] = Field(1.0, description="Least distance.")
@@ -97,10 +95,9 @@ class LidarDescription(Mounted):
     @model_validator(mode="after")
     def _check_beams(self) -> "LidarDescription":
         low, high = self.elevation_deg
-        if not -89 <= low < high <= 89:
+        if low < -89 or high > 89:
             raise ConfigError(
-                f"elevation_deg of {self.channel} is ({low:g}, {high:g}): expected the lowest and then the highest "
-                "beam, within 89 degrees of level."
+                f"elevation_deg of {self.channel} is ({low:g}, {high:g}): expected beams within 89 degrees of level."
             )
         if self.rotation_wxyz is not None:
             length = sum(value**2 for value in self.rotation_wxyz) ** 0.5

@@ -108,7 +108,7 @@ def _road_works(crowd: Population[_Script]) -> None:
     """A closed stretch of the hard shoulder: signs, cones, barriers, a machine and workers."""
     rng = crowd.rng
     begin = float(rng.uniform(8, 40))
-    edge = -(_EDGES[3] + 0.55)
+    edge = -(_EDGES[3] + 0.25)
     for x, lateral in ((begin - 60.0, -PAVED + 0.4), (begin - 30.0, -PAVED + 0.4)):
         crowd.place("temporary_sign", standing(x, lateral, math.pi))
     for k in range(6):
@@ -117,8 +117,8 @@ def _road_works(crowd: Population[_Script]) -> None:
     style = "concrete_barrier" if rng.random() < 0.5 else "plastic_barrier"
     for k in range(6):
         crowd.place(style, standing(begin + 3.0 + 2.85 * k, edge, math.pi / 2 + float(rng.normal(0, 0.03))))
-    crowd.place("construction", standing(begin + 12.0, -SHOULDER - 0.3, float(rng.normal(0, 0.05))))
-    crowd.place("truck", standing(begin + 26.0, -SHOULDER - 0.2, 0.0), parked=True)
+    any(crowd.place("construction", standing(begin + 12.0 + k, -SHOULDER - 0.75, 0.0)) for k in range(4))
+    crowd.place("truck", standing(begin + 26.0, -SHOULDER - 0.4, 0.0), parked=True)
     for along in (5.0, 18.5, 20.0):
         crowd.place("worker", standing(begin + along, -SHOULDER - 0.4, float(rng.uniform(-3, 3))))
     for k in range(4):
@@ -155,7 +155,7 @@ def _signs(crowd: Population[_Script]) -> list[Thing]:
         while x < end:
             middle = side * (_EDGES[0] + PAVED) / 2
             for lane in LANES[:: int(rng.integers(1, 3))]:
-                crowd.place("gantry_sign", standing(x - 0.4 * math.cos(facing) * -1, side * lane, facing))
+                crowd.place("gantry_sign", standing(x + 0.4 * math.cos(facing), side * lane, facing))
             things.append(_thing(gantry(PAVED - _EDGES[0] + 1.6, 7.9), x, middle, 0.0, "steel"))
             x += float(rng.uniform(170, 300))
     return things

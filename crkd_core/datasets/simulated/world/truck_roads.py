@@ -18,5 +18,5 @@ _WEATHER = (
 
 def truck_road(index: int, duration_s: float, rig: RigDescription, density: float, streams: Streams) -> Setting:
     """The `index`-th scene of a split; five kinds of weather and two places meet in every combination."""
-    place = motorway if index % 2 == 0 else yard
-    return place(_WEATHER[index % len(_WEATHER)], duration_s, rig, density, streams)
+    build_setting = motorway if index % 2 == 0 else yard
+    return build_setting(_WEATHER[index % len(_WEATHER)], duration_s, rig, density, streams)

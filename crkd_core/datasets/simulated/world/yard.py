@@ -85,7 +85,7 @@ def _close_by(crowd: Population[_Script], has_works: bool) -> None:
         crowd.place(style, standing(begin + 13.0 + 2.85 * k, -_ROAD + 0.4, math.pi / 2 + float(rng.normal(0, 0.03))))
     crowd.place("temporary_sign", standing(begin - 4.0, -_ROAD + 0.3, math.pi))
     if has_works:
-        crowd.place("construction", standing(begin + 10.0, -_ROAD - 3.2, float(rng.uniform(-3, 3))))
+        any(crowd.place("construction", standing(begin + 8.0 + k, -_ROAD - 3.2, 0.4 * k)) for k in range(4))
         crowd.place("worker", standing(begin + 4.0, -_ROAD - 1.6, float(rng.uniform(-3, 3))))
     crowd.place("bicycle", cruising(float(rng.uniform(-20, 25)), _ROAD - 1.2, math.pi, float(rng.uniform(2, 4))))
     for side in (1.0, -1.0, 1.0):

@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,8 +129,8 @@ class TruckScenesFormat(TableFormat):
 
     def origin(self, setting: Setting, plan: "ScenePlan") -> Array:
         drive, number = _drive(plan.name)
-        place = generator(0, drive).uniform(-20_000, 20_000, 2)
-        return np.array([_EAST_M, _NORTH_M]) + place + 400.0 * number
+        start_of_drive = generator(0, drive).uniform(-20_000, 20_000, 2)
+        return np.array([_EAST_M, _NORTH_M]) + start_of_drive + 400.0 * number
 
     def file_name(self, world: World, channel: str, timestamp_us: int) -> str:
         return f"{channel}_{timestamp_us}"
@@ -241,7 +242,9 @@ def _drive(scene: str) -> tuple[str, int]:
     return drive, int(number)
 
 
+@cache
 def _drives() -> list[str]:
+    """All drives, each of which has days of its own."""
     splits = ("train", "val", "test", "mini_train", "mini_val")
     return sorted({_drive(scene)[0] for split in splits for scene in official_scenes(split)})
 
