@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from crkd_core.stages.ablate.ablate import AblateResult
     from crkd_core.stages.ablate.planned_run import PlannedRun
 
-_COMPARISONS = ("ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "fuser-widths")
+_COMPARISONS = (
+    "ladder", "summary", "csrd-target", "mask", "adapter", "weights", "affinity", "radar-elevation", "fuser-widths",
+)  # fmt: skip
 
 
 def complete_comparison(incomplete: str) -> list[str]:

@@ -1,9 +1,9 @@
 """A whole detector on one sample of a simulated world: teacher and plain student of a preset, with fresh weights.
 
-The world has nuScenes' sensors: six 1600 x 900 images, ten LiDAR sweeps, six sweeps of five radars. On a CPU each
-detector runs once in a process of its own: seconds for the detector and for selecting its boxes, and the peak memory of
-the process, the libraries included. On a GPU: latency and memory at batch 1 in float32, in bfloat16 and compiled, and
-time and memory of a training step at several batch sizes.
+The world has the sensors of the preset's data set, such as nuScenes' six 1600 x 900 images, ten LiDAR sweeps and six
+sweeps of five radars. On a CPU each detector runs once in a process of its own: seconds for the detector and for
+selecting its boxes, and the peak memory of the process, the libraries included. On a GPU: latency and memory at batch 1
+in float32, in bfloat16 and compiled, and time and memory of a training step at several batch sizes.
 
     python examples/benchmarks/full_size_inference.py [--preset paper-r50] [--device cpu|cuda] [--repeats 1]
 """
@@ -34,9 +34,10 @@ from crkd_core.training.steps import DetectionStep
 GPU_MODES = {"fp32": (None, False), "bf16": (torch.bfloat16, False), "bf16 compiled": (torch.bfloat16, True)}
 
 
-def make_world(folder: Path, size: str) -> Workspace:
+def make_world(folder: Path, size: str, config: Config) -> Workspace:
     """A scene of two key frames, the second with all its sweeps, prepared."""
     changes = {"train_scenes": 0, "val_scenes": 1, "samples_per_scene": 2, "camera_sweeps_per_key_frame": 0}
+    changes |= {"format": config.dataset.format}
     world, workspace = SimulationConfig(**{**WORLD_SIZES[size], **changes}), Workspace(folder / "workspace")
     simulate(SimulateRequest(folder / "world", world, processes=1), SilentProgress())
     prepare(PrepareRequest(folder / "world"), workspace, SilentProgress())
@@ -53,7 +54,8 @@ def read_batch(workspace: Workspace, config: Config, role: str, size: int = 1) -
 
 def fresh_detector(config: Config, role: str) -> Detector:
     torch.manual_seed(0)
-    return build_detector(getattr(config, role), config.data, config.dataset.head_tasks)
+    columns = config.dataset.radar_points.feature_columns
+    return build_detector(getattr(config, role), config.data, config.dataset.head_tasks, radar_features=columns)
 
 
 def measure_cpu(role: str, config: Config, workspace: Workspace, repeats: int) -> dict[str, float]:
@@ -137,7 +139,7 @@ def main() -> None:
         report(measure_cpu(options.case[0], load_config(options.preset), workspace, options.repeats))
         return
     with tempfile.TemporaryDirectory() as folder:
-        make_world(Path(folder), options.size)
+        make_world(Path(folder), options.size, load_config(options.preset))
         (on_gpu if options.device == "cuda" else on_cpu)(options, Path(folder))
 
 

@@ -114,7 +114,7 @@ def main() -> None:
         report(measure(role, variant, config, batch, options.repeats))
         return
     with tempfile.TemporaryDirectory() as folder:
-        make_world(Path(folder), options.size)
+        make_world(Path(folder), options.size, load_config(options.preset))
         passed_on = ["preset", "device", "batch", "repeats"]
         arguments = [part for name in passed_on for part in (f"--{name}", str(getattr(options, name)))]
         cases = [(role, variant) for role in options.detectors for variant in options.variants]

@@ -14,7 +14,7 @@ from crkd_core.config.data import NUSCENES_COLUMNS, DataConfig
 from crkd_core.config.split_names import TRAIN
 from crkd_core.datasets.prepared.prepare_request import STAGE
 from crkd_core.datasets.prepared.prepared_data import PreparedData
-from crkd_core.datasets.prepared.preset_fit import image_misfit
+from crkd_core.datasets.prepared.preset_fit import image_misfit, range_misfit
 from crkd_core.errors import ConfigError, DatasetError, UsageError
 from crkd_core.progress import Progress
 
@@ -202,8 +202,9 @@ def split_slug(split: str) -> str:
 
 
 def warn_of_misfit(prepared: PreparedData, data: DataConfig, modalities: Sequence[str], progress: Progress) -> None:
-    """Say it where a configuration is plainly made for other images, such as those of a preset that was forgotten."""
+    """Say it where a configuration is plainly made for other data, such as those of a preset that was forgotten."""
     misfit = image_misfit(prepared, data.image) if "camera" in modalities else None
+    misfit = misfit or range_misfit(prepared, data.grid)
     if misfit:
         progress.warning(misfit)
 

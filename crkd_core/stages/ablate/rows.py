@@ -97,12 +97,12 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
         _CONTROL_ROW,
         Row(
             "RespD, uniform weights",
-            distilled(("respd",), "uniform", "distill.respd.task_weights=[1, 1, 1, 1, 1, 1]"),
+            Variant("respd-uniform", ("respd",), GATED, task_weights="uniform"),
             {"Swin-T": (45.3, 56.7)},
         ),
         Row(
             "RespD, dynamic weights",
-            distilled(("respd",), "dynamic", "distill.respd.task_weights=[2, 2, 2, 1, 2, 1]"),
+            Variant("respd-dynamic", ("respd",), GATED, task_weights="described"),
             {"Swin-T": (45.7, 56.7)},
         ),
     ),
@@ -110,6 +110,10 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
         _CONTROL_ROW,
         Row("RelD, dot product", respd_and("reld", "dot", "distill.reld.affinity=dot")),
         Row("RelD, cosine", respd_and("reld", "cosine", "distill.reld.affinity=cosine")),
+    ),
+    "radar-elevation": (
+        Row("4D radar", GATED),
+        Row("4D radar without elevation", Variant("flat", overrides=(*GATED.overrides, "data.radar.elevation=false"))),
     ),
     "fuser-widths": (
         Row(
@@ -126,6 +130,8 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
     ),
 }
 """Rows by comparison. Each design comparison adds its one loss to RespD, as the paper's do."""
+NEEDS_ELEVATION = ("radar-elevation",)
+"""Comparisons that only data of radars which measure elevation allow."""
 
 
 @dataclass(frozen=True)

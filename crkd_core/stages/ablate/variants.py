@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from crkd_core.config.distill import LossName
 from crkd_core.config.loading import with_overrides
@@ -23,6 +24,7 @@ class Variant:
         overrides: changes of the configuration, besides those of `start`.
         widths: channels of camera map, radar map and fused map in a detector of the paper's widths; a detector of other
             widths gets its own in the same proportion.
+        task_weights: of RespD: one for all head tasks, or those of the data set's description; None: as configured.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Variant:
     start: "Variant | None" = None
     overrides: tuple[str, ...] = ()
     widths: tuple[int, int, int] = _PAPER_WIDTHS
+    task_weights: Literal["uniform", "described"] | None = None
 
     def resolve(self, config: Config, seed: int) -> Config:
         """The configuration of its run.
@@ -39,8 +42,15 @@ class Variant:
         """
         losses = f"distill.losses=[{', '.join(self.losses)}]"
         begun = self.start.overrides if self.start is not None else ()
-        widths = self._width_overrides(config)
-        return with_overrides(config, [losses, f"train.seed={seed}", *begun, *self.overrides, *widths])
+        own = (*self.overrides, *self._width_overrides(config), *self._weight_overrides(config))
+        return with_overrides(config, [losses, f"train.seed={seed}", *begun, *own])
+
+    def _weight_overrides(self, config: Config) -> list[str]:
+        if self.task_weights is None:
+            return []
+        described = config.dataset.response_weights
+        weights = [1.0] * len(described) if self.task_weights == "uniform" else list(described)
+        return [f"distill.respd.task_weights={weights}"]
 
     def _width_overrides(self, config: Config) -> list[str]:
         if self.widths == _PAPER_WIDTHS:
