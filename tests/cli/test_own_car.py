@@ -126,7 +126,7 @@ def test_a_car_without_radar(crkd, car, tmp_path):
     prepared = prepared_data(tmp_path / "ws")
     assert prepared.modalities == ("camera", "lidar")
     dataset = SampleDataset(prepared, prepared.tokens("val"), DataConfig(), ("camera", "radar"), bev=None, seed=0)
-    assert dataset[0].radar.shape == (0, 45)
+    assert len(dataset[0].radar) == 0
     refusal = crkd("distill", "--losses", "none", "--preset", "tiny", "-w", tmp_path / "ws")
     words = ("needs camera, radar", "the description own names no radar", "choose other modalities")
     check_message(refusal.code, 2, refusal.out, refusal.err, words)
