@@ -42,6 +42,23 @@ def test_the_preset_for_images_of_a_width(width_px, preset):
 
 
 @pytest.mark.parametrize(
+    ("width_px", "dataset", "preset"),
+    [(1980, "truckscenes", "truckscenes-r50"), (436, "truckscenes", "truckscenes-tiny"), (1600, "own", "paper-r50")],
+)
+def test_a_data_set_has_presets_of_its_own_or_nuscenes(width_px, dataset, preset):
+    assert fitting_preset(width_px, dataset) == preset
+
+
+def test_a_grid_that_leaves_out_most_of_what_is_evaluated_is_told(crkd, chain, tmp_path, trained):
+    workspace = chain.copy(tmp_path).workspace
+    near = tuple(part for axis in "xy" for part in ("--set", f"data.grid.{axis}_range_m=[-24, 24]"))
+    result = crkd("train-teacher", "--preset", "tiny", *near, *FEW_SWEEPS, "-w", workspace.root)
+    assert result.code == 0, result.err
+    said = "data.grid ends 24 m from the car, and objects of nuScenes are evaluated up to 50 m"
+    assert f"warning: {said}; the preset for such data is tiny: --preset tiny" in result.err
+
+
+@pytest.mark.parametrize(
     ("command", "preset", "said"),
     [
         (("train-teacher",), "paper-r50", "enlarges them to 768 px; the preset for such images is tiny: --preset tiny"),

@@ -16,6 +16,7 @@ from crkd_core.errors import ConfigError, UsageError
 from crkd_core.evaluation.nuscenes.metrics import Metrics, TPErrors
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.ablate.ablate import ablate, plan_ablation
+from crkd_core.stages.ablate.checks import check_ablation
 from crkd_core.stages.ablate.request import AblateRequest
 from crkd_core.stages.ablate.rows import BACKBONES, COMPARISONS, METRICS, canonical, ladder_rows
 from crkd_core.stages.ablate.scored_row import ScoredRow
@@ -105,6 +106,11 @@ def test_a_loss_that_the_paper_does_not_have_is_the_ladder_s_last_step():
     assert rows[-1].variant.losses == (*CRKD.losses, "attention")
     assert not rows[-1].published
     assert COMPARISONS["summary"][-1].variant == CRKD
+
+
+def test_elevation_is_compared_only_where_it_is_measured(chain):
+    with pytest.raises(UsageError, match="radar-elevation needs radars that measure elevation, and those of prepare/"):
+        check_ablation(AblateRequest(chain.config, ("radar-elevation",)), chain.workspace)
 
 
 def test_rows_with_other_targets_have_them_extracted(chain, tmp_path, monkeypatch):

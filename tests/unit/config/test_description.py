@@ -15,6 +15,7 @@ from crkd_core.config.description_files import (
     nuscenes,
     validate_description,
 )
+from crkd_core.config.radar_features import NUSCENES_FEATURES
 from crkd_core.errors import ConfigError
 
 FOUR_CAMERAS = """
@@ -160,6 +161,10 @@ def test_truckscenes_is_what_its_devkit_says():
         ({"evaluation": {"class_order": ["van", "pole"]}}, "class_order lists every class, and lacks person"),
         ({"evaluation": {"match_distances_m": [1, 0.5]}}, "match_distances_m rise, found 1, 0.5"),
         ({"evaluation": {"match_distances_m": [1, 3]}}, "2 m, which is not among match_distances_m (1, 3); add it"),
+        ({"radar_points": {"features": ["x", "y", "rcs"]}}, "features begin with x, y, z, found x, y, rcs"),
+        ({"radar_points": {"features": ["x", "y", "z", "vz"]}}, "features name vz, which only radars that measure"),
+        ({"radar_points": {"features": ["x", "y", "z", "snr"]}}, "'radar_points.features.3': expected 'x', 'y', 'z'"),
+        ({"longest_past_s": 0}, "'longest_past_s': expected greater than 0"),
         ({"name": "my car"}, "letters, digits, '-', '_' and '.' only, found 'my car'"),
         ({"name": None}, "'name': expected"),
     ],
@@ -200,6 +205,22 @@ def test_unknown_names_are_told_the_known_ones():
 
 
 @pytest.mark.parametrize(
+    ("points", "features", "columns"),
+    [
+        ({}, "x y z rcs vx vy time_lag", 7),
+        ({"codes": True}, " ".join(NUSCENES_FEATURES), 45),
+        ({"elevation": True}, "x y z rcs vx vy vz time_lag", 8),
+        ({"features": ["x", "y", "z", "time_lag", "dyn_prop"], "codes": True}, "x y z time_lag dyn_prop", 12),
+        ({"features": NUSCENES_FEATURES}, " ".join(NUSCENES_FEATURES), 45),
+    ],
+)
+def test_radar_points_have_the_features_that_are_measured_unless_said(points, features, columns):
+    described = shuttle(radar_points=points).radar_points
+    assert " ".join(described.network_features) == features
+    assert described.feature_columns == columns
+
+
+@pytest.mark.parametrize(
     ("changes", "clause"),
     [
         ({}, None),
@@ -217,6 +238,11 @@ def test_unknown_names_are_told_the_known_ones():
         (
             {"classes": {"person": {"categories": ["pedestrian.any"]}, "van": {}, "pole": {}}},
             "categories of van: van instead of vehicle.van, vehicle.bus",
+        ),
+        ({"radar_points": {"features": ["x", "y", "z", "rcs", "vx", "vy", "time_lag"]}}, None),
+        (
+            {"radar_points": {"features": ["x", "y", "z", "rcs"]}},
+            "features of radar points: x, y, z, rcs instead of x, y, z, rcs, vx, vy, time_lag",
         ),
         ({"radar_points": {"elevation": True}}, "elevation of radar points: true instead of false"),
     ],

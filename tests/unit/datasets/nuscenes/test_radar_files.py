@@ -79,6 +79,20 @@ def test_unknown_codes_set_no_column():
     assert not row.any()
 
 
+def test_features_come_in_the_order_of_their_names():
+    values = np.arange(16, dtype=np.float32).reshape(2, 8)
+    codes = np.array([[6, 4, 17, 3], [0, 200, 1, 0]], np.uint8)
+    features = expand_features(values, codes, ("x", "y", "z", "vz", "pdh0", "time_lag", "ambig_state"))
+    assert features.shape == (2, 5 + 7 + 5)
+    assert features[:, [0, 1, 2, 3, 11]].tolist() == values[:, [0, 1, 2, 7, 6]].tolist()
+    assert features[0, 4:11].tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert features[0, 12:].tolist() == [0, 0, 0, 0, 1]
+    assert not features[1, 12:].any()
+    assert np.array_equal(
+        expand_features(values[:, :7], codes), np.concatenate([values[:, :7], expand_features(values, codes)[:, 7:]], 1)
+    )
+
+
 def test_a_receding_point_moves_along_its_velocity():
     made = points(1)
     made["x"], made["vx_comp"] = 10.0, 4.0
