@@ -13,9 +13,8 @@ from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import UsageError
 from crkd_core.stages.ablate.plan import plan_students
 from crkd_core.stages.ablate.request import AblateRequest
-from crkd_core.stages.ablate.rows import NEEDS_ELEVATION
 from crkd_core.stages.ablate.teacher_targets import fitting_targets
-from crkd_core.stages.ablate.variants import STAGE
+from crkd_core.stages.ablate.variants import FLAT, STAGE
 from crkd_core.stages.train_teacher import STAGE as TEACHER_STAGE
 from crkd_core.teacher_cache.settings import check_teacher
 from crkd_core.training.distributed import choose_device
@@ -38,7 +37,11 @@ def check_ablation(request: AblateRequest, workspace: Workspace) -> None:
     modalities = tuple(dict.fromkeys(name for config in configs.values() for name in config.student.modalities))
     prepared = [_open_prepared(request, config, modalities, workspace) for config in configs.values()][-1]
     prepared.tokens(TRAIN)
-    _check_elevation(request, prepared)
+    if FLAT in configs and not prepared.description.radar_points.elevation:
+        raise UsageError(
+            f"radar-elevation needs radars that measure elevation, and those of {prepared.artifact.label} do not; "
+            "choose other comparisons."
+        )
     check_split(request, workspace)
     taught = [config for variant, config in configs.items() if variant.losses]
     if not taught:
@@ -50,15 +53,6 @@ def check_ablation(request: AblateRequest, workspace: Workspace) -> None:
         check_terms(config.distill, config.data.grid.build(), config.student, detector)
         if fitting_targets(config, teacher, prepared.artifact, workspace) is None:
             _open_prepared(request, config, detector.modalities, workspace)
-
-
-def _check_elevation(request: AblateRequest, prepared: PreparedData) -> None:
-    for comparison in request.comparisons:
-        if comparison in NEEDS_ELEVATION and not prepared.description.radar_points.elevation:
-            raise UsageError(
-                f"{comparison} needs radars that measure elevation, and those of {prepared.artifact.label} do not; "
-                "choose other comparisons."
-            )
 
 
 def check_split(request: AblateRequest, workspace: Workspace) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from crkd_core.config.distill import LOSS_NAMES
 from crkd_core.config.models import ResNetConfig
 from crkd_core.config.schema import Config
-from crkd_core.stages.ablate.variants import CONTROL, CONV, GATED, Variant, distilled, respd_and
+from crkd_core.stages.ablate.variants import CONTROL, CONV, FLAT, GATED, Variant, distilled, respd_and
 
 METRICS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 BACKBONES = ("Swin-T", "ResNet-50")
@@ -111,10 +111,7 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
         Row("RelD, dot product", respd_and("reld", "dot", "distill.reld.affinity=dot")),
         Row("RelD, cosine", respd_and("reld", "cosine", "distill.reld.affinity=cosine")),
     ),
-    "radar-elevation": (
-        Row("4D radar", GATED),
-        Row("4D radar without elevation", Variant("flat", overrides=(*GATED.overrides, "data.radar.elevation=false"))),
-    ),
+    "radar-elevation": (Row("4D radar", GATED), Row("4D radar without elevation", FLAT)),
     "fuser-widths": (
         Row(
             "64 + 64 -> 64",
@@ -130,8 +127,6 @@ COMPARISONS: dict[str, tuple[Row, ...]] = {
     ),
 }
 """Rows by comparison. Each design comparison adds its one loss to RespD, as the paper's do."""
-NEEDS_ELEVATION = ("radar-elevation",)
-"""Comparisons that only data of radars which measure elevation allow."""
 
 
 @dataclass(frozen=True)

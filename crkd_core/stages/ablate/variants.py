@@ -71,6 +71,7 @@ class Variant:
 
 CONV = Variant("conv", overrides=("student.fuser.kind=conv",))
 GATED = Variant("gated", overrides=("student.fuser.kind=gated",))
+FLAT = Variant("flat", overrides=(*GATED.overrides, "data.radar.elevation=false"))
 CONTROL = Variant("control", start=GATED)
 
 
