@@ -296,12 +296,9 @@ class DatasetDescription(Section):
     @property
     def camera_titles(self) -> dict[str, str]:
         """What pictures call each camera: its channel without the words that all begin with."""
-        words = [channel.split("_") for channel in self.cameras]
-        shared = next(
-            (number for number, column in enumerate(zip(*words)) if len(set(column)) > 1),
-            min(map(len, words), default=0),
-        )
-        shared = min(shared, min(map(len, words), default=1) - 1)
+        words, shared = [channel.split("_") for channel in self.cameras], 0
+        while shared + 1 < min(map(len, words), default=1) and len({own[shared] for own in words}) == 1:
+            shared += 1
         return {channel: " ".join(own[shared:]).lower() for channel, own in zip(self.cameras, words, strict=True)}
 
     @property

@@ -116,7 +116,7 @@ class TruckScenesDevkit(Devkit):
     data_set = "truckscenes"
     protocol = "detection_cvpr_2024"
     name = "TruckScenes devkit"
-    install = "pip install truckscenes-devkit"
+    install = "pip install truckscenes-devkit (Python below 3.12)"
 
     def load(self) -> None:
         import truckscenes.eval.detection.evaluate  # noqa: F401

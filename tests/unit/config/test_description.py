@@ -71,6 +71,21 @@ def test_cameras_are_arranged_in_rows_that_hold_each_once(count):
     assert shuttle(cameras=[]).rows_of_cameras == ()
 
 
+@pytest.mark.parametrize(
+    ("cameras", "titles"),
+    [
+        (["CAM_FRONT", "CAM_BACK_LEFT"], ["front", "back left"]),
+        (["CAMERA_LEFT_FRONT", "CAMERA_LEFT_BACK"], ["front", "back"]),
+        (["FRONT", "REAR"], ["front", "rear"]),
+        (["CAM_FRONT"], ["front"]),
+        (["CAM", "CAM_2"], ["cam", "cam 2"]),
+        ([], []),
+    ],
+)
+def test_pictures_call_cameras_by_what_tells_them_apart(cameras, titles):
+    assert list(shuttle(cameras=cameras, camera_rows=[]).camera_titles.values()) == titles
+
+
 def test_colours_that_are_not_given_differ_from_those_that_are():
     classes = {f"class_{number}": {} for number in range(40)}
     classes["class_7"] = {"colour": "#AD9EFF"}

@@ -67,10 +67,8 @@ class CameraDescription(Mounted):
     @model_validator(mode="after")
     def _check_optics(self) -> "CameraDescription":
         if (self.focal_px is None) == (self.field_of_view_deg is None):
-            raise ConfigError(
-                f"camera {self.channel} has {'no focal length' if self.focal_px is None else 'two focal lengths'}: give "
-                "it either focal_px or field_of_view_deg."
-            )
+            problem = "no focal length" if self.focal_px is None else "two focal lengths"
+            raise ConfigError(f"camera {self.channel} has {problem}: give it either focal_px or field_of_view_deg.")
         column, row = self.centre_px or (1.0, 1.0)
         if not (0 < column < self.width_px and 0 < row < self.height_px):
             raise ConfigError(
