@@ -14,45 +14,57 @@ from crkd_cli.session import session_of
 if TYPE_CHECKING:
     from crkd_core.stages.prepare import PrepareRequest
 
+_VersionOption = Annotated[
+    str | None,
+    typer.Option("--version", help="Table folder, such as v1.0-trainval; the only one there.", show_default=False),
+]
+_DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME|FILE.yaml",
+        help="What the data set is: nuscenes, truckscenes, t4, or a description of one's own; told by the sensors.",
+        show_default=False,
+    ),
+]
+_ValScenesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--val-scenes",
+        help="File that names the scenes of val, one a line; the others are train.",
+        show_default=False,
+    ),
+]
+_DescribeOption = Annotated[
+    bool, typer.Option("--describe", help="Only write a first description (YAML) of what is there, to be edited.")
+]
+_OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="File of --describe; the standard output.", show_default=False),
+]
+_AllowMissingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--allow-missing",
+        metavar="KIND,...",
+        help="Go on although files are missing: samples leaves out key frames that lack an image or LiDAR file, "
+        "lidar does without any LiDAR, radar and sweeps without these.",
+        show_default=False,
+    ),
+]
+
 
 def prepare(
     context: typer.Context,
     nuscenes: Annotated[Path, typer.Option("--nuscenes", help="Folder of the data set.", show_default=False)],
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
-    version: Annotated[
-        str | None,
-        typer.Option("--version", help="Table folder, such as v1.0-trainval; the only one there.", show_default=False),
-    ] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            metavar="NAME|FILE.yaml",
-            help="What the data set is: nuscenes, truckscenes, t4, or a description of one's own; told by the sensors.",
-            show_default=False,
-        ),
-    ] = None,
-    val_scenes: Annotated[
-        Path | None,
-        typer.Option(
-            "--val-scenes",
-            help="File that names the scenes of val, one a line; the others are train.",
-            show_default=False,
-        ),
-    ] = None,
+    version: _VersionOption = None,
+    dataset: _DatasetOption = None,
+    val_scenes: _ValScenesOption = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the prepared data; after the version.", show_default=False)
     ] = None,
-    allow_missing: Annotated[
-        str | None,
-        typer.Option(
-            "--allow-missing",
-            metavar="KIND,...",
-            help="Go on although files are missing: samples leaves out key frames that lack an image or LiDAR file, "
-            "lidar does without any LiDAR, radar and sweeps without these.",
-            show_default=False,
-        ),
-    ] = None,
+    allow_missing: _AllowMissingOption = None,
     allow_outside: Annotated[
         bool, typer.Option("--allow-outside", help="Read files whose names in the tables lead out of the folder.")
     ] = False,
@@ -83,13 +95,8 @@ def prepare(
     check_only: Annotated[
         bool, typer.Option("--check", help="Only report what is there and what is wrong with it; write nothing.")
     ] = False,
-    describe_only: Annotated[
-        bool, typer.Option("--describe", help="Only write a first description (YAML) of what is there, to be edited.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="File of --describe; the standard output.", show_default=False),
-    ] = None,
+    describe_only: _DescribeOption = False,
+    out: _OutOption = None,
     force: options.ForceOption = False,
     resume: options.ResumeOption = True,
     quiet: options.QuietOption = False,
