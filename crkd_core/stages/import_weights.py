@@ -21,7 +21,7 @@ from crkd_core.training.initial_weights import BACKBONE_NAME, STAGE, backbone_se
 from crkd_core.training.student import DISTILLED, PLAIN, without_calibration
 from crkd_core.training.student import STAGE as STUDENT_STAGE
 from crkd_core.training.trained import WEIGHTS_NAME
-from crkd_core.weights.configuring import ImportCommand, choose_config
+from crkd_core.weights.configuring import ImportCommand, choose_config, warn_of_changes
 from crkd_core.weights.importing import PublishedCheckpoint, open_checkpoint
 from crkd_core.weights.matching import BUFFERS
 from crkd_core.weights.recognise import Role
@@ -94,6 +94,7 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
     else:
         detector = _detector(request.role, config)
         weights = checkpoint.as_detector(detector, config, progress)
+        warn_of_changes(checkpoint, config, progress)
         settings = {
             "role": "teacher" if request.role == "teacher" else "student",
             "detector": detector.model_dump(mode="json"),

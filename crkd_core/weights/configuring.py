@@ -9,7 +9,7 @@ from crkd_core.artifacts.find_model import latest_model
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.config.schema import Config
-from crkd_core.progress import Progress, format_count
+from crkd_core.progress import Progress
 from crkd_core.weights.importing import PublishedCheckpoint
 
 
@@ -46,10 +46,8 @@ def choose_config(
         return asked.config, pin_configuration(asked.given, asked.stage, asked.name, asked.config, workspace)
     own = checkpoint.source.config()
     if own is not None:
-        config = with_overrides(own, asked.overrides)
-        _warn_of_changes(own, config, checkpoint, progress)
         command = asked.given or Command(asked.stage, options=tuple(("--set", change) for change in asked.overrides))
-        return config, command
+        return with_overrides(own, asked.overrides), command
     if latest_model(workspace) is not None:
         config = resolve_config(workspace)
         if checkpoint.has_backbone_of(config):
@@ -62,17 +60,18 @@ def choose_config(
     return config, asked.given.setting("--preset", checkpoint.preset)
 
 
-def _warn_of_changes(own: Config, config: Config, checkpoint: PublishedCheckpoint, progress: Progress) -> None:
+def warn_of_changes(checkpoint: PublishedCheckpoint, config: Config, progress: Progress) -> None:
     """Say it where the model is to compute something else, or see other data, than what it was trained with."""
+    own = checkpoint.source.config()
     section = "teacher" if checkpoint.role == "teacher" else "student"
-    changed = {
-        f"{part}.{key}": (value, getattr(getattr(config, part), key))
+    changed = [
+        f"{part}.{key}"
         for part in ("data", section)
-        for key, value in getattr(own, part)
+        for key, value in (getattr(own, part) if own is not None else ())
         if getattr(getattr(config, part), key) != value
-    }
-    if changed and checkpoint.role != "backbone":
+    ]
+    if changed:
         progress.warning(
-            f"{checkpoint.source.label} was trained with {format_count(len(changed), 'other part')} of the "
-            f"configuration ({', '.join(changed)}): its recorded scores are not those of this model"
+            f"{checkpoint.source.label} was trained with other settings of {', '.join(changed)}; its recorded scores "
+            "are not those of this model"
         )
