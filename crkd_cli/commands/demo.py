@@ -26,6 +26,7 @@ MODELS = {"teacher": "teacher", "plain": "plain student", "control": "control", 
 """Run names in the order of the final table, and what the table calls them."""
 SHIPPED = {"teacher": "simulated-tiny-teacher", "student": "simulated-tiny-student"}
 """Roles of the models that come with crkd, and their names."""
+_LOOKED_AT = {name: MODELS[name] for name in ("teacher", "plain")}
 _LOOK_SCENES, _LOOK_SEED = 8, 2000
 """Validation scenes of --look, and the seed of a world that no model was trained, and no setting chosen, on."""
 _SENSORS = {"lidar_sweeps_per_key_frame": 9, "lead_in": True}
@@ -205,18 +206,14 @@ class _Look:
         counts = self._counts
         sizes = f"--scenes 0 --val-scenes {counts['val_scenes']} --samples {counts['samples_per_scene']}"
         sensors = " ".join(f"--set {field}={str(value).lower()}" for field, value in _SENSORS.items())
-        models = self._titles
+        models = tuple(_LOOKED_AT)
         return [
             *(self._import(role, name) for role, name in SHIPPED.items()),
             self._make.simulate(f"{sizes} --seed {counts['seed']} {sensors}", {**counts, **_SENSORS}),
             self._make.prepare(),
-            self._make.evaluate(tuple(models), self._scores),
-            self._make.visualize(tuple(models), self._pictures),
+            self._make.evaluate(models, self._scores),
+            self._make.visualize(models, self._pictures),
         ]
-
-    @property
-    def _titles(self) -> dict[str, str]:
-        return {"teacher": f"teacher ({SHIPPED['teacher']})", "plain": f"student ({SHIPPED['student']})"}
 
     def _import(self, role: Any, name: str) -> _Step:
         def run() -> None:
@@ -231,10 +228,10 @@ class _Look:
         """The table of both models, and where the pictures are."""
         from crkd_cli.scores import print_scores
 
-        print_scores(self._scores, list(self._titles.values()))
+        print_scores(self._scores, list(_LOOKED_AT.values()))
         console.print_lines(
             "",
-            "teacher: camera + LiDAR. student: camera + radar, before any distillation.",
+            f"teacher: camera + LiDAR ({SHIPPED['teacher']}). plain student: camera + radar ({SHIPPED['student']}).",
             f"Neither has seen this world (seed {self._counts['seed']}) in training.",
             "",
             *(str(path) for path in self._pictures),
