@@ -23,11 +23,12 @@ start crkd train-teacher "${settings[@]}"
 finish
 run crkd evaluate --split val --model teacher --model plain
 # The manifests tell those scores. What is written is read back and scored too: half precision must cost next to nothing.
-for name in teacher student; do
-    model="${name/student/plain}" file="$folder/shipped/simulated-tiny-$name.safetensors"
-    run crkd export-weights "$model" --format shared --revision "$revision" --force --out "$file"
-    run crkd import-weights "$file" --as "$name" --name "rounded-$model"
-done
+export=(crkd export-weights --format shared --revision "$revision" --force)
+teacher="$folder/shipped/simulated-tiny-teacher.safetensors" student="$folder/shipped/simulated-tiny-student.safetensors"
+run "${export[@]}" teacher --out "$teacher"
+run "${export[@]}" plain --out "$student"
+run crkd import-weights "$teacher" --as teacher --name rounded-teacher
+run crkd import-weights "$student" --as student --name rounded-plain
 run crkd evaluate --split val --model teacher --model rounded-teacher --model plain --model rounded-plain
 
 printf '\n%s\n' "To ship them: cp $folder/shipped/simulated-tiny-* $here/crkd_core/weights/shipped/"

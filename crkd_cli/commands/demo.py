@@ -222,7 +222,10 @@ class _Look:
             request = ImportRequest(Path(name), role, force=self._make.force)
             import_weights(request, self._make.workspace, self._make.progress)
 
-        return _Step(f"crkd import-weights {name} --as {role} {self._make.at}", run)
+        from crkd_core.artifacts.command import Command
+
+        command = Command("import-weights", (name,), (("--as", role),))
+        return _Step(command.text(self._make.workspace.root, explicit=True), run)
 
     def print_results(self) -> None:
         """The table of both models, and where the pictures are."""
