@@ -8,7 +8,8 @@
 #     --from-scratch  take no weights: train every model for a few hundred steps, about ten minutes; shows all commands, no gain
 #     --seed N        of the world (QUICKSTART_SEED, else 3000; from scratch 0)
 #     --set ...       goes to every stage that trains or extracts
-# QUICKSTART_SCENES, QUICKSTART_VAL_SCENES: scenes to train and to score with (48 and 64; from scratch 32 and 8).
+# QUICKSTART_SCENES, QUICKSTART_VAL_SCENES, QUICKSTART_SAMPLES: scenes to train and to score with, and samples of each (96, 150
+# and 2; from scratch 32, 8 and 5).
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/examples/environment.sh"
@@ -27,7 +28,7 @@ work_in "${1:-$PWD/quickstart}"
 if [ -n "$scratch" ]; then
     settings=(--preset tiny "${@:2}")
     run crkd simulate --out "$folder/world" --size tiny --seed "${seed:-0}" --scenes "${QUICKSTART_SCENES:-32}" \
-        --val-scenes "${QUICKSTART_VAL_SCENES:-8}" --processes 2
+        --val-scenes "${QUICKSTART_VAL_SCENES:-8}" --samples "${QUICKSTART_SAMPLES:-5}" --processes 2
     run crkd prepare --nuscenes "$folder/world"
     run crkd train-teacher "${settings[@]}"
     run crkd extract-teacher "${settings[@]}"
@@ -38,18 +39,21 @@ else
     settings=(--set train.distill.epochs=6 --set distill.targets.views=2 --set student.head.velocity_beta_mps=2 "${@:2}")
     run crkd import-weights simulated-tiny-teacher --as teacher
     run crkd import-weights simulated-tiny-student --as student # the plain student
-    run crkd simulate --out "$folder/world" --size tiny --seed "${seed:-3000}" --scenes "${QUICKSTART_SCENES:-48}" \
-        --val-scenes "${QUICKSTART_VAL_SCENES:-64}" --set lidar_sweeps_per_key_frame=9 --set lead_in=true --processes 2
+    # Many short scenes: a second sample of the same objects tells little more of a difference than the first.
+    run crkd simulate --out "$folder/world" --size tiny --seed "${seed:-3000}" --scenes "${QUICKSTART_SCENES:-96}" \
+        --val-scenes "${QUICKSTART_VAL_SCENES:-150}" --samples "${QUICKSTART_SAMPLES:-2}" \
+        --set lidar_sweeps_per_key_frame=9 --set lead_in=true --processes 2
     run crkd prepare --nuscenes "$folder/world"
     run crkd extract-teacher "${settings[@]}" --processes 2
     about="Teacher and plain student came with crkd and have not seen this world in training."
 fi
 # Side by side, one a core: the distilled student, and the same extra epochs without distillation. Both go on from the plain one.
-start crkd distill "${settings[@]}" --losses none --init plain --name control --quiet
-start crkd distill "${settings[@]}"
+start crkd distill "${settings[@]}" --quiet
+run crkd distill "${settings[@]}" --losses none --init plain --name control
+run crkd evaluate --split val --model teacher --model plain --quiet >/dev/null
 finish
-start crkd evaluate --split val --model teacher --quiet >/dev/null
-start crkd evaluate --split val --model plain --model control --model crkd --quiet >/dev/null
+start crkd evaluate --split val --model control --quiet >/dev/null
+run crkd evaluate --split val --model crkd >/dev/null
 finish
 run crkd evaluate --split val --model teacher --model plain --model control --model crkd | tee "$folder/scores.txt"
 run crkd compare control crkd | tee "$folder/verdict.txt"
