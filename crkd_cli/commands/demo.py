@@ -27,7 +27,7 @@ MODELS = {"teacher": "teacher", "plain": "plain student", "control": "control", 
 SHIPPED = {"teacher": "simulated-tiny-teacher", "student": "simulated-tiny-student"}
 """Roles of the models that come with crkd, and their names."""
 _LOOKED_AT = {name: MODELS[name] for name in ("teacher", "plain")}
-_LOOK_SCENES, _LOOK_SEED = 8, 2000
+_LOOK_SCENES, LOOK_SEED = 8, 2000
 """Validation scenes of --look, and the seed of a world that no model was trained, and no setting chosen, on."""
 _SENSORS = {"lidar_sweeps_per_key_frame": 9, "lead_in": True}
 """What the shipped models' world has beyond the size tiny."""
@@ -61,7 +61,7 @@ def demo(
     samples: Annotated[int, typer.Option("--samples", min=1, max=80, help="Key frames a scene, two a second.")] = 5,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the world.", show_default=f"0; {_LOOK_SEED}"),
+        typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of the world.", show_default=f"0; {LOOK_SEED}"),
     ] = None,
     preset: Annotated[
         str | None,
@@ -97,7 +97,7 @@ def demo(
     make = _Making(session.progress(), store, device, processes, force)
     show: _Look | _Demo
     if look:
-        show = _Look(make, scenes or _LOOK_SCENES, samples, _LOOK_SEED if seed is None else seed)
+        show = _Look(make, scenes or _LOOK_SCENES, samples, LOOK_SEED if seed is None else seed)
     else:
         from crkd_core.config.loading import load_config
 
