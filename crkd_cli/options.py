@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -153,6 +153,22 @@ WorkersOption = Annotated[
 ]
 BatchSizeOption = Annotated[
     int, typer.Option("--batch-size", min=1, max=MOST_BATCH, help="Samples at a time.", rich_help_panel=_MACHINE_PANEL)
+]
+PrecisionOption = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option(
+        "--precision",
+        help="Number type to compute in; other than fp32 is an evaluation of its own.",
+        rich_help_panel=_MACHINE_PANEL,
+    ),
+]
+WeightsOption = Annotated[
+    Literal["last", "ema", "best"] | None,
+    typer.Option(
+        "--weights",
+        help="Which of a model's weights; those it stands for (train.*.final_weights).",
+        show_default=False,
+    ),
 ]
 BackboneOption = Annotated[
     str | None,

@@ -64,16 +64,21 @@ class _PlainTask:
         self._owner = owner
         self._description, self._total, self._unit = description, total, unit
         self._first = self._done = self._shown = done
-        self._started = self._shown_at = owner.clock()
+        self._started = self._shown_at = self._going_at = owner.clock()
+        self._advances = 0
         self._fields: dict[str, object] = {}
 
     def advance(self, steps: int = 1, **fields: object) -> None:
         self._done += steps
+        self._advances += 1
         self._fields.update(fields)
         waited = self._owner.clock() - self._shown_at
         share = (self._done - self._shown) / self._total if self._total else 0.0
         if waited >= PLAIN_LONGEST_S or (waited >= PLAIN_SHORTEST_S and share >= PLAIN_SHARE):
             self._show()
+        if self._advances == 1:
+            # Until the first steps are done, processes start and files are opened: that says nothing of the others.
+            self._first, self._going_at = self._done, self._owner.clock()
 
     def start(self) -> None:
         continued = f", continuing after {self._done}" if self._done else ""
@@ -96,7 +101,7 @@ class _PlainTask:
             parts.append(_fields_text(self._fields))
         parts.append(f"{format_seconds(elapsed)} elapsed")
         if self._total and self._done > self._first:
-            left = elapsed * max(self._total - self._done, 0) / (self._done - self._first)
+            left = (now - self._going_at) * max(self._total - self._done, 0) / (self._done - self._first)
             parts.append(f"{format_seconds(left)} left")
         self._owner.line(f"{self._description}: {', '.join(parts)}")
 

@@ -31,6 +31,26 @@ TINY = ("--preset", "tiny")
             [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "teacher"],
             ["teacher", "peak memory (GB)"],
         ),
+        (
+            "training_step",
+            [*TINY, "--detectors", "student", "--batch", "1", "--against", str(ROOT), "--rounds", "1"],
+            ["of the loss", "of the gradient", "other checkout (ms)", "ratio: student"],
+        ),
+        (
+            "loader",
+            [*TINY, "--size", "tiny", "--rounds", "1", "--against", str(ROOT)],
+            ["images: at most 0 grey levels apart", "2 loader processes", "\nratio: the process itself "],
+        ),
+        (
+            "training_memory",
+            [*TINY, "--size", "tiny", "--device", "cpu", "--detectors", "student", "--variants", "kept", "all"],
+            ["student, kept", "student, all", "kept (GB)", "student, all, ratio to kept: kept 0."],
+        ),
+        (
+            "trainval_tables",
+            ["--scale", "0.003", "--against", str(ROOT)],
+            ["against", "prepare", "peak memory (MB)", "of which 0 differ", "ratio: against"],
+        ),
         pytest.param(
             "metrics",
             ["--samples", "4"],

@@ -10,12 +10,14 @@ import typer
 
 from crkd_cli import console, options
 from crkd_cli.analysis import KINDS, analysis_to_json, check_kinds, complete_kind, print_analysis
+from crkd_cli.groups import grouped
 from crkd_cli.scores import print_scores, scores_to_json
 from crkd_cli.session import session_of
 from crkd_core.errors import DamagedArtifactError, StaleArtifactError, UsageError
 
 if TYPE_CHECKING:
     from crkd_core.artifacts.workspace import Workspace
+    from crkd_core.config.models import NMSConfig
     from crkd_core.progress import Progress
     from crkd_core.stages.evaluate import EvaluateRequest, EvaluateResult, ResultsRequest
 
@@ -85,6 +87,7 @@ CurvesOption = Annotated[bool, typer.Option("--curves", help="Draw precision and
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+@grouped
 def evaluate(
     context: typer.Context,
     workspace: options.WorkspaceOption = options.DEFAULT_WORKSPACE,
@@ -95,13 +98,11 @@ def evaluate(
     split: SplitOption = "val",
     prepared: options.PreparedOption = None,
     version: VersionOption = None,
-    preset: options.PresetOption = None,
-    config: options.ConfigOption = None,
-    overrides: options.SetOption = None,
     nuscenes: NuscenesOption = None,
     batch_size: options.BatchSizeOption = 4,
     workers: options.LoaderOption = 2,
-    device: options.DeviceOption = "auto",
+    precision: options.PrecisionOption = "fp32",
+    weights: options.WeightsOption = None,
     official: OfficialOption = False,
     breakdown: BreakdownOption = None,
     resamples: ResamplesOption = None,
@@ -110,24 +111,28 @@ def evaluate(
     force: options.ForceOption = False,
     quiet: options.QuietOption = False,
     debug: options.DebugOption = False,
+    *,
+    config: options.ConfigOptions,
+    machine: options.MachineOptions,
 ) -> None:
     """Score detections with the nuScenes metrics: a trained model's, or those in a file.
 
     A model is evaluated as it was trained; of its configuration, --set may change how boxes are selected:
     --set student.head.nms.score_threshold=0.05
+
+    If it is stopped, the same command continues with the batches that are missing.
     """
     check_kinds(breakdown or ())
     if every and model:
         raise UsageError("--all and --model exclude each other.")
     session = session_of(context)
     store = session.workspace(workspace)
-    changed = bool(preset or config or overrides)
-    if results and (every or model or changed):
+    if results and (every or model or config.is_named or config.overrides):
         raise UsageError("--results scores a file as it is: leave out --all, --model, --preset, --config and --set.")
+    if results and (machine.gpus or machine.processes or precision != "fp32" or weights):
+        raise UsageError("--results runs no model: leave out --gpus, --processes, --precision and --weights.")
     if not results and (subset or version is not None):
         raise UsageError(f"{'--subset' if subset else '--version'} goes with --results FILE only.")
-    from crkd_core.artifacts.configuration import resolve_nms
-    from crkd_core.artifacts.find_model import find_model
     from crkd_core.evaluation.report import AnalysisRequest
     from crkd_core.stages.evaluate import EvaluateRequest, ResultsRequest
 
@@ -136,10 +141,9 @@ def evaluate(
         ResultsRequest(file, split, nuscenes, prepared, official, force, version, subset, analysis, command)
         for file in _different(results or [])
     ]
-    for name in () if results else _models(store, every, model):
-        nms = None
-        if changed:
-            nms = resolve_nms(find_model(store, name, "crkd evaluate"), preset, config, overrides or ())
+    models = [] if results else [(name, _box_selection(store, name, config)) for name in _models(store, every, model)]
+    device = "cpu" if results else machine.spread(session)
+    for name, selection in models:
         requests.append(
             EvaluateRequest(
                 model=name,
@@ -148,15 +152,19 @@ def evaluate(
                 device=device,
                 batch_size=batch_size,
                 workers=workers,
+                precision=precision,
+                weights=weights,
                 force=force,
                 prepared=prepared,
-                nms=nms,
+                nms=selection,
                 official=official,
                 analysis=analysis,
                 command=command,
             )
         )
-    _show(evaluate_all(requests, store, session.progress(), skip_unusable=every), split, breakdown or (), as_json)
+    done = evaluate_all(requests, store, session.progress(), device, skip_unusable=every)
+    if session.is_first:
+        _show(done, split, breakdown or (), as_json)
 
 
 def _different(files: list[Path]) -> list[Path]:
@@ -180,28 +188,61 @@ def _models(workspace: "Workspace", every: bool, named: list[str] | None) -> Seq
     return names
 
 
+def _box_selection(workspace: "Workspace", name: str | None, config: options.ConfigOptions) -> "NMSConfig | None":
+    """How boxes are selected, where the configuration says it; None for the model's own."""
+    if not (config.is_named or config.overrides):
+        return None
+    from crkd_core.artifacts.configuration import resolve_nms
+    from crkd_core.artifacts.find_model import find_model
+
+    model = find_model(workspace, name, "crkd evaluate")
+    return resolve_nms(model, config.preset, config.config, config.overrides or ())
+
+
 def evaluate_all(
     requests: "Sequence[EvaluateRequest | ResultsRequest]",
     workspace: "Workspace",
     progress: "Progress",
+    device: str,
     skip_unusable: bool,
 ) -> "list[EvaluateResult]":
-    """Evaluate one model or file after the other; stale and damaged models are left out if `skip_unusable`."""
+    """Evaluate one model or file after the other; stale and damaged models are left out if `skip_unusable`.
+
+    Returns nothing on every process but the first.
+    """
     from crkd_core.stages.evaluate import evaluate
+    from crkd_core.training.distributed import process_group
 
     results = []
     problem: StaleArtifactError | DamagedArtifactError | None = None
-    for request in requests:
-        try:
-            results.append(evaluate(request, workspace, progress))
-        except (StaleArtifactError, DamagedArtifactError) as error:
-            if not skip_unusable:
-                raise
-            problem = error
-            progress.warning(f"left out: {error}")
-    if not results and problem is not None:
-        raise problem
+    with process_group(device) as processes:
+        for request in requests:
+            try:
+                result = evaluate(request, workspace, progress)
+            except (StaleArtifactError, DamagedArtifactError) as error:
+                # Several processes must leave out the same: models that each of them can tell to be unusable.
+                if not skip_unusable or (processes.size > 1 and _is_usable(request, workspace)):
+                    raise
+                problem = error
+                if processes.is_first:
+                    progress.warning(f"left out: {error}")
+            else:
+                results += [result] if result is not None else []
+        if processes.is_first and not results and problem is not None:
+            raise problem
     return results
+
+
+def _is_usable(request: "EvaluateRequest | ResultsRequest", workspace: "Workspace") -> bool:
+    from crkd_core.artifacts.find_model import find_model
+    from crkd_core.stages.evaluate import EvaluateRequest
+
+    try:
+        if isinstance(request, EvaluateRequest):
+            find_model(workspace, request.model, "crkd evaluate")
+    except (StaleArtifactError, DamagedArtifactError):
+        return False
+    return True
 
 
 def _show(results: "list[EvaluateResult]", split: str, kinds: Sequence[str], as_json: bool) -> None:

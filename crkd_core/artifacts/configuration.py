@@ -13,7 +13,7 @@ from crkd_core.artifacts.find_model import MODEL_STAGES, latest_model
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.run_config import CONFIG_NAME, read_run_config
 from crkd_core.artifacts.workspace import Workspace
-from crkd_core.config.data import DataConfig
+from crkd_core.config.data import DataConfig, ImageConfig
 from crkd_core.config.loading import DEFAULT_PRESET, dump_config, load_config, preset_names, with_overrides
 from crkd_core.config.models import NMSConfig
 from crkd_core.config.schema import Config
@@ -115,7 +115,8 @@ def _warn_of_other_kinds(model: Artifact, workspace: Workspace, progress: Progre
 
 def _kind(model: Artifact) -> Iterator[tuple[str, Any]]:
     settings = _data_settings(model)
-    return _leaves({section: settings.get(section, {}) for section in ("grid", "image")})
+    image = {"decode": ImageConfig().decode, **settings.get("image", {})}
+    return _leaves({"grid": settings.get("grid", {}), "image": image})
 
 
 def _data_settings(model: Artifact) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from crkd_core.artifacts.artifact import Artifact
 from crkd_core.config.loading import validate_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
+from crkd_core.config.train import WeightsKind
 from crkd_core.config.yaml_reader import read_yaml
 from crkd_core.errors import ConfigError, StaleArtifactError
 
@@ -61,6 +62,13 @@ def read_detector_config(artifact: Artifact) -> DetectorConfig:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise _of_another_version(artifact, f"its detector's {key}: {first['msg']}") from None
+
+
+def final_weights(run: Artifact) -> WeightsKind:
+    """The kind of weights that a training run stands for."""
+    schedule = run.manifest.settings.get("run")
+    kind: WeightsKind = schedule.get("final_weights", "last") if isinstance(schedule, dict) else "last"
+    return kind
 
 
 def _of_another_version(artifact: Artifact, reason: str) -> StaleArtifactError:

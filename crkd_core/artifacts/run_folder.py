@@ -169,6 +169,10 @@ class RunFolder:
                 (self.partial / REQUEST_NAME).unlink(missing_ok=True)
             self.partial.mkdir(parents=True, exist_ok=True)
             start_journal(self.partial)
+        self.record(request)
+
+    def record(self, request: dict[str, Any]) -> None:
+        """Write down what the unfinished run is to be."""
         write_json(self.partial / REQUEST_NAME, request)
 
     def resume(self, irreplaceable: frozenset[str]) -> list[str]:

@@ -18,8 +18,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import safetensors.numpy
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -66,18 +68,26 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.safetensors"
 
 
-def pack_item(tensors: Mapping[str, Tensor]) -> bytes:
+def pack_item(tensors: Mapping[str, Tensor] | Mapping[str, NDArray[Any]]) -> bytes:
     """An item as a shard holds it: the size of its safetensors form (8 bytes, little-endian), and that in zstd.
 
     Equal tensors give equal bytes.
     """
-    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    raw = safetensors.torch.save(cpu)
+    raw, floats = _serialized(tensors)
     # Digits of float32 hardly compress, and unpacking them takes longest: these items are packed fast.
-    floats = sum(tensor.nbytes for tensor in cpu.values() if tensor.dtype == torch.float32)
     codec = pa.Codec("zstd", compression_level=_FAST_LEVEL if 2 * floats > len(raw) else _LEVEL)
     packed: bytes = codec.compress(raw, asbytes=True)
     return _RAW_SIZE.pack(len(raw)) + packed
+
+
+def _serialized(tensors: Mapping[str, Any]) -> tuple[bytes, int]:
+    """Tensors in safetensors form, and how many bytes of them are float32."""
+    if all(isinstance(tensor, np.ndarray) for tensor in tensors.values()):
+        # The same bytes, in a quarter of the time that small tensors take.
+        arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        return safetensors.numpy.save(arrays), sum(a.nbytes for a in arrays.values() if a.dtype == np.float32)
+    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(cpu), sum(t.nbytes for t in cpu.values() if t.dtype == torch.float32)
 
 
 def unpack_item(packed: bytes) -> dict[str, Tensor]:
@@ -91,12 +101,12 @@ def unpack_item(packed: bytes) -> dict[str, Tensor]:
     return safetensors.torch.load(pa.Codec("zstd").decompress(compressed, size, asbytes=True))
 
 
-def write_shard(path: Path, items: Mapping[ItemKey, Mapping[str, Tensor]]) -> None:
+def write_shard(
+    path: Path, items: Mapping[ItemKey, Mapping[str, Tensor]] | Mapping[ItemKey, Mapping[str, NDArray[Any]]]
+) -> None:
     """Write the items of one shard, whole or not at all."""
-    packed = {
-        str(key): torch.frombuffer(bytearray(pack_item(tensors)), dtype=torch.uint8) for key, tensors in items.items()
-    }
-    write_bytes(path, safetensors.torch.save(packed))
+    packed = {str(key): np.frombuffer(pack_item(tensors), dtype=np.uint8) for key, tensors in items.items()}
+    write_bytes(path, safetensors.numpy.save(packed))
 
 
 def read_shard(path: Path) -> Iterator[tuple[ItemKey, dict[str, Tensor]]]:

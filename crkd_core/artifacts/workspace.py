@@ -248,6 +248,11 @@ class Workspace:
         run.check_in_way()
         if left is not None and not continues:
             if not (request.force or request.replace):
+                misfit = _misfit(left, request)
+                if misfit:
+                    raise StaleArtifactError(
+                        f"{run.label} cannot be continued so: {misfit}; or discard it with --force."
+                    )
                 raise StaleArtifactError(
                     f"an unfinished {run.label} with other settings or inputs is in {run.partial}; "
                     "continue it with its own settings, choose another --name, or discard it with --force."
@@ -259,6 +264,8 @@ class Workspace:
             writer.difference = surprising_difference(replaced, request.made_of, request.force)
         if continues:
             writer.resumed, writer.remade = True, tuple(run.resume(request.irreplaceable))
+            if not _is_equal(left or {}, request):
+                run.record(_recorded(writer, replaces))
         else:
             run.begin(_recorded(writer, replaces))
         for path, text in request.command.configurations if isinstance(request.command, Command) else ():
@@ -339,13 +346,20 @@ def _continues(left: dict[str, Any], request: ArtifactRequest, replaces: str | N
     One with --force continues only what was begun with --force too, and what was to replace the same as it: anything
     else is made anew, as it says.
     """
-    if not _is_equal(left, request):
+    if not _is_equal(left, request) and _misfit(left, request) != "":
         return False
     return not request.force or bool(left.get("forced") and left.get("replaces") == replaces)
 
 
 def _is_equal(recorded: dict[str, Any], request: ArtifactRequest) -> bool:
     return bool(recorded["fingerprint"] == request.fingerprint)
+
+
+def _misfit(recorded: dict[str, Any], request: ArtifactRequest) -> str | None:
+    """Why a stopped run of other settings cannot be continued, see :attr:`ArtifactRequest.misfit`."""
+    inputs = {role: ref.model_dump() for role, ref in request.inputs.items()}
+    settings = recorded.get("settings")
+    return request.misfit(settings) if isinstance(settings, dict) and recorded.get("inputs") == inputs else None
 
 
 def _is_name(name: str) -> bool:

@@ -1,9 +1,10 @@
 """An artifact to be made, and its folder while it is being written."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class ArtifactRequest:
             make again).
         irreplaceable: files of an unfinished run without which all of it would be lost; others that are damaged are
             removed, so that they are made again.
+        misfit: of the settings of a stopped run whose inputs are these: "" where it can be continued all the same (its
+            artifact then has these settings), else why not in one sentence; None: they are just others.
     """
 
     stage: str
@@ -46,6 +49,7 @@ class ArtifactRequest:
     resume: bool = True
     replace: bool = False
     irreplaceable: frozenset[str] = frozenset()
+    misfit: Callable[[Mapping[str, Any]], str | None] = lambda _: None
 
     @property
     def made_of(self) -> MadeOf:
@@ -117,8 +121,8 @@ class ArtifactWriter:
         """Record every file, write the manifest and give the folder its final name, replacing an older one at once.
 
         Args:
-            scratch: names of files that only an unfinished run needs; they are removed last, so that a run that fails
-                before still has them.
+            scratch: names of files that only an unfinished run needs, or patterns of them (``part-*.parquet``); they
+                are removed last, so that a run that fails before still has them.
 
         Raises:
             DamagedArtifactError: a file is no longer what was written.
@@ -127,7 +131,8 @@ class ArtifactWriter:
         files = {}
         for relative, records in sorted(read_journal(self.path).items(), key=lambda entry: Path(entry[0])):
             path = self.path / relative
-            if path.name in scratch or not (records or path.exists()):
+            is_scratch = any(fnmatchcase(path.name, pattern) for pattern in scratch)
+            if is_scratch or not (records or path.exists()):
                 continue
             with suppress(OSError):
                 files[relative] = record_file(path)

@@ -1,17 +1,35 @@
 """What every configuration section shares."""
 
-from collections.abc import Hashable, Iterable
-from typing import Annotated, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer
 
 from crkd_core.config.classes import DETECTION_CLASSES
+
+
+class _Mark:
+    """Metadata of a field; pydantic hands it through."""
+
+
+OmittedAtDefault = _Mark()
+"""Of a field ``name: Annotated[TYPE, OmittedAtDefault]`` that earlier versions did not have.
+
+At its default it is not written, so that digests of what they made stay as they were.
+"""
 
 
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused and values never change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, serialise: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        fields = type(self).model_fields
+        later = {name for name, field in fields.items() if OmittedAtDefault in field.metadata}
+        unsaid = {name for name in later if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
+        return {name: value for name, value in serialise(self).items() if name not in unsaid}
 
 
 Member = TypeVar("Member", bound=Hashable)

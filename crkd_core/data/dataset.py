@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from crkd_core.artifacts.shards import ItemKey, TensorShards
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig
 from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, stored_view, test_view, without_view
-from crkd_core.data.images import normalise_images, read_image, transform_image
+from crkd_core.data.images import read_image, transform_image
 from crkd_core.data.points import load_lidar, radar_features, training_boxes
 from crkd_core.data.samples import Sample
 from crkd_core.datasets.prepared.prepared_data import Cameras, PreparedData
@@ -132,20 +132,20 @@ class SampleDataset(Dataset):
     def _images(self, cameras: Cameras, view: View) -> Tensor:
         if len(view.flip) != len(cameras.paths):
             raise DatasetError(f"a view of {len(view.flip)} cameras was given for a sample with {len(cameras.paths)}.")
-        size = (self.data.image.width_px, self.data.image.height_px)
-        images = []
+        image = self.data.image
+        images = torch.empty(len(cameras.paths), 3, image.height_px, image.width_px, dtype=torch.uint8)
         for index, path in enumerate(cameras.paths):
             width, height = cameras.size_px[index].tolist()
-            image = transform_image(
-                read_image(self.prepared.dataroot / path, (width, height)),
-                view.resized_px[index],
+            resized_px = view.resized_px[index]
+            images[index] = transform_image(
+                read_image(self.prepared.dataroot / path, (width, height), resized_px, image.decode),
+                resized_px,
                 view.crop_px[index],
-                size,
+                (image.width_px, image.height_px),
                 bool(view.flip[index]),
                 float(view.rotation_deg[index]),
             )
-            images.append(np.asarray(image))
-        return normalise_images(images, self.data.image.mean, self.data.image.std)
+        return images
 
     def _lidar(self, view: View, token: str) -> Tensor:
         sweeps = self.prepared.lidar_sweeps(token)

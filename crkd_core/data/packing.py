@@ -65,7 +65,8 @@ def pack(batch: Batch) -> PackedBatch:
     positions: list[_Position] = []
     layout = _take_apart(batch, tensors, positions)
     size = positions[-1].offset + tensors[-1].nbytes if positions else 0
-    data = torch.empty(max(size, 1), dtype=torch.uint8).share_memory_()
+    # Memory that is shared only later would be written twice.
+    data = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(max(size, 1)))
     for tensor, position in zip(tensors, positions, strict=True):
         _view(data, position).copy_(tensor)
     return PackedBatch(layout, data)

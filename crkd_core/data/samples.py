@@ -19,7 +19,7 @@ class Sample:
     Attributes:
         token: nuScenes sample token.
         view: number of the augmented view; -1 for the unaugmented test view.
-        images: (N, 3, H, W) normalised, or None where no camera is used; likewise `lidar` and `radar`.
+        images: (N, 3, H, W) uint8 grey levels, or None where no camera is used; likewise `lidar` and `radar`.
         intrinsics, lidar_from_camera, image_augmentation: (N, 3, 3), (N, 4, 4), (N, 4, 4), see :class:`CameraRig`.
         lidar: (P, 5), radar: (P, 45), see :class:`SensorInputs`.
         bev_augmentation: (4, 4), ``augmented_from_lidar``.

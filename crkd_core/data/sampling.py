@@ -73,6 +73,16 @@ class TrainingSampler:
         self._class_balanced = class_balanced
         self._fraction = fraction
 
+    @property
+    def samples(self) -> int:
+        """Samples of the epoch, before its order is filled up to whole steps."""
+        return len(self._order())
+
+    @property
+    def samples_per_step(self) -> int:
+        """Of all processes together."""
+        return self._batch_size * self._world_size
+
     def __len__(self) -> int:
         """Batches from `start` to the end of the epoch; the same for every process and epoch."""
         return max(self._steps(len(self._order())) - self._start, 0)
@@ -80,7 +90,7 @@ class TrainingSampler:
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = self._order()
         numbers = self._view_numbers(order)
-        step_size = self._batch_size * self._world_size
+        step_size = self.samples_per_step
         filled = np.resize(np.arange(len(order)), self._steps(len(order)) * step_size)
         for step in range(self._start, self._steps(len(order))):
             first = step * step_size + self._rank * self._batch_size
@@ -88,7 +98,7 @@ class TrainingSampler:
             yield list(zip(order[chosen].tolist(), numbers[chosen].tolist(), strict=True))
 
     def _steps(self, samples: int) -> int:
-        return -(-samples // (self._batch_size * self._world_size))
+        return -(-samples // self.samples_per_step)
 
     def _order(self) -> NDArray[np.int64]:
         generator = np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, self._epoch])))

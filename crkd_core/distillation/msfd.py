@@ -107,6 +107,19 @@ class MSFD(LossTerm[MSFDConfig]):
             bev_map = self.channel_adapters[scalar](bev_map.float())
         return msfd_loss(bev_map, cells, self.section.reading)
 
+    def count(self, targets: TeacherTargets) -> Tensor:
+        """Samples, then the cells that each scalar compares."""
+        cells = [targets.part(_CELLS[scalar], SparseCells, scalar) for scalar in self.scalars]
+        return torch.tensor([targets.batch_size, *(len(part.indices) for part in cells)])
+
+    def compare_share(self, scalar: str, student: DetectorOutput, targets: TeacherTargets, counts: Tensor) -> Tensor:
+        share = super().compare_share(scalar, student, targets, counts)
+        if self.section.reading == "paper":
+            return share
+        compared = max(len(targets.part(_CELLS[scalar], SparseCells, scalar).indices), 1)
+        of_step = counts[1 + self.scalars.index(scalar)].clamp(min=1)
+        return share * (compared / of_step)
+
 
 def _compared_maps(output: DetectorOutput) -> dict[str, Tensor | None]:
     return {"msfd_camera": output.features.gated_camera, "msfd_fused": output.features.fused}

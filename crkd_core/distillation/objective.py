@@ -38,11 +38,21 @@ class DistillationObjective(nn.Module):
                     raise ValueError(f"two losses call their adapters {name}; checkpoints need different names")
                 self.add_module(name, adapters)
 
-    def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
+    def count(self, targets: TeacherTargets) -> tuple[Tensor, ...]:
+        """What the losses divide by, loss by loss; numbers of several batches add up."""
+        return tuple(term.count(targets) for term in self._terms)
+
+    def forward(
+        self, student: DetectorOutput, targets: TeacherTargets, counts: Sequence[Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """The weighted scalars by name; their sum is the distillation loss.
 
         Always computed in float32, also under autocast and from half-precision maps. Gradients reach the student and
         the adapters only.
+
+        Args:
+            counts: sums of :meth:`count` over all batches of the step, whose results then add up to those of one batch
+                of all their samples; None where this is its only one.
 
         Raises:
             ConfigError: a map is missing in the student's output or in the targets, or their shapes differ.
@@ -56,9 +66,10 @@ class DistillationObjective(nn.Module):
                 "the student's data section"
             )
         losses: dict[str, Tensor] = {}
+        of_terms: Sequence[Tensor | None] = counts or [None] * len(self._terms)
         with full_precision(fused.device):
-            for term in self._terms:
-                losses |= term(student, targets)
+            for term, of_step in zip(self._terms, of_terms, strict=True):
+                losses |= term(student, targets, of_step)
         return losses
 
 

@@ -69,6 +69,11 @@ class RelD(LossTerm[RelDConfig]):
             maps = tuple(adapter(scaled) for adapter, scaled in zip(self.adapters, maps, strict=True))
         return reld_loss(maps, targets.part("reld", ScaledMaps, scalar).maps, self.section)
 
+    def compare_share(self, scalar: str, student: DetectorOutput, targets: TeacherTargets, counts: Tensor) -> Tensor:
+        share = super().compare_share(scalar, student, targets, counts)
+        # Once more, for the division by the batch size after the mean over it.
+        return share * (targets.batch_size / counts[0]) if self.section.reading == "released" else share
+
 
 def resample(bev_map: Float[Tensor, "b c x y"], scales: tuple[int, ...]) -> tuple[Tensor, ...]:
     """The map in float32, resampled (bilinearly, at cell centres) to ``s x s`` cells for each scale s."""

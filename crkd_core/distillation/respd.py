@@ -20,7 +20,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crkd_core.config.distill import RespDConfig
@@ -54,6 +54,14 @@ class RespD(LossTerm[RespDConfig]):
     def compare(self, scalar: str, student: DetectorOutput, targets: TeacherTargets) -> Tensor:
         return respd_loss(student.head, targets.part("respd", BoxResponse, scalar), self.section)
 
+    def count(self, targets: TeacherTargets) -> Tensor:
+        """Task by task: positive heatmap cells, then cells with boxes above each threshold of the falling series."""
+        teacher = targets.part("respd", BoxResponse, "respd")
+        return torch.cat([count_cells(task, self.section) for task in teacher.tasks])
+
+    def compare_share(self, scalar: str, student: DetectorOutput, targets: TeacherTargets, counts: Tensor) -> Tensor:
+        return respd_loss(student.head, targets.part("respd", BoxResponse, scalar), self.section, counts)
+
 
 def teacher_response(head: HeadOutput, config: RespDConfig) -> BoxResponse:
     """What :func:`respd_loss` needs of a teacher's output, without its gradient and in float32.
@@ -75,14 +83,36 @@ def _task_response(task: TaskOutput, config: RespDConfig) -> TaskResponse:
 
 def falling_threshold(highest_weight: Float[Tensor, "*b"], start: float) -> Float[Tensor, "*b"]:
     """The first of ``start, start - 0.01, ...`` that lies below the highest weight, which is positive."""
-    steps = torch.arange(int(start / _THRESHOLD_STEP) + 2, device=highest_weight.device)
-    thresholds = (start - _THRESHOLD_STEP * steps.double()).to(highest_weight.dtype)
+    thresholds = _thresholds(highest_weight, start)
     below = thresholds < highest_weight[..., None]
     return torch.where(below, thresholds, -torch.inf).amax(dim=-1)
 
 
-def respd_loss(student: HeadOutput, teacher: BoxResponse, config: RespDConfig) -> Float[Tensor, ""]:
+def _thresholds(weight: Tensor, start: float) -> Float[Tensor, "steps"]:
+    steps = torch.arange(int(start / _THRESHOLD_STEP) + 2, device=weight.device)
+    return (start - _THRESHOLD_STEP * steps.double()).to(weight.dtype)
+
+
+def count_cells(teacher: TaskResponse, config: RespDConfig) -> Int[Tensor, "n"]:
+    """What the two terms of one task are divided by; the numbers of several batches add up.
+
+    Positive heatmap cells, then the cells with boxes above each threshold of :func:`falling_threshold`: the first
+    number above 0 says which of them holds, and how many cells lie above it. (A sample keeps no cells below its own
+    threshold, which is none that holds for a batch with it.)
+    """
+    positives = (teacher.heatmap_prob > config.positive_threshold).sum()
+    weight = gather_cells(teacher.heatmap_prob, teacher.boxes.indices).sum(dim=1)
+    above = (weight[:, None] > _thresholds(weight, config.box_threshold)).sum(dim=0)
+    return torch.cat([positives[None], above])
+
+
+def respd_loss(
+    student: HeadOutput, teacher: BoxResponse, config: RespDConfig, counts: Int[Tensor, "n"] | None = None
+) -> Float[Tensor, ""]:
     """Both terms of all tasks, weighted by `config.task_weights`.
+
+    Args:
+        counts: of all batches of the step, :func:`count_cells` of one task after the other; None: of this one.
 
     Raises:
         ConfigError: the number of tasks or weights, or the shape of their maps, differ.
@@ -92,15 +122,20 @@ def respd_loss(student: HeadOutput, teacher: BoxResponse, config: RespDConfig) -
             "distill.respd.task_weights needs one weight per head task of student and teacher, found "
             f"{len(config.task_weights)} for {len(student.tasks)} student and {len(teacher.tasks)} teacher tasks"
         )
+    of_tasks = [None] * len(teacher.tasks) if counts is None else counts.chunk(len(teacher.tasks))
     terms = [
-        weight * (heatmap_term(task, taught, config) + box_term(task, taught, config))
-        for task, taught, weight in zip(student.tasks, teacher.tasks, config.task_weights, strict=True)
+        weight * (heatmap_term(task, taught, config, of_step) + box_term(task, taught, config, of_step))
+        for task, taught, weight, of_step in zip(
+            student.tasks, teacher.tasks, config.task_weights, of_tasks, strict=True
+        )
     ]
     return torch.stack(terms).sum()
 
 
-def heatmap_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) -> Float[Tensor, ""]:
-    """Quality focal loss between the heatmaps of one task, per confident teacher cell.
+def heatmap_term(
+    student: TaskOutput, teacher: TaskResponse, config: RespDConfig, counts: Int[Tensor, "n"] | None = None
+) -> Float[Tensor, ""]:
+    """Quality focal loss between the heatmaps of one task, per confident teacher cell of the batch or of `counts`.
 
     Raises:
         ConfigError: the heatmaps differ in shape.
@@ -112,22 +147,33 @@ def heatmap_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig
             f"student and {tuple(t.shape)} in the teacher targets; give both detectors the same grid and classes"
         )
     cross_entropy = -(t * p.log() + (1 - t) * (1 - p).log())
-    positives = (t > config.positive_threshold).sum().clamp(min=1)
+    positives = ((t > config.positive_threshold).sum() if counts is None else counts[0]).clamp(min=1)
     return (cross_entropy * (p - t).abs().pow(_FOCAL_BETA)).sum() / positives
 
 
-def box_term(student: TaskOutput, teacher: TaskResponse, config: RespDConfig) -> Float[Tensor, ""]:
-    """Smooth L1 between the regression channels of one task where the teacher sees objects; 0 without any cell."""
+def box_term(
+    student: TaskOutput, teacher: TaskResponse, config: RespDConfig, counts: Int[Tensor, "n"] | None = None
+) -> Float[Tensor, ""]:
+    """Smooth L1 between the regression channels of one task where the teacher sees objects; 0 without any cell.
+
+    The mean is over the cells of the batch or of `counts`.
+    """
     cells = teacher.boxes
     predicted = cells.gather(student.regression)
     if len(cells.indices) == 0:
         return predicted.sum()
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)
-    chosen = weight > falling_threshold(weight.max(), config.box_threshold)
+    if counts is None:
+        chosen = weight > falling_threshold(weight.max(), config.box_threshold)
+        number = chosen.sum()
+    else:
+        above = counts[1:]
+        first = (above > 0).int().argmax()
+        chosen, number = weight > _thresholds(weight, config.box_threshold)[first], above[first]
     per_channel = F.smooth_l1_loss(predicted, cells.features.detach(), reduction="none")
     centre, size, yaw, velocity = config.box_weights
     weights = spread_over_channels(BoxCode(centre, centre, size, yaw, velocity))
     per_cell = (per_channel * per_channel.new_tensor(weights)).mean(dim=1)
     if config.reading == "released":
         per_cell = config.box_scale * per_cell * weight
-    return (per_cell * chosen).sum() / chosen.sum()
+    return (per_cell * chosen).sum() / number

@@ -144,10 +144,39 @@ class LossTerm(nn.Module, ABC, Generic[AnySection]):
             ConfigError: its map is missing in the student's output or in the targets, or their shapes differ.
         """
 
-    def forward(self, student: DetectorOutput, targets: TeacherTargets) -> dict[str, Tensor]:
-        """The weighted scalars by name. Call it within :func:`.precision.full_precision`."""
+    def count(self, targets: TeacherTargets) -> Tensor:
+        """Numbers of a batch that its scalars are divided by, one after the other; those of several batches add up.
+
+        Here the number of samples, which is enough for means over samples.
+        """
+        return torch.tensor([targets.batch_size])
+
+    def compare_share(self, scalar: str, student: DetectorOutput, targets: TeacherTargets, counts: Tensor) -> Tensor:
+        """What a batch contributes to a scalar, without its weight, of all batches of a step together.
+
+        The contributions of the batches add up to :meth:`compare` of one batch of all their samples.
+
+        Args:
+            counts: the sum of :meth:`count` over the step's batches.
+        """
+        return self.compare(scalar, student, targets) * (targets.batch_size / counts[0])
+
+    def forward(
+        self, student: DetectorOutput, targets: TeacherTargets, counts: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The weighted scalars by name. Call it within :func:`.precision.full_precision`.
+
+        Args:
+            counts: of all batches of the step, see :meth:`compare_share`; None where this is its only one.
+        """
+        values = {
+            scalar: self.compare(scalar, student, targets)
+            if counts is None
+            else self.compare_share(scalar, student, targets, counts)
+            for scalar in self.scalars
+        }
         weights = self.weights()
-        return {scalar: weights[scalar] * self.compare(scalar, student, targets) for scalar in self.scalars}
+        return {scalar: weights[scalar] * value for scalar, value in values.items()}
 
 
 @torch.no_grad()

@@ -1,18 +1,22 @@
 """Finished comparisons of two evaluations: finding them, and what only the first of the two finds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.tables import read_table
+from crkd_core.artifacts.tables import read_table, write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.source import split_slug
 from crkd_core.errors import MissingArtifactError, UsageError
-from crkd_core.evaluation.finished import TOKENS_NAME
-from crkd_core.evaluation.statistics.comparison import MISSED_NAME
+from crkd_core.evaluation.finished import TOKENS_NAME, open_samples, score_again
+from crkd_core.evaluation.report import break_down
+from crkd_core.evaluation.statistics.comparison import COMPARISON_NAME, MISSED_NAME, comparison_table, missed_table
+from crkd_core.progress import Progress
 
 STAGE = "compare"
 _LONGEST_NAME = 40
@@ -34,6 +38,16 @@ def find_comparison(workspace: Workspace, name: str, needed_for: str) -> Artifac
     return workspace.find(STAGE, name, needed_for=needed_for, make=f"crkd {STAGE} MODEL MODEL")
 
 
+def comparisons_of(workspace: Workspace, evaluations: Sequence[Artifact]) -> list[Artifact]:
+    """The finished comparisons of two of these evaluations as they are now, the oldest first."""
+    current = [evaluation.reference() for evaluation in evaluations]
+    return [
+        comparison
+        for comparison in workspace.artifacts(STAGE)
+        if all(comparison.manifest.inputs.get(role) in current for role in ("first", "second"))
+    ]
+
+
 def read_missed(comparison: Artifact) -> pa.Table:
     """The objects that only the first of a comparison finds (see ``missed_table``).
 
@@ -41,6 +55,43 @@ def read_missed(comparison: Artifact) -> pa.Table:
         DamagedArtifactError: the table cannot be read.
     """
     return read_table(comparison, MISSED_NAME)
+
+
+def write_comparison(
+    folder: Path,
+    evaluations: tuple[Artifact, Artifact],
+    names: tuple[str, str],
+    workspace: Workspace,
+    progress: Progress,
+    resamples: int,
+    score: float,
+) -> int:
+    """Write both tables of a comparison; returns the number of objects that only the first finds.
+
+    Args:
+        names: what the progress report calls the two.
+        resamples: of the scenes, the same for both.
+        score: an object is found by a detection with at least this score.
+    """
+    samples = open_samples(evaluations[0], workspace)
+    scored = [score_again(evaluation, samples) for evaluation in evaluations]
+    resampled = [
+        break_down(side, resamples, progress, f"{STAGE} {name}") for side, name in zip(scored, names, strict=True)
+    ]
+    write_table(folder / COMPARISON_NAME, comparison_table(*resampled))
+    missed = missed_table(scored[0].scoring, scored[1].scoring, samples.scenes, score)
+    write_table(folder / MISSED_NAME, missed)
+    return missed.num_rows
+
+
+def warn_of_precisions(first: Artifact, second: Artifact, progress: Progress) -> None:
+    """Say it where two models were evaluated in different precisions."""
+    precisions = [evaluation.manifest.settings.get("precision") for evaluation in (first, second)]
+    if None not in precisions and precisions[0] != precisions[1]:
+        progress.warning(
+            f"{first.label} was computed in {precisions[0]} and {second.label} in {precisions[1]}: some of the "
+            "difference may be rounding"
+        )
 
 
 def choose_comparison_name(

@@ -9,7 +9,9 @@ from pathlib import Path
 from crkd_core.artifacts.find_model import MODEL_STAGES
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.config.train import WeightsKind
 from crkd_core.errors import UsageError
+from crkd_core.evaluation.precision import FULL_PRECISION, Precision
 
 STAGE = "evaluate"
 _LONGEST_NAME = 80
@@ -66,19 +68,56 @@ class Subject:
             yield from ("/".join(parts[-count:]).replace("//", "/") for count in range(2, len(parts) + 1))
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What else tells evaluations of one subject on one split apart.
+
+    Attributes:
+        precision: number type that a model computed in.
+        subset: it is on some samples of the split only.
+        weights: kind of a model's weights; None: those that its run stands for.
+    """
+
+    precision: Precision = FULL_PRECISION
+    subset: bool = False
+    weights: WeightsKind | None = None
+
+    @staticmethod
+    def of(evaluation: Artifact) -> "Variant":
+        """That of a finished evaluation."""
+        settings = evaluation.manifest.settings
+        subset = bool(settings.get("subset", False))
+        return Variant(settings.get("precision", FULL_PRECISION), subset, settings.get("weights"))
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether a model is evaluated as it is used."""
+        return self.precision == FULL_PRECISION and self.weights is None
+
+    @property
+    def suffix(self) -> str:
+        """What the name of the evaluation says of it."""
+        precision = None if self.precision == FULL_PRECISION else self.precision
+        return "".join(f"-{part}" for part in (self.weights, precision, "subset" if self.subset else None) if part)
+
+
 def choose_name(
-    workspace: Workspace, subject: Subject, asked_split: str, split: str, prepared: str | None, subset: bool = False
+    workspace: Workspace,
+    subject: Subject,
+    asked_split: str,
+    split: str,
+    prepared: str | None,
+    variant: Variant = Variant(),
 ) -> str:
     """The name of an evaluation: that of the earlier one of the same, else one that no other has.
 
     Args:
         asked_split: as the user called it, which the name says; `split` is its official name.
         prepared: name of the prepared data.
-        subset: it is on some samples of the split only.
     """
     existing = {evaluation.name: evaluation for evaluation in workspace.artifacts(STAGE)}
-    same = (subject, split, prepared, subset)
-    asked_split = f"{asked_split}-subset" if subset else asked_split
+    same = (subject, split, prepared, variant)
+    asked_split += variant.suffix
     earlier = [name for name, evaluation in existing.items() if _identity(evaluation) == same]
     if earlier:
         return earlier[-1]
@@ -121,13 +160,17 @@ def handle_of(evaluation: Artifact, workspace: Workspace) -> str:
 
 
 def evaluations_of(workspace: Workspace, split: str) -> list[Artifact]:
-    """The finished evaluations on a split, called as the user or the benchmark does, the oldest first."""
+    """The finished evaluations on a split, called as the user or the benchmark does.
+
+    The oldest first, and those in reduced precision or of other weights before all others, so that the last of a model
+    is its usual one.
+    """
     on_split = []
     for evaluation in workspace.artifacts(STAGE):
         official = evaluation.manifest.facts["split"]
         if split in (official, official.removeprefix("mini_")):
             on_split.append(evaluation)
-    return on_split
+    return sorted(on_split, key=lambda evaluation: Variant.of(evaluation).is_usual)
 
 
 def find_evaluation(workspace: Workspace, word: str, split: str, needed_for: str) -> Artifact | None:
@@ -173,10 +216,10 @@ def _short_handle(evaluation: Artifact) -> str:
     return evaluation.label if subject.stage is None else f"{subject.stage}/{subject.name}"
 
 
-def _identity(evaluation: Artifact) -> tuple[Subject, str, str | None, bool]:
-    prepared, settings = evaluation.manifest.inputs.get("prepared"), evaluation.manifest.settings
+def _identity(evaluation: Artifact) -> tuple[Subject, str, str | None, Variant]:
+    prepared = evaluation.manifest.inputs.get("prepared")
     name = prepared.name if prepared is not None else None
-    return Subject.of(evaluation), evaluation.manifest.facts["split"], name, bool(settings.get("subset", False))
+    return Subject.of(evaluation), evaluation.manifest.facts["split"], name, Variant.of(evaluation)
 
 
 def _safe(name: str) -> str:

@@ -11,7 +11,6 @@ from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import InputRef, record_file
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
-from crkd_core.artifacts.writer import ArtifactWriter
 from crkd_core.config.split_names import VAL
 from crkd_core.datasets.nuscenes.version_folder import digest_tables
 from crkd_core.datasets.prepared.evaluation_tables import find_tables, open_tables
@@ -22,7 +21,7 @@ from crkd_core.errors import MissingArtifactError
 from crkd_core.evaluation.devkit_check import require_comparable
 from crkd_core.evaluation.evaluated_split import EvaluatedSplit
 from crkd_core.evaluation.finished import TOKENS_NAME, evaluated_tokens
-from crkd_core.evaluation.identity import STAGE, Subject, choose_name
+from crkd_core.evaluation.identity import STAGE, Subject, Variant, choose_name
 from crkd_core.evaluation.io.detections import TABLE_NAME
 from crkd_core.evaluation.io.results_file import Results, explain_unreadable, read_results
 from crkd_core.evaluation.nuscenes.metrics import CLASS_RANGE_M, Metrics
@@ -96,7 +95,7 @@ class ResultsSource:
     def name(self, workspace: Workspace) -> str:
         """What the evaluation is called."""
         slug, data = split_slug(self.request.split), self.prepared.artifact.name
-        return choose_name(workspace, self.subject, slug, self.split, data, self.request.subset)
+        return choose_name(workspace, self.subject, slug, self.split, data, Variant(subset=self.request.subset))
 
     def command(self) -> Command:
         """The command that makes this evaluation again, whatever data come later."""
@@ -121,14 +120,17 @@ class ResultsSource:
             self.results = read_results(request.file, self.prepared, self.split, progress, request.subset)
         return self.results
 
-    def write(self, writer: ArtifactWriter, progress: Progress) -> tuple[EvaluatedSplit, pa.Table]:
+    def fill(self, folder: Path, rank: int, size: int, progress: Progress) -> None:
+        """Nothing is to be detected."""
+
+    def write(self, folder: Path, progress: Progress) -> tuple[EvaluatedSplit, pa.Table]:
         """Write the table of detections, and of a subset its samples; returns the samples and the table."""
         results = self.read(progress)
-        write_table(writer.path / TABLE_NAME, results.table)
+        write_table(folder / TABLE_NAME, results.table)
         if self.request.subset:
             scored = set(results.tokens)
             tokens = [token for token in self.prepared.tokens(self.split) if token in scored]
-            write_table(writer.path / TOKENS_NAME, pa.table({"sample_token": tokens}))
+            write_table(folder / TOKENS_NAME, pa.table({"sample_token": tokens}))
         return EvaluatedSplit(self.prepared, self.split, results.tokens), results.table
 
     def samples_of(self, finished: Artifact) -> EvaluatedSplit:

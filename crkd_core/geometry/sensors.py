@@ -48,7 +48,8 @@ class SensorInputs(_OnDevice):
     """One batch of sensor data; a modality that was not loaded is None.
 
     Attributes:
-        images: (B, N, 3, H, W) float32, normalised by the ImageNet mean and deviation.
+        images: (B, N, 3, H, W) RGB: uint8 grey levels, which the detector normalises where it is, or float32 that is
+            normalised already.
         rig: calibration of the N cameras.
         lidar: B tensors (P, 5): x, y, z (m, model frame *after* the BEV augmentation), intensity (0 to 255), age (s).
         radar: B tensors (P, 45): x, y, z, rcs, vx_comp, vy_comp, dt, then the one-hot state fields (see

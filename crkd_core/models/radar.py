@@ -19,7 +19,10 @@ from crkd_core.ops.voxelize import VoxelGrid, Voxels, voxelize_batch
 
 
 class PointLayer(nn.Module):
-    """Linear, batch norm and ReLU on every point, of a list [N, C] or of pillars [M, P, C]."""
+    """Linear, batch norm and ReLU on every point.
+
+    Points are columns: a batch norm then sums along memory, which on a CPU is faster and keeps two decimal digits more.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, norm_momentum: float) -> None:
         super().__init__()
@@ -27,14 +30,9 @@ class PointLayer(nn.Module):
         nn.init.kaiming_normal_(self.linear.weight, nonlinearity="relu")
         self.norm = PointNorm(out_channels, norm_momentum)
 
-    def forward(self, x: Float[Tensor, "n *slots in"]) -> Float[Tensor, "n *slots out"]:
-        x = self.linear(x)
-        if x.dim() == 2:
-            normed: Tensor = self.norm(x)
-            return normed.relu()
-        # Channels first: on a CPU torch's batch statistics over rows lose two decimal digits.
-        normed = self.norm(x.transpose(1, 2).contiguous())
-        return normed.relu().transpose(1, 2)
+    def forward(self, x: Float[Tensor, "in n"]) -> Float[Tensor, "out n"]:
+        normed: Tensor = self.norm((self.linear.weight @ x)[None])
+        return normed[0].relu()
 
 
 class PillarNet(nn.Module):
@@ -57,13 +55,15 @@ class PillarNet(nn.Module):
     def forward(self, pillars: Voxels) -> Float[Tensor, "m c"]:
         filled = pillars.filled
         if self.masked_padding:
-            points: Tensor = self.layers(self.point_features(pillars)[filled])  # points c
-            rows = torch.nonzero(filled)[:, :1].expand(-1, points.shape[1])
+            points: Tensor = self.layers(self.point_features(pillars)[filled].T)  # c points
+            rows = torch.nonzero(filled)[:, 0].expand(len(points), -1)
             # After a ReLU zero is below every maximum.
-            empty = points.new_zeros((len(filled), points.shape[1]))
-            return empty.scatter_reduce(0, rows, points, reduce="amax", include_self=True)
-        slots: Tensor = self.layers(self.point_features(pillars) * filled[..., None])  # m p c
-        return slots.amax(dim=1)
+            empty = points.new_zeros((len(points), len(filled)))
+            return empty.scatter_reduce(1, rows, points, reduce="amax", include_self=True).T
+        features = self.point_features(pillars) * filled[..., None]
+        slots: Tensor = self.layers(features.flatten(0, 1).T)  # c m*p
+        highest: Tensor = slots.unflatten(1, filled.shape).amax(dim=2)  # c m
+        return highest.T
 
     def point_features(self, pillars: Voxels) -> Float[Tensor, "m p f"]:
         """Positions scaled to 0..1 over the grid, other features as measured, x and y from the pillar's centre (m)."""

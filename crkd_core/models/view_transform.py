@@ -11,8 +11,11 @@ truncates and so pools points up to one cell below the lower borders. Its only c
 heights of -10 to 10 m really pool -30 to 10 m: with its weights, ``z_range_m`` must say so.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crkd_core.config.models import ViewTransformConfig
@@ -24,6 +27,8 @@ from crkd_core.ops.bev_pool import bev_pool
 
 _DEPTH_FEATURES = 64
 _NEAREST_DEPTH_M = 1e-5
+# On a CPU: what is computed from so many points, for six cameras, stays in a processor's cache.
+_POINTS_A_BLOCK = 8192
 
 
 class ViewTransform(nn.Module):
@@ -131,10 +136,10 @@ def frustum_points(
         rays = rig.intrinsics.double().inverse()
         model_from_ray = augmented_from_camera.clone()
         model_from_ray[..., :3, :3] = augmented_from_camera[..., :3, :3] @ rays
-        source = _transform(source_from_input.float(), frustum.flatten(0, 2))
-        ray = torch.cat([source[..., :2] * source[..., 2:], source[..., 2:]], dim=-1)
-        points = _transform(model_from_ray.float(), ray)
-    return points.view(*points.shape[:2], *frustum.shape)
+        u, v, depth = _transform(source_from_input.float()[..., :3, :], frustum.flatten(0, 2).unbind(dim=1))
+        points = _transform(model_from_ray.float()[..., :3, :], (u * depth, v * depth, depth))
+    # The coordinates stay apart in memory: with the three of a point side by side, what follows takes twice as long.
+    return torch.stack(points).view(3, *points[0].shape[:2], *frustum.shape[:3]).movedim(0, -1)
 
 
 @torch.no_grad()
@@ -149,13 +154,22 @@ def lidar_depth_image(
     The BEV augmentation is undone first. If several points fall into one pixel the last in point order counts, on
     every device; points behind a camera do not.
     """
-    projections = _projections(rig, bev_augmentation)
-    augmentations = rig.image_augmentation.float()
-    images = [
-        _depth_images(points[:, :3].float(), projections[b], augmentations[b], image_size_px)
-        for b, points in enumerate(lidar)
-    ]
-    return torch.stack(images)[:, :, None]
+    # A sample with fewer points is filled up with some that no camera sees.
+    clouds = [points[:, :3].float() for points in lidar]
+    points = nn.utils.rnn.pad_sequence(clouds, batch_first=True, padding_value=torch.nan)
+    points = points.movedim(2, 0).contiguous()[:, :, None]
+    block = _POINTS_A_BLOCK if points.device.type == "cpu" else points.shape[3]
+    projections, augmentations = _projections(rig, bev_augmentation), rig.image_augmentation.float()
+    parts = [_seen_points(part, projections, augmentations, image_size_px) for part in points.split(block, dim=3)]
+    pixel, depth = (torch.cat(part) for part in zip(*parts, strict=True))
+    shape = (*projections.shape[:2], 1, *image_size_px)
+    # The points of a pixel are listed in point order.
+    last = torch.full((math.prod(shape),), -1, device=pixel.device)
+    last = last.scatter_reduce(0, pixel, torch.arange(len(pixel), device=pixel.device), reduce="amax")
+    hit = torch.nonzero(last >= 0).flatten()
+    image = torch.zeros(last.shape, device=pixel.device)
+    image[hit] = depth[last[hit]]
+    return image.view(shape)
 
 
 def _projections(rig: CameraRig, bev_augmentation: Tensor) -> Tensor:
@@ -167,29 +181,35 @@ def _projections(rig: CameraRig, bev_augmentation: Tensor) -> Tensor:
     return projections.float()
 
 
-def _depth_images(points: Tensor, projections: Tensor, augmentations: Tensor, image_size_px: tuple[int, int]) -> Tensor:
-    """(N, H, W) of one sample."""
+def _seen_points(
+    points: Float[Tensor, "xyz b 1 p"],
+    projections: Float[Tensor, "b n 4 4"],
+    augmentations: Float[Tensor, "b n 4 4"],
+    image_size_px: tuple[int, int],
+) -> tuple[Int[Tensor, "seen"], Float[Tensor, "seen"]]:
+    """Flat pixel, counted through all images, and depth (m) of what each camera sees, image by image in point order."""
     height, width = image_size_px
-    projected = _transform(projections, points)
-    depth = projected[..., 2]
-    source = torch.cat([projected[..., :2] / depth.clamp(min=_NEAREST_DEPTH_M)[..., None], depth[..., None]], dim=-1)
-    u, v, _ = _transform(augmentations, source).unbind(dim=-1)
+    u, v, depth = _transform(projections[..., :3, :], points)  # each b n p
+    distance = depth.clamp(min=_NEAREST_DEPTH_M)
+    u, v = _transform(augmentations[..., :2, :], (u / distance, v / distance, depth))
     seen = (depth > _NEAREST_DEPTH_M) & (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    camera, point = torch.nonzero(seen, as_tuple=True)
-    pixel = (camera * height + v[seen].long()) * width + u[seen].long()
-    last = torch.full((len(projections) * height * width,), -1, device=points.device)
-    last = last.scatter_reduce(0, pixel, point, reduce="amax")
-    hit = torch.nonzero(last >= 0).flatten()
-    image = torch.zeros(last.shape, device=points.device)
-    image[hit] = depth[hit // (height * width), last[hit]]
-    return image.view(len(projections), height, width)
+    index = torch.nonzero(seen.flatten()).flatten()
+    u, v, depth = (values.flatten().index_select(0, index) for values in (u, v, depth))
+    image = torch.div(index, points.shape[3], rounding_mode="floor")
+    return (image * height + v.long()) * width + u.long(), depth
 
 
-def _transform(matrices: Tensor, points: Tensor) -> Tensor:
-    """(..., P, 3) of (..., 4, 4) and (..., P, 3), as plain multiplications and additions in the points' precision."""
-    m = matrices[..., None, :, :]
-    x, y, z = points[..., None].unbind(dim=-2)
-    return x * m[..., :3, 0] + y * m[..., :3, 1] + z * m[..., :3, 2] + m[..., :3, 3]
+def _transform(matrices: Float[Tensor, "*images rows 4"], xyz: Sequence[Tensor] | Tensor) -> list[Tensor]:
+    """Coordinates (..., P) of points by theirs, as plain multiplications and additions in the points' precision.
+
+    Args:
+        matrices: the first three rows, or two for two coordinates, of homogeneous transforms.
+    """
+    x, y, z = xyz
+    return [
+        (row[..., :1] * x).add_(row[..., 1:2] * y).add_(row[..., 2:3] * z).add_(row[..., 3:])
+        for row in matrices.unbind(dim=-2)
+    ]
 
 
 def depth_encoder() -> nn.Sequential:

@@ -8,11 +8,14 @@ matrix and added up. Convolutions are cross-correlations, as torch's dense ones:
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from crkd_core.ops import sparse_triton
 from crkd_core.ops.voxelize import flat_voxel_index
@@ -21,12 +24,52 @@ Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Rulebook:
-    """For every kernel offset the pairs (source row, target row); within one offset no row occurs twice."""
+class PairsByRow:
+    """Pairs grouped by one of their two rows: those of row r are ``order[starts[r] : starts[r + 1]]``."""
 
-    sources: tuple[Tensor, ...]
-    targets: tuple[Tensor, ...]
+    order: Int[Tensor, "pairs"]
+    starts: Int[Tensor, "rows"]
+
+    @staticmethod
+    def group(row_of_pair: Int[Tensor, "pairs"], rows: int) -> "PairsByRow":
+        """Pairs of one row stay in their order."""
+        ordered, order = torch.sort(row_of_pair, stable=True)
+        starts = torch.searchsorted(ordered, torch.arange(rows, device=ordered.device, dtype=ordered.dtype))
+        return PairsByRow(order, starts)
+
+    def sums(self, values: Float[Tensor, "pairs c"]) -> Float[Tensor, "rows c"]:
+        """The sum over the pairs of each row, in the same order in every run."""
+        if not len(self.order):
+            return values.new_zeros((len(self.starts), values.shape[1]))
+        return functional.embedding_bag(self.order, values, self.starts, mode="sum")
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """The pairs (source row, target row) of a convolution, one kernel offset after the other.
+
+    Within one offset no row occurs twice. Grouped by row, which gathers what a row gets from all offsets at once, they
+    are made when first asked for and kept for all layers and both passes.
+
+    Attributes:
+        sources, targets: (P,) int32 rows of the pairs.
+        sizes: pairs of each kernel offset.
+        inputs, outputs: number of sites on either side.
+    """
+
+    sources: Int[Tensor, "pairs"]
+    targets: Int[Tensor, "pairs"]
+    sizes: Sequence[int]
+    inputs: int
     outputs: int
+
+    @cached_property
+    def by_source(self) -> PairsByRow:
+        return PairsByRow.group(self.sources, self.inputs)
+
+    @cached_property
+    def by_target(self) -> PairsByRow:
+        return PairsByRow.group(self.targets, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -58,25 +101,40 @@ class SparseSites:
         return self._rulebooks[kernel]
 
     def _make_submanifold_rulebook(self, kernel: Triple) -> Rulebook:
-        keys, shape = self.keys, self.spatial_shape
-        offsets = _kernel_offsets(kernel, keys.device) - torch.tensor([k // 2 for k in kernel], device=keys.device)
         # An odd kernel is point-symmetric: if b is a's neighbour at an offset, a is b's at the opposite one. So only
-        # the offsets after the centre are looked up, and every pair found serves twice.
-        later = offsets[len(offsets) // 2 + 1 :]
-        steps = (later * torch.tensor([shape[1] * shape[2], shape[2], 1], device=keys.device)).sum(dim=1)
-        neighbour_keys = keys + steps[:, None]
-        nearest = torch.searchsorted(keys, neighbour_keys).clamp_(max=max(len(keys) - 1, 0))
-        valid = keys[nearest] == neighbour_keys if len(keys) else torch.zeros_like(neighbour_keys, dtype=torch.bool)
-        for axis in range(3):
-            neighbours = self.coordinates[:, axis + 1] + later[:, axis, None]
-            valid &= (neighbours >= 0) & (neighbours < shape[axis])
+        # the offsets after the centre are looked up, and every pair serves twice.
+        neighbours, valid = self._later_neighbours(kernel)
         sizes = valid.sum(dim=1).tolist()
-        rows = torch.nonzero(valid)[:, 1].split(sizes)
-        others = nearest[valid].split(sizes)
-        every = torch.arange(len(keys), device=keys.device)
+        rows = torch.nonzero(valid)[:, 1].int().split(sizes)
+        others = neighbours[valid].split(sizes)
+        every = torch.arange(len(self.coordinates), device=valid.device, dtype=torch.int32)
         return Rulebook(
-            sources=(*reversed(rows), every, *others), targets=(*reversed(others), every, *rows), outputs=len(keys)
+            sources=torch.cat([*reversed(rows), every, *others]),
+            targets=torch.cat([*reversed(others), every, *rows]),
+            sizes=[*reversed(sizes), len(every), *sizes],
+            inputs=len(every),
+            outputs=len(every),
         )
+
+    def _later_neighbours(self, kernel: Triple) -> tuple[Int[Tensor, "later n"], Bool[Tensor, "later n"]]:
+        """Row of every site's neighbour at each kernel offset after the centre, and whether it has one."""
+        half, device = torch.tensor([size // 2 for size in kernel]), self.coordinates.device
+        # With a margin around the grid a neighbour outside it has a key that no site has.
+        nx, ny, nz = (torch.tensor(self.spatial_shape) + 2 * half).tolist()
+        keys = flat_voxel_index(self.coordinates + functional.pad(half, (1, 0)).to(device), (nx, ny, nz))
+        columns = _kernel_offsets((kernel[0], kernel[1], 1), half.device) - half
+        steps = (columns * torch.tensor([ny * nz, nz, 1])).sum(dim=1)[len(columns) // 2 :].to(device)
+        lowest = keys + steps[:, None]
+        # The cells of a column follow each other in the sorted keys, so that one search serves all its heights.
+        row = torch.searchsorted(keys, lowest, out_int32=True)
+        keys = functional.pad(keys, (0, 1), value=-1)
+        neighbours, valid = [], []
+        for height in range(kernel[2]):
+            neighbours.append(row)
+            valid.append(keys[row] == lowest + height)
+            row = row + valid[-1]
+        later = slice(kernel[2] // 2 + 1, None)
+        return torch.stack(neighbours, dim=1).flatten(0, 1)[later], torch.stack(valid, dim=1).flatten(0, 1)[later]
 
     def downsampled(self, kernel: Triple, stride: Triple, padding: Triple) -> tuple["SparseSites", Rulebook]:
         """The sites a strided convolution reaches, and the rulebook that leads there."""
@@ -95,7 +153,8 @@ class SparseSites:
             key = key * shape[axis] + reached[axis][offset // step % kernel[axis], source]
         keys, target = torch.unique(key, return_inverse=True)
         sites = SparseSites(_coordinates(keys, shape), shape, self.batch_size)
-        return sites, _rulebook(offset, source, target, math.prod(kernel), len(keys))
+        sizes = torch.bincount(offset, minlength=math.prod(kernel)).tolist()
+        return sites, Rulebook(source.int(), target.int(), sizes, len(self.coordinates), len(keys))
 
 
 @dataclass(frozen=True)
@@ -183,37 +242,62 @@ def output_shape(shape: Triple, kernel: Triple, stride: Triple, padding: Triple)
     return x, y, z
 
 
-class _GatherMatmulScatter(torch.autograd.Function):
-    """One convolution by its rulebook; keeps only its inputs for the backward pass, not the gathered copies.
+class _GatherMatmulSum(torch.autograd.Function):
+    """One convolution by its rulebook; keeps only its inputs for the backward pass, not the products.
 
-    Within one kernel offset no row is added to twice, so that the sums have the same order in every run.
+    Every pair's product is written once and the products of a row are added up once, which takes half as long as
+    adding offset by offset; both give the same sums (:func:`convolve_reference`).
     """
 
     @staticmethod
     def forward(ctx, features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(features, weight)
         ctx.rulebook = rulebook
-        out = features.new_zeros((rulebook.outputs, weight.shape[2]))
-        for matrix, source, target in zip(weight, rulebook.sources, rulebook.targets, strict=True):
-            if len(source):
-                out.index_add_(0, target, features[source] @ matrix)
-        return out
+        products = features.new_empty((len(rulebook.sources), weight.shape[2]))
+        parts = zip(weight, rulebook.sources.split(rulebook.sizes), products.split(rulebook.sizes), strict=True)
+        for matrix, source, product in parts:
+            torch.mm(features.index_select(0, source), matrix, out=product)
+        return rulebook.by_target.sums(products)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:  # type: ignore[override]
         features, weight = ctx.saved_tensors
-        to_features, to_weight = torch.zeros_like(features), torch.zeros_like(weight)
-        for k, (source, target) in enumerate(zip(ctx.rulebook.sources, ctx.rulebook.targets, strict=True)):
-            if len(source):
-                part = grad[target]
-                to_features.index_add_(0, source, part @ weight[k].T)
-                to_weight[k] = features[source].T @ part
-        return to_features, to_weight, None
+        rulebook: Rulebook = ctx.rulebook
+        sources, targets = (rows.split(rulebook.sizes) for rows in (rulebook.sources, rulebook.targets))
+        grads = [grad.index_select(0, target) for target in targets]
+        to_weight = torch.empty_like(weight)
+        for k, source in enumerate(sources):
+            torch.mm(features.index_select(0, source).T, grads[k], out=to_weight[k])
+        if not ctx.needs_input_grad[0]:
+            return None, to_weight, None
+        products = features.new_empty((len(rulebook.sources), weight.shape[1]))
+        for k, product in enumerate(products.split(rulebook.sizes)):
+            torch.mm(grads[k], weight[k].T, out=product)
+        return rulebook.by_source.sums(products), to_weight, None
+
+
+def convolve_by_rulebook(
+    features: Float[Tensor, "n c"], weight: Float[Tensor, "k c out"], rulebook: Rulebook
+) -> Float[Tensor, "m out"]:
+    """A sparse convolution, and its gradients."""
+    out: Tensor = _GatherMatmulSum.apply(features, weight, rulebook)
+    return out
+
+
+def convolve_reference(
+    features: Float[Tensor, "n c"], weight: Float[Tensor, "k c out"], rulebook: Rulebook
+) -> Float[Tensor, "m out"]:
+    """The definition of a sparse convolution, which is slower: gather, multiply and add, offset by offset."""
+    out = features.new_zeros((rulebook.outputs, weight.shape[2]))
+    parts = zip(weight, rulebook.sources.split(rulebook.sizes), rulebook.targets.split(rulebook.sizes), strict=True)
+    for matrix, source, target in parts:
+        out = out.index_add(0, target, features[source] @ matrix)
+    return out
 
 
 def _convolve(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
-        return _GatherMatmulScatter.apply(features.float(), weight.float().flatten(0, 2), rulebook)
+        return convolve_by_rulebook(features.float(), weight.float().flatten(0, 2), rulebook)
 
 
 def _kernel_weight(kernel: Triple, in_channels: int, out_channels: int) -> nn.Parameter:
@@ -230,8 +314,3 @@ def _coordinates(keys: Tensor, shape: Triple) -> Tensor:
     y = keys // shape[2] % shape[1]
     x = keys // (shape[2] * shape[1]) % shape[0]
     return torch.stack([keys // math.prod(shape), x, y, z], dim=1)
-
-
-def _rulebook(offset: Tensor, source: Tensor, target: Tensor, offsets: int, outputs: int) -> Rulebook:
-    sizes = torch.bincount(offset, minlength=offsets).tolist()
-    return Rulebook(source.split(sizes), target.split(sizes), outputs)

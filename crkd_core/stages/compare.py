@@ -6,19 +6,25 @@ from pathlib import Path
 import pyarrow as pa
 
 from crkd_core.artifacts.command import Command
-from crkd_core.artifacts.tables import read_table, write_table
+from crkd_core.artifacts.tables import read_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.split_names import VAL
 from crkd_core.datasets.prepared.source import pin_machine
 from crkd_core.errors import MissingArtifactError, UsageError
-from crkd_core.evaluation.comparisons import STAGE, choose_comparison_name, read_missed, require_same_data
-from crkd_core.evaluation.finished import open_samples, score_again
+from crkd_core.evaluation.comparisons import (
+    STAGE,
+    choose_comparison_name,
+    read_missed,
+    require_same_data,
+    warn_of_precisions,
+    write_comparison,
+)
 from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
-from crkd_core.evaluation.identity import Subject, find_evaluation, handle_of, titles_of
-from crkd_core.evaluation.report import break_down
+from crkd_core.evaluation.identity import Subject, Variant, find_evaluation, handle_of, titles_of
+from crkd_core.evaluation.precision import FULL_PRECISION
 from crkd_core.evaluation.statistics.bootstrap import DEFAULT_RESAMPLES
-from crkd_core.evaluation.statistics.comparison import COMPARISON_NAME, MISSED_NAME, comparison_table, missed_table
+from crkd_core.evaluation.statistics.comparison import COMPARISON_NAME
 from crkd_core.progress import Progress
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
 
@@ -74,6 +80,7 @@ def compare(request: CompareRequest, workspace: Workspace, progress: Progress) -
         )
     first, second = (_evaluation(name, request, workspace, progress) for name in (request.first, request.second))
     require_same_data(first, second)
+    warn_of_precisions(first, second, progress)
     first_title, second_title = titles_of((first, second))
     names = first_title, second_title
     with workspace.write(
@@ -90,31 +97,12 @@ def compare(request: CompareRequest, workspace: Workspace, progress: Progress) -
         writer.warn(progress)
         artifact = writer.finished
         if artifact is None:
-            missed = _write_tables(writer.path, (first, second), names, request, workspace, progress)
+            missed = write_comparison(
+                writer.path, (first, second), names, workspace, progress, request.resamples, request.score
+            )
             facts = {"first": names[0], "second": names[1], "split": request.split, "missed": missed}
             artifact = writer.finish(facts)
     return CompareResult(artifact, names, read_table(artifact, COMPARISON_NAME), read_missed(artifact))
-
-
-def _write_tables(
-    folder: Path,
-    evaluations: tuple[Artifact, Artifact],
-    names: tuple[str, str],
-    request: CompareRequest,
-    workspace: Workspace,
-    progress: Progress,
-) -> int:
-    """Write both tables; returns the number of objects that only the first finds."""
-    samples = open_samples(evaluations[0], workspace)
-    scored = [score_again(evaluation, samples) for evaluation in evaluations]
-    resampled = [
-        break_down(side, request.resamples, progress, f"{STAGE} {name}")
-        for side, name in zip(scored, names, strict=True)
-    ]
-    write_table(folder / COMPARISON_NAME, comparison_table(*resampled))
-    missed = missed_table(scored[0].scoring, scored[1].scoring, samples.scenes, request.score)
-    write_table(folder / MISSED_NAME, missed)
-    return missed.num_rows
 
 
 def _evaluation(word: str, request: CompareRequest, workspace: Workspace, progress: Progress) -> Artifact:
@@ -138,8 +126,14 @@ def _evaluation(word: str, request: CompareRequest, workspace: Workspace, progre
         device=request.device,
         batch_size=request.batch_size,
         workers=request.workers,
+        precision=FULL_PRECISION if evaluation is None else Variant.of(evaluation).precision,
     )
-    return evaluate(evaluation_request, workspace, progress).artifact
+    result = evaluate(evaluation_request, workspace, progress)
+    if result is None:
+        raise UsageError(
+            f"crkd {STAGE} runs as one process; evaluate {word} first: crkd {EVALUATE_STAGE} --model {word}"
+        )
+    return result.artifact
 
 
 def _command(request: CompareRequest, evaluations: tuple[Artifact, Artifact], workspace: Workspace) -> Command:

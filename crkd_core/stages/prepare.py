@@ -78,7 +78,7 @@ def check(request: PrepareRequest, progress: Progress) -> CheckResult:
     survey = _survey(request, progress)
     order = preparing.order_samples(survey.source.tables, survey.kept)
     points = count_all_radar_points(survey, order, request.processes, progress)
-    report = build_report(survey, preparing.prepared_tables(survey, order, points), points)
+    report = build_report(survey, preparing.prepared_tables(survey, order), points)
     return CheckResult(survey.source.version, report)
 
 
@@ -93,7 +93,10 @@ def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, prog
     source = survey.source
     order = preparing.order_samples(source.tables, survey.kept)
     points = write_radar_shards(writer.path / preparing.RADAR_FOLDER, survey, order, request.processes, progress)
-    tables = preparing.prepared_tables(survey, order, points)
+    radar = preparing.radar_table(source.tables, survey.files, order, points)
+    write_table(writer.path / preparing.RADAR_SWEEPS, radar)
+    del radar  # a million rows, which nothing else needs
+    tables = preparing.prepared_tables(survey, order)
     report = build_report(survey, tables, points)
     if not survey.kept.all():
         lacking = survey.missing.lacking

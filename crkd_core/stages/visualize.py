@@ -1,6 +1,5 @@
 """Stage ``visualize``: pictures of samples with what one or several models detected in them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,16 +9,17 @@ from crkd_core.artifacts.writer import ArtifactRequest
 from crkd_core.config.split_names import VAL
 from crkd_core.datasets.prepared.source import pin_machine, split_slug
 from crkd_core.errors import UsageError
-from crkd_core.evaluation.comparisons import find_missed
+from crkd_core.evaluation.comparisons import STAGE as COMPARE_STAGE
+from crkd_core.evaluation.comparisons import comparisons_of, find_missed
 from crkd_core.evaluation.identity import handle_of, titles_of
 from crkd_core.evaluation.io.detections import read_detections
 from crkd_core.progress import Progress
-from crkd_core.training.recorded_curves import read_curves
+from crkd_core.training.recorded_curves import trainings_of
 from crkd_core.visualization import choice
 from crkd_core.visualization.choice import STAGE
-from crkd_core.visualization.page import CurvesEntry, ScoreEntry, write_page
-from crkd_core.visualization.pictures import draw_pictures, picture_entries, picture_name
-from crkd_core.visualization.training_curves import write_curves
+from crkd_core.visualization.pictures import describe_pictures, draw_pictures, picture_name
+from crkd_core.visualization.report.page import write_report
+from crkd_core.visualization.report.reading import read_report
 from crkd_core.visualization.view_reading import ShownModel
 
 INDEX_NAME = "index.html"
@@ -92,6 +92,8 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
     inputs = {f"evaluation-{artifact.name}": artifact.reference() for artifact in evaluations}
     if missed is not None:
         inputs["comparison"] = missed.comparison.reference()
+    comparisons = comparisons_of(workspace, evaluations)
+    inputs |= {f"comparison-{comparison.name}": comparison.reference() for comparison in comparisons}
     output = ArtifactRequest(
         STAGE,
         split_slug(request.split),
@@ -110,30 +112,13 @@ def visualize(request: VisualizeRequest, workspace: Workspace, progress: Progres
                 for artifact, title in zip(evaluations, titles, strict=True)
             ]
             draw_pictures(writer.path, tokens, models, prepared, request.score, missed, progress)
-            curves = _draw_curves(writer.path, models, workspace)
-            title = f"{prepared.official_split(request.split)} of {prepared.version}"
-            scores = [ScoreEntry.of(model.name, model.modalities, model.evaluation.manifest.facts) for model in models]
-            write_page(writer.path / INDEX_NAME, title, picture_entries(tokens, prepared), scores, curves)
+            trainings = trainings_of(evaluations, workspace, progress)
+            drawn = describe_pictures(tokens, models, prepared, request.score)
+            report = read_report(models, trainings, comparisons, prepared, drawn, progress)
+            write_report(writer.path / INDEX_NAME, report, _compare_command(request, evaluations, workspace))
         artifact = writer.finished or writer.finish({"samples": len(tokens), "models": titles})
     paths = tuple(artifact.file(picture_name(index, token)) for index, token in enumerate(tokens))
     return VisualizeResult(artifact, tuple(tokens), paths, artifact.file(INDEX_NAME))
-
-
-def _draw_curves(folder: Path, models: Sequence[ShownModel], workspace: Workspace) -> list[CurvesEntry]:
-    """Training curves of each shown model whose run is still there and recorded them; a results file has none."""
-    entries = []
-    for model in models:
-        reference = model.evaluation.manifest.inputs.get("model")
-        if reference is None:
-            continue
-        run = next((run for run in workspace.artifacts(reference.stage) if run.reference() == reference), None)
-        curves = read_curves(run) if run is not None else None
-        if curves is not None:
-            entry = CurvesEntry(f"training-{model.name.replace('/', '-')}.png", model.name)
-            if not (folder / entry.file).exists():
-                write_curves(folder / entry.file, f"{reference.stage} {reference.name}", curves)
-            entries.append(entry)
-    return entries
 
 
 def _command(request: VisualizeRequest, evaluations: list[Artifact], workspace: Workspace) -> Command:
@@ -146,3 +131,9 @@ def _command(request: VisualizeRequest, evaluations: list[Artifact], workspace: 
         command = command.setting("--samples", request.samples).setting("--seed", request.seed)
     command = command.setting("--model", *(handle_of(evaluation, workspace) for evaluation in evaluations))
     return pin_machine(command.setting("--score", f"{request.score:g}"), request.nuscenes, "auto")
+
+
+def _compare_command(request: VisualizeRequest, evaluations: list[Artifact], workspace: Workspace) -> str:
+    """That compares the last two, for a report without a comparison."""
+    pair = " ".join(handle_of(evaluation, workspace) for evaluation in evaluations[-2:])
+    return workspace.command(f"crkd {COMPARE_STAGE} {pair}", split=request.split)

@@ -14,8 +14,8 @@ from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import WriteError
 from crkd_core.progress import Progress, format_count, format_seconds, format_size
 from crkd_core.teacher_cache.extraction import Estimate, Extraction
-from crkd_core.teacher_cache.item_plan import ItemPlan
-from crkd_core.teacher_cache.teacher_score import detections_parts, score_teacher, warn_of_poor_teacher
+from crkd_core.teacher_cache.item_plan import PARTS, ItemPlan
+from crkd_core.teacher_cache.teacher_score import score_teacher, warn_of_poor_teacher
 from crkd_core.teacher_cache.verification import Verification, verify_targets
 from crkd_core.training.distributed import ProcessGroup
 
@@ -60,13 +60,12 @@ class CacheBuild:
         note_loaders(self._config.train.workers, progress)
         if processes.is_first:
             self._announce(extraction.measure(own[0], progress), folder, processes.size, progress)
-        share = range(processes.rank, len(self.plan.shards), processes.size)
-        done = sum(len(self.plan.shards[number]) for number in share if number not in set(own))
+        done = self.plan.count(self.plan.share(processes.rank, processes.size)) - self.plan.count(own)
         extraction.run(folder, own, done, progress)
 
     def _announce(self, estimate: Estimate, folder: Path, processes: int, progress: Progress) -> None:
         missing = self.plan.missing(folder)
-        items = sum(len(self.plan.shards[number]) for number in missing)
+        items = self.plan.count(missing)
         needed, free = items * estimate.bytes_per_item, shutil.disk_usage(folder).free
         if needed > free:
             raise WriteError(
@@ -94,7 +93,7 @@ class CacheBuild:
         # Targets fit whatever was prepared from these tables, whichever of its files are at hand.
         of_tables = {"tables_sha256": self._prepared.artifact.manifest.settings["tables_sha256"]}
         counts = {"items": items, "views": self.plan.views, "bytes": size, "shards": len(shards)}
-        artifact = writer.finish({**counts, **scores, **of_tables}, scratch=detections_parts(self.plan))
+        artifact = writer.finish({**counts, **scores, **of_tables}, scratch=(PARTS,))
         warn_of_poor_teacher(artifact, progress)
         return artifact
 

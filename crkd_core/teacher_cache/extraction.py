@@ -80,15 +80,14 @@ class Extraction:
         Args:
             done: items of this process that an earlier run wrote.
         """
-        total = done + sum(len(self._plan.shards[number]) for number in shards)
+        total = done + self._plan.count(shards)
         batches = [batch for number in shards for batch in self._plan.batches(number)]
         with progress.task("extract-teacher", total=total, unit="samples", done=done) as task:
             detections: list[tuple[str, SampleDetections]] = []
-            results = self.compute(batches, task, detections)
-            for number in shards:
+            for number, results in self._plan.by_shard(shards, self.compute(batches, task, detections)):
                 items: dict[ItemKey, dict[str, Tensor]] = {}
-                for _ in self._plan.batches(number):
-                    items |= next(results)
+                for of_batch in results:
+                    items |= of_batch
                 if any(key.view == SCORED_VIEW for key in items):
                     write_table(folder / detections_part(number), self._table(detections))
                     detections.clear()

@@ -1,7 +1,6 @@
 """What an extraction writes: the items (samples times views), in shards and batches."""
 
-from pathlib import Path
-
+from crkd_core.artifacts.shard_plan import ShardPlan
 from crkd_core.artifacts.shards import ItemKey, shard_name
 from crkd_core.config.schema import Config
 
@@ -9,9 +8,11 @@ Item = tuple[int, int]
 """Index of a sample, number of a view."""
 SCORED_VIEW = 0
 """The view in which the teacher's detections are scored."""
+PARTS = "teacher_detections-*.parquet"
+"""File names of detections that only an unfinished extraction has."""
 
 
-class ItemPlan:
+class ItemPlan(ShardPlan[Item]):
     """Which items there are, and which shard holds which: all samples of a view follow each other.
 
     Attributes:
@@ -23,29 +24,16 @@ class ItemPlan:
     def __init__(self, tokens: list[str], config: Config) -> None:
         self.tokens = tokens
         self.views = config.distill.targets.views
-        self._batch_size = config.train.distill.batch_size
         items = [(index, view) for view in range(self.views) for index in range(len(tokens))]
-        size = config.distill.targets.samples_per_shard
-        self.shards = [items[start : start + size] for start in range(0, len(items), size)]
+        super().__init__(items, config.distill.targets.samples_per_shard, config.train.distill.batch_size)
 
     def __len__(self) -> int:
         """Number of items."""
         return len(self.tokens) * self.views
 
-    def missing(self, folder: Path, rank: int = 0, size: int = 1) -> list[int]:
-        """Shards that the process of a rank, of `size` processes, has still to write."""
-        return [n for n in range(rank, len(self.shards), size) if not self._is_written(folder, n)]
-
-    def _is_written(self, folder: Path, shard: int) -> bool:
-        files = [shard_name(shard)]
-        if self._is_scored(shard):
-            files.append(detections_part(shard))
-        return all((folder / file).exists() for file in files)
-
-    def batches(self, shard: int) -> list[list[Item]]:
-        """Batches never cross shards, so that a continued run computes the same ones as an uninterrupted one."""
-        items = self.shards[shard]
-        return [items[start : start + self._batch_size] for start in range(0, len(items), self._batch_size)]
+    def files(self, shard: int) -> list[str]:
+        """The shard itself, and the teacher's detections where some are scored."""
+        return [shard_name(shard), *([detections_part(shard)] if self._is_scored(shard) else [])]
 
     def locate(self, number: int) -> tuple[list[Item], ItemKey]:
         """The batch and the key of an item."""
@@ -64,4 +52,4 @@ class ItemPlan:
 
 def detections_part(shard: int) -> str:
     """File name of the teacher's detections in the scored samples of a shard."""
-    return f"teacher_detections-{shard:05d}.parquet"
+    return PARTS.replace("*", f"{shard:05d}")

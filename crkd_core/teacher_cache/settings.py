@@ -15,6 +15,7 @@ STAGE = "extract-teacher"
 _AUGMENTATION_KEYS = {"train_resize", "test_resize", "rotation_deg", "flip"}
 # Which views are stored, and how precisely, is the targets' own affair: a student replays the recorded ones.
 _FREE_SETTINGS = {"losses", "views", "storage", "seed"}
+_LEFT_OUT = "the default"
 
 
 def target_settings(config: Config) -> dict[str, Any]:
@@ -57,11 +58,16 @@ def input_difference(trained: Config, config: Config) -> tuple[str, object, obje
     images that differs, and its values in both; None where nothing does.
     """
     for section in ("grid", "image"):
-        own, other = (getattr(side.data, section).model_dump(mode="json") for side in (trained, config))
-        for key in own:
-            if own[key] != other[key] and key not in _AUGMENTATION_KEYS:
-                return f"data.{section}.{key}", own[key], other[key]
+        own, other = (getattr(side.data, section) for side in (trained, config))
+        # Their dumps may leave out defaults.
+        for key in type(own).model_fields:
+            if getattr(own, key) != getattr(other, key) and key not in _AUGMENTATION_KEYS:
+                return f"data.{section}.{key}", _as_written(getattr(own, key)), _as_written(getattr(other, key))
     return None
+
+
+def _as_written(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def settings_problem(config: Config, targets: Artifact) -> str | None:
@@ -85,6 +91,7 @@ def first_difference(expected: object, stored: object, path: str = "") -> str:
     """The first value that differs in two (nested) settings: what is expected of it, and what is stored."""
     if isinstance(expected, dict) and isinstance(stored, dict):
         for key in sorted(expected.keys() | stored.keys(), key=str):
-            if expected.get(key) != stored.get(key):
-                return first_difference(expected.get(key), stored.get(key), f"{path}.{key}" if path else str(key))
+            here, there = expected.get(key, _LEFT_OUT), stored.get(key, _LEFT_OUT)
+            if here != there:
+                return first_difference(here, there, f"{path}.{key}" if path else str(key))
     return f"{path + ' = ' if path else ''}{expected}, found {stored}"

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from crkd_core.artifacts.atomic import write_json
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.errors import DatasetError
+from crkd_core.evaluation.io.detections import read_parts
 from crkd_core.evaluation.nuscenes.scoring import score_detections
 from crkd_core.progress import Progress
 from crkd_core.teacher_cache.item_plan import ItemPlan, detections_part
@@ -24,9 +22,9 @@ def score_teacher(folder: Path, plan: ItemPlan, prepared: PreparedData, progress
     """The facts ``teacher_mean_ap`` and ``teacher_nds`` from the detections of all shards; None where nothing is
     annotated.
 
-    Detections and metrics are written into the folder too; the shards' own parts (:func:`detections_parts`) stay.
+    Detections and metrics are written into the folder too; the shards' own parts stay.
     """
-    table = pa.concat_tables(pq.read_table(folder / part) for part in detections_parts(plan))
+    table = read_parts(folder, [detections_part(shard) for shard in plan.scored_shards])
     write_table(folder / DETECTIONS_NAME, table)
     try:
         metrics = score_detections(prepared, plan.tokens, table).metrics
@@ -35,11 +33,6 @@ def score_teacher(folder: Path, plan: ItemPlan, prepared: PreparedData, progress
         return {"teacher_mean_ap": None, "teacher_nds": None}
     write_json(folder / METRICS_NAME, metrics.to_json())
     return {"teacher_mean_ap": metrics.mean_ap, "teacher_nds": metrics.nds}
-
-
-def detections_parts(plan: ItemPlan) -> list[str]:
-    """File names of the teacher's detections, one for each shard that has some."""
-    return [detections_part(shard) for shard in plan.scored_shards]
 
 
 def warn_of_poor_teacher(targets: Artifact, progress: Progress) -> None:

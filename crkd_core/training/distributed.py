@@ -6,14 +6,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from crkd_core.artifacts.command import Command
 from crkd_core.artifacts.workspace import Workspace
@@ -22,6 +24,7 @@ from crkd_core.errors import TrainingError, UsageError, quoted
 from crkd_core.processes import LaunchedRank, how_to_unset, launched_rank
 from crkd_core.progress import format_count
 
+_Value = TypeVar("_Value")
 _TIMEOUT = timedelta(minutes=60)
 _DEVICE = re.compile(r"cpu|cuda(:(0|[1-9][0-9]{0,2}))?")
 # The launcher starts all processes together; from the first import to the last it can take minutes on slow disks.
@@ -60,6 +63,24 @@ class ProcessGroup:
         values = [value]
         dist.broadcast_object_list(values, src=0)
         return values[0]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of every process's tensor."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: _Value) -> list[_Value]:
+        """Every process's picklable value, in the order of their ranks, on every process."""
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+    def align(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        for tensor in tensors if self.size > 1 else ():
+            dist.broadcast(tensor, src=0)
 
 
 def choose_device(name: str = "auto") -> torch.device:

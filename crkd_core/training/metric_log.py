@@ -14,6 +14,8 @@ from crkd_core.artifacts.journal import claim
 from crkd_core.artifacts.tables import write_table
 
 METRICS_NAME = "logs/metrics.parquet"
+SCORE = "validation/"
+"""Beginning of the names of scores on the split val."""
 TENSORBOARD_FOLDER = "logs/tensorboard"
 _FLUSH_SECONDS = 30.0
 

@@ -1,17 +1,38 @@
 """The training curves of a finished run, from its recorded metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.tables import read_table
-from crkd_core.artifacts.workspace import Artifact
+from crkd_core.artifacts.workspace import Artifact, Workspace
+from crkd_core.errors import DamagedArtifactError
+from crkd_core.progress import Progress
 from crkd_core.training.gradients import COSINE, NORM
 from crkd_core.training.metric_log import METRICS_NAME
-from crkd_core.visualization.training_curves import Curve, TrainingCurves
+from crkd_core.visualization.training_curves import Curve, RecordedTraining, TrainingCurves
 
-_LOSS, _TOTAL = "loss/", "loss/total"
+_LOSS, _TOTAL, _SCORE = "loss/", "loss/total", "validation/"
+
+
+def trainings_of(
+    evaluations: Sequence[Artifact], workspace: Workspace, progress: Progress
+) -> list[RecordedTraining | None]:
+    """The training of each evaluated model; None where its run is no longer there, recorded nothing (a results file),
+    or cannot be read, of which there is a warning."""
+    trainings: list[RecordedTraining | None] = []
+    for evaluation in evaluations:
+        reference = evaluation.manifest.inputs.get("model")
+        runs = workspace.artifacts(reference.stage) if reference is not None else []
+        run = next((run for run in runs if run.reference() == reference), None)
+        try:
+            curves = read_curves(run) if run is not None else None
+        except DamagedArtifactError as error:
+            progress.warning(f"left out: {error}")
+            curves = None
+        trainings.append(RecordedTraining(run.label, curves) if run is not None and curves is not None else None)
+    return trainings
 
 
 def read_curves(run: Artifact) -> TrainingCurves | None:
@@ -29,6 +50,7 @@ def read_curves(run: Artifact) -> TrainingCurves | None:
     losses: dict[str, Curve] = {}
     norms: dict[str, dict[str, Curve]] = {}
     cosines: dict[str, dict[tuple[str, str], float]] = {}
+    scores: dict[str, Curve] = {}
     for name, curve in recorded.items():
         if name.startswith(_LOSS) and name != _TOTAL:
             family = name.removeprefix(_LOSS).partition("/")[0]
@@ -41,7 +63,9 @@ def read_curves(run: Artifact) -> TrainingCurves | None:
             layer, _, pair = name.removeprefix(COSINE).partition("/")
             first, _, second = pair.partition(",")
             cosines.setdefault(layer, {})[first, second] = float(curve.values.mean())
-    return TrainingCurves(losses, norms, cosines) if losses else None
+        elif name.startswith(_SCORE):
+            scores[name.removeprefix(_SCORE)] = curve
+    return TrainingCurves(losses, norms, cosines, scores) if losses else None
 
 
 def _rows(names: NDArray) -> Iterator[tuple[str, NDArray[np.int64]]]:

@@ -49,7 +49,8 @@ def build_optimizer(module: nn.Module, run: RunConfig, config: TrainConfig) -> t
                 "weight_decay": decay,
             }
             for (multiplier, decay), parameters in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +15,13 @@ from crkd_core.config.split_names import TRAIN
 from crkd_core.config.train import RunConfig
 from crkd_core.training.checkpoint import CHECKPOINT_NAME
 from crkd_core.training.distributed import ProcessGroup, pin_processes
+from crkd_core.training.division import Division, differs_in_division, division_advice
 
+_RUNS = ("teacher", "student", "distill")
 # Settings that change how a run computes, not what: they may differ when it is continued.
 _INCIDENTAL = {
     "compile",
+    "recompute",
     "log_gradients",
     "workers",
     "loader_timeout_s",
@@ -97,11 +101,32 @@ class TrainingPlan:
             force=self.force,
             resume=self.resume,
             irreplaceable=frozenset({CHECKPOINT_NAME}),
+            misfit=partial(self._misfit, processes=processes.size),
         )
+
+    @property
+    def schedule_key(self) -> str:
+        """The section of the configuration that `schedule` is."""
+        train = self.config.train
+        return next((f"train.{name}" for name in _RUNS if getattr(train, name) is self.schedule), "train")
+
+    def division(self, processes: int) -> Division:
+        """How the samples of its steps are divided on so many processes."""
+        return Division(0, processes, self.schedule.batch_size, self.schedule.accumulate)
+
+    def _misfit(self, stopped: Mapping[str, Any], processes: int) -> str | None:
+        """See :attr:`.ArtifactRequest.misfit`: it may be continued with another division of equally many samples."""
+        try:
+            if not differs_in_division(stopped, self.settings(processes)):
+                return None
+            old, new = Division.of_settings(stopped), self.division(processes)
+        except (KeyError, TypeError, AttributeError):
+            return None
+        return "" if old.samples == new.samples else division_advice(old, new, self.schedule_key)
 
     def settings(self, processes: int) -> dict[str, Any]:
         """What of all this determines the weights."""
-        train = self.config.train.model_dump(mode="json", exclude={"teacher", "student", "distill"} | _INCIDENTAL)
+        train = self.config.train.model_dump(mode="json", exclude={*_RUNS} | _INCIDENTAL)
         return {
             "role": self.role,
             "detector": self.detector.model_dump(mode="json"),

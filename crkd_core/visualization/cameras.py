@@ -1,5 +1,6 @@
 """3D boxes drawn into camera images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,16 @@ from numpy.typing import NDArray
 
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import inverse_rigid, transform_points
-from crkd_core.visualization.palette import BACKGROUND, GROUND_TRUTH, TEXT, class_colour, score_alpha
-from crkd_core.visualization.views import CameraView, LabelledBoxes
+from crkd_core.visualization.palette import BACKGROUND, CASING, TEXT, class_style, score_alpha
+from crkd_core.visualization.tags import Tag, draw_tags
+from crkd_core.visualization.true_positives import StyledBoxes
+from crkd_core.visualization.views import CameraView
 
 NEAR_PLANE_M = 0.3
 """Depth at which edges are cut, so that a box beside the camera does not wrap around."""
 
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
 _FRONT_FACE = (0, 3, 7, 4)
-_OUTLINE_POINTS = 1.5
 
 
 @dataclass(frozen=True)
@@ -65,48 +67,51 @@ def project_boxes(boxes: Boxes3D, view: CameraView, near_m: float = NEAR_PLANE_M
     return sorted(projected, key=lambda item: -item.depth_m)
 
 
-def draw_camera(axes: Axes, view: CameraView, gt: LabelledBoxes, detections: LabelledBoxes | None) -> None:
-    """One image with its boxes: detections solid in class colours over dotted white ground truth.
+def draw_camera(axes: Axes, view: CameraView, layers: Sequence[StyledBoxes], px_per_pixel: float = 1.0) -> None:
+    """One image with layers of boxes, the lowest first; the filled face is the front.
 
-    Without `detections` (None), ground truth itself is drawn solid in class colours. The filled face is the front.
+    Args:
+        px_per_pixel: size of an image's pixel in the picture, by which tags are given to what is large enough.
     """
     height, width = view.image.shape[:2]
     axes.imshow(view.image, interpolation="bilinear", extent=(0, width, height, 0))
-    if detections is None:
-        _draw_boxes(axes, view, gt)
-    else:
-        for box in project_boxes(gt.boxes, view):
-            lines = LineCollection(list(box.edges), colors=[to_rgba(GROUND_TRUTH, 0.8)], linewidths=0.8)
-            lines.set_linestyle([(0, (1, 1.2))])
-            axes.add_collection(lines, autolim=False)
-        _draw_boxes(axes, view, detections)
+    tags = [tag for layer in layers for tag in _draw_layer(axes, view, layer)]
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_axis_off()
+    name = view.channel.removeprefix("CAM_").replace("_", " ").lower()
     axes.text(
-        0.012,
-        0.965,
-        view.channel.removeprefix("CAM_").replace("_", " ").lower(),
-        transform=axes.transAxes,
-        color=TEXT,
-        fontsize=10,
-        va="top",
-        bbox={"boxstyle": "round,pad=0.3", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.72},
-    )
+        0.012, 0.965, name, transform=axes.transAxes, color=TEXT, fontsize=12, va="top",
+        bbox={"boxstyle": "round,pad=0.3", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.78},
+    )  # fmt: skip
+    draw_tags(axes, tags, (width, height), px_per_pixel, reserved=name)
 
 
-def _draw_boxes(axes: Axes, view: CameraView, shown: LabelledBoxes) -> None:
+def _draw_layer(axes: Axes, view: CameraView, layer: StyledBoxes) -> list[Tag]:
+    shown, style = layer.shown, layer.style
+    tags = []
     for box in project_boxes(shown.boxes, view):
-        colour = class_colour(int(shown.labels[box.index]))
-        alpha = 1.0 if shown.scores is None else score_alpha(float(shown.scores[box.index]))
+        label, score = int(shown.labels[box.index]), None if shown.scores is None else float(shown.scores[box.index])
+        colour = style.colour_of(label)
+        alpha = 1.0 if score is None else score_alpha(score)
         # Lines of far boxes are thinner, or a distant row of cars becomes one blot.
-        width = _OUTLINE_POINTS * float(np.clip(20.0 / max(box.depth_m, 1.0), 0.55, 1.3))
-        if len(box.front) >= 3:
-            front = PolyCollection([box.front], facecolors=[to_rgba(colour, 0.28 * alpha)], edgecolors="none")
+        width = style.width * float(np.clip(20.0 / max(box.depth_m, 1.0), 0.6, 1.3))
+        if len(box.front) >= 3 and style.fill_alpha:
+            front = PolyCollection(
+                [box.front], facecolors=[to_rgba(colour, style.fill_alpha * alpha)], edgecolors="none"
+            )
             axes.add_collection(front, autolim=False)
         segments = list(box.edges) + ([box.heading] if box.heading is not None else [])
-        lines = LineCollection(segments, colors=[to_rgba(colour, alpha)], linewidths=width, capstyle="round")
+        casing = LineCollection(segments, colors=[to_rgba(CASING, 0.55)], linewidths=width + 1.3, capstyle="round")
+        axes.add_collection(casing, autolim=False)
+        lines = LineCollection(segments, colors=[to_rgba(colour, alpha)], linewidths=width)
+        lines.set_linestyle([style.dashes])
         axes.add_collection(lines, autolim=False)
+        name = class_style(label).tag
+        tags.append(
+            Tag(name if score is None else f"{name} {score:.2f}", box.edges.reshape(-1, 2), box.depth_m, colour)
+        )
+    return tags
 
 
 def _clip_to_near_plane(segment: NDArray[np.float64], near_m: float) -> NDArray[np.float64]:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.evaluation.comparisons import MissedObjects
-from crkd_core.progress import Progress
+from crkd_core.evaluation.evaluated_split import is_annotated
+from crkd_core.progress import Progress, format_count
 from crkd_core.visualization.choice import STAGE
 from crkd_core.visualization.figure import write_picture
-from crkd_core.visualization.page import PictureEntry
-from crkd_core.visualization.view_reading import ShownModel, read_sample_view
+from crkd_core.visualization.report.contents import ReportPicture
+from crkd_core.visualization.true_positives import Outcome
+from crkd_core.visualization.view_reading import ShownModel, read_gt, read_sample_view, shown_extent_m
 
 _LONGEST_TOKEN = 100
 
@@ -54,10 +56,17 @@ def draw_pictures(
                 task.advance()
 
 
-def picture_entries(tokens: Sequence[str], prepared: PreparedData) -> list[PictureEntry]:
-    """What the page says of each picture."""
-    entries = []
+def describe_pictures(
+    tokens: Sequence[str], models: Sequence[ShownModel], prepared: PreparedData, score: float
+) -> list[ReportPicture]:
+    """What the report says of each picture."""
+    described = []
+    extent_m = shown_extent_m(models)
     for index, token in enumerate(tokens):
         scene = prepared.scene_of(token)
-        entries.append(PictureEntry(picture_name(index, token), token, scene.name, scene.description))
-    return entries
+        condition = ", ".join(text for text in (scene.description, scene.location) if text)
+        gt = read_gt(token, prepared, extent_m) if is_annotated(prepared, models[0].split) else None
+        outcomes = [] if gt is None else [f"ground truth: {format_count(len(gt), 'object')}"]
+        outcomes += [f"{model.name}: {Outcome.of(model.above(token, score), gt).summary}" for model in models]
+        described.append(ReportPicture(picture_name(index, token), token, scene.name, condition, tuple(outcomes)))
+    return described

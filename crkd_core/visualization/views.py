@@ -72,8 +72,9 @@ class SampleView:
         cameras: in any order; the picture arranges them by channel.
         lidar: (P, 4) x, y, z, intensity of the key frame; may be empty.
         radar: (R, 4) x, y (m) and ego-motion compensated vx, vy (m/s); may be empty.
-        gt: annotated objects.
+        gt: annotated objects; None where the annotations are not public.
         models: detections to compare, one panel each.
+        score: detections below it are left out.
         marked: (M, 2) x, y of objects to draw a ring around, and what that means.
     """
 
@@ -81,10 +82,11 @@ class SampleView:
     scene: str
     condition: str
     extent_m: float
-    gt: LabelledBoxes
+    gt: LabelledBoxes | None
     cameras: tuple[CameraView, ...] = ()
     lidar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
     radar: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), dtype=np.float32))
     models: tuple[ModelView, ...] = ()
+    score: float = 0.0
     marked: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.float32))
     marked_title: str = ""

@@ -10,7 +10,8 @@ Times are medians over repeats; memory is the peak of a process of its own above
 import argparse
 
 import torch
-from measuring import median_seconds, peak_mb, report, run_case, show, surround_rig
+from measuring import median_seconds, peak_mb, report, run_case, show
+from sensors import surround_rig
 
 from crkd_core.config.loading import load_config
 from crkd_core.models.view_transform import ViewTransform

@@ -29,13 +29,13 @@ from crkd_core.data.samples import Batch, collate
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
 from crkd_core.distillation.objective import build_objective
+from crkd_core.models.autocast import autocast, autocast_type
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
 from crkd_core.teacher_cache.sources import FrozenTeacher, StoredTargets
-from crkd_core.training.autocast import autocast, autocast_type
 from crkd_core.training.schedule import build_optimizer
 from crkd_core.training.steps import DistillationStep
 from crkd_core.training.trained import load_trained, write_trained
@@ -64,7 +64,7 @@ def make_world(folder: Path, preset: str, device: str) -> None:
     teacher = build_detector(config.teacher, config.data).eval()
     spread_heatmaps(teacher, collate([open_samples(config, workspace, LIVE)[(1, 0)]]))
     with workspace.write(ArtifactRequest("train-teacher", "teacher", command="", settings=settings)) as writer:
-        write_trained(writer.path, teacher, config)
+        write_trained(writer.path, teacher.state_dict(), config)
         writer.finish()
     extract_teacher(ExtractRequest(config, device=device), workspace, silent)
 

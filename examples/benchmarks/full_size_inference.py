@@ -22,13 +22,13 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import Batch, collate
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
+from crkd_core.models.autocast import autocast
 from crkd_core.models.compiling import compile_dense_parts
 from crkd_core.models.decode import decode_detections
 from crkd_core.models.detector import Detector, build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
-from crkd_core.training.autocast import autocast
 from crkd_core.training.steps import DetectionStep
 
 GPU_MODES = {"fp32": (None, False), "bf16": (torch.bfloat16, False), "bf16 compiled": (torch.bfloat16, True)}

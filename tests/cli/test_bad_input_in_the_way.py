@@ -176,7 +176,7 @@ def test_a_damaged_picture_of_an_unfinished_run(crkd, evaluated, tmp_path, monke
     expected = tree(folder)
     command = ("visualize", "--samples", "1", "--force", "-w", workspace.root)
     with monkeypatch.context() as patched:
-        patched.setattr("crkd_core.stages.visualize.write_page", stop)
+        patched.setattr("crkd_core.stages.visualize.write_report", stop)
         assert crkd(*command).code == 130
     damage(min(folder.with_name("val.partial").glob("0*.png")), damage_kind)
     ended = crkd(*command)

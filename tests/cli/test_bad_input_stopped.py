@@ -27,7 +27,10 @@ MOMENTS = {
     "train-teacher": [{"step": 1}, {"file": "checkpoint"}, {"file": "model"}, {"file": "manifest"}],
     "extract-teacher": [{"step": 2}, {"file": "shard-00001"}, {"file": "index"}, {"file": "manifest"}],
     "distill": [{"file": "metrics"}, {"made": "checkpoint"}, {"step": 1}],
-    "evaluate": [{"step": 1}, {"file": "submission"}, {"file": "detections"}, {"step": 2}, {"file": "metrics"}],
+    "evaluate": [
+        *({"file": "detections-"}, {"step": 1}, {"file": "submission"}),
+        *({"file": "detections.parquet"}, {"step": 2}, {"file": "metrics"}),
+    ],
     "visualize": [{"file": "000-"}, {"file": "index"}, {"file": "manifest"}],
 }
 
@@ -106,7 +109,7 @@ WRITTEN = {
     "train-teacher": ["tfevents", "checkpoint.safetensors", "model.safetensors"],
     "extract-teacher": ["shard-00001.safetensors", "index.parquet"],
     "distill": ["metrics.parquet", "manifest.json"],
-    "evaluate": ["submission.json", "detections.parquet", "metrics.json"],
+    "evaluate": ["detections-", "submission.json", "detections.parquet", "metrics.json"],
     "visualize": [".png", "index.html"],
 }
 
@@ -146,7 +149,7 @@ def test_a_full_disk_in_worker_processes(runner, evaluated, tmp_path):
     stage.check_nothing_lost()
 
 
-@pytest.mark.parametrize(("name", "flushes"), [("train-teacher", 8), ("extract-teacher", 5)])
+@pytest.mark.parametrize(("name", "flushes"), [("train-teacher", 8), ("extract-teacher", 5), ("evaluate", 5)])
 def test_sigkill(runner, evaluated, tmp_path, name, flushes):
     stage = Stage(evaluated, tmp_path, name)
     ended = runner.run(*stage.command, fault=Fault(kill_at_flush=flushes))

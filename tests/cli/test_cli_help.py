@@ -31,7 +31,8 @@ FLAGS = {
     "evaluate": _REPORTING
     | _CONFIG
     | {"--workspace", "--model", "--all", "--split", "--prepared", "--nuscenes", "--batch-size", "--workers"}
-    | {"--device", "--official", "--results", "--breakdown", "--bootstrap", "--curves"}
+    | _MACHINE
+    | {"--official", "--results", "--breakdown", "--bootstrap", "--curves", "--precision", "--weights"}
     | {"--json", "--force", "--subset", "--version"},
     "visualize": _REPORTING
     | {"--workspace", "--split", "--samples", "--token", "--model", "--missed", "--score", "--seed"}

@@ -37,6 +37,18 @@ def test_plain_lines_hold_counts_facts_and_times(stream):
     assert lines[2] == "training: done, 40 steps in 0:10, loss 1.25"
 
 
+def test_time_left_does_not_count_the_start_of_the_workers(stream):
+    clock = Clock()
+    with PlainProgress(stream, clock).task("radar", total=1000) as task:
+        clock.now = 25.0  # processes start
+        task.advance(1)
+        for _ in range(100):
+            clock.now += 0.1
+            task.advance(1)
+    line = stream.getvalue().splitlines()[1]
+    assert line == "radar: 50/1000 (5%), 0:30 elapsed, 1:35 left"
+
+
 def test_plain_lines_come_neither_too_often_nor_too_seldom(stream):
     clock = Clock()
     with PlainProgress(stream, clock).task("training", total=10_000) as task:

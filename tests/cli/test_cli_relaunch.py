@@ -28,6 +28,27 @@ def test_the_same_command_runs_in_several_processes(crkd, launched, command):
         assert launched.pop() == ("crkd_cli", arguments, 2)
 
 
+def test_evaluate_runs_in_several_processes(crkd, launched):
+    for flag in ("--gpus", "--processes"):
+        arguments = ["evaluate", flag, "2", "--precision", "bf16"]
+        assert crkd(*arguments).code == 7
+        assert launched.pop() == ("crkd_cli", arguments, 2)
+
+
+@pytest.mark.parametrize("arguments", [("--gpus", "3"), ("--gpus", "2", "--processes", "2"), ("--precision", "fp8")])
+def test_nothing_is_evaluated_when_options_are_wrong(crkd, launched, arguments):
+    assert crkd("evaluate", *arguments).code == 2
+    assert launched == []
+
+
+@pytest.mark.parametrize("option", [("--gpus", "2"), ("--processes", "2"), ("--precision", "bf16")])
+def test_a_file_is_scored_without_a_model(crkd, launched, option):
+    refused = crkd("evaluate", "--results", "file.json", *option)
+    assert refused.code == 2
+    assert "--results runs no model: leave out --gpus, --processes, --precision and --weights." in refused.err
+    assert launched == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

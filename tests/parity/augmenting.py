@@ -56,7 +56,8 @@ def _image_matrix(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDAr
 def _image(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     crop, flip, rotation = _draw(case, name)
     source = Image.fromarray(case.arrays["in/image"])
-    return np.asarray(transform_image(source, case.arrays[f"in/{name}/resize_dims"], crop[:2], size_px, flip, rotation))
+    resized_px = case.arrays[f"in/{name}/resize_dims"]
+    return transform_image(source, resized_px, crop[:2], size_px, flip, rotation).permute(1, 2, 0).numpy()
 
 
 def _check_pixels(comparison: Comparison, key: str, image: NDArray[np.uint8]) -> None:

@@ -21,6 +21,7 @@ from crkd_core.stages.evaluate import ResultsRequest, evaluate
 from crkd_core.stages.visualize import VisualizeRequest, visualize
 from crkd_core.visualization import pictures
 from crkd_core.visualization.evaluation_curves import score_curves
+from tests.support.reports import write_plain_picture
 
 PROGRESS = SilentProgress()
 REQUEST = CompareRequest("sharp", "blind", split="train", resamples=20, device="cpu", workers=0)
@@ -135,7 +136,7 @@ def test_missed_objects_are_marked_in_pictures(workspace, compared, monkeypatch)
 
     def write_picture(path, sample):
         drawn.append(sample)
-        path.write_bytes(b"picture")
+        write_plain_picture(path, sample)
 
     monkeypatch.setattr(pictures, "write_picture", write_picture)
     result = visualize(VisualizeRequest(samples=2, missed="sharp-blind-train"), workspace, PROGRESS)

@@ -75,7 +75,7 @@ def add_model(workspace, stage, name, role, detector=None, seed=0):
     torch.manual_seed(seed)
     request = ArtifactRequest(stage, name, f"crkd {stage}", settings, inputs, force=True)
     with workspace.write(request) as writer:
-        write_trained(writer.path, build_detector(detector, CONFIG.data), CONFIG)
+        write_trained(writer.path, build_detector(detector, CONFIG.data).state_dict(), CONFIG)
         writer.finish({"epochs": 0, "steps": 0, "final": {}})
 
 

@@ -1,5 +1,6 @@
 """What ``extract-teacher`` promises about what it writes, on a small simulated world."""
 
+import itertools
 import json
 import os
 import re
@@ -195,7 +196,8 @@ def test_the_teacher_s_detections_are_those_of_its_first_view(chain):
     nms = teacher.detector_config.head.nms
     cpu = torch.device("cpu")
     stored = Detections(read_table(targets, DETECTIONS_NAME))
-    for token, detections in detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32", SILENT):
+    detected = detect(teacher.detector, loader, config.data.grid.build(), nms, cpu, "fp32")
+    for token, detections in itertools.chain.from_iterable(detected):
         order = detections.scores.argsort(descending=True, stable=True)
         sample = stored.sample(token)
         assert len(sample.scores) == len(order)

@@ -3,7 +3,6 @@
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.config.loading import with_overrides
@@ -12,7 +11,9 @@ from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.training.metric_log import METRICS_NAME
 from crkd_core.training.recorded_curves import read_curves
 from crkd_core.training.trained import WEIGHTS_NAME
-from crkd_core.visualization.training_curves import write_curves
+from crkd_core.visualization.report.contents import ReportModel
+from crkd_core.visualization.report.trainings import training_section
+from crkd_core.visualization.training_curves import RecordedTraining
 
 FAMILIES = ["heatmap", "box", "csrd", "msfd_camera", "msfd_fused", "reld", "respd"]
 
@@ -55,10 +56,8 @@ def test_norms_and_cosines_of_every_term_are_recorded_at_every_layer_that_it_rea
     assert len(curves.cosines["fuser"]) == 6 * 5 // 2
 
 
-def test_curves_are_drawn_with_and_without_gradients(chain, watched, tmp_path):
+def test_curves_are_drawn_with_and_without_gradients(chain, watched):
     plain = chain.workspace.find("distill", "plain", needed_for="test", make="")
-    for run, shape in ((watched, (2000, 780)), (plain, (500, 390))):
-        write_curves(tmp_path / "curves.png", run.name, read_curves(run))
-        with Image.open(tmp_path / "curves.png") as picture:
-            assert picture.size == shape
-            assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    for run, charts, tables in ((watched, 4, 3), (plain, 1, 0)):
+        drawn = training_section([ReportModel(run.name, training=RecordedTraining(run.label, read_curves(run)))])
+        assert (drawn.count('<svg viewBox="0 0 440'), drawn.count('class="cosines"')) == (charts, tables)

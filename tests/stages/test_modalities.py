@@ -47,7 +47,7 @@ def check_export_and_detection(artifact, workspace) -> None:
     tokens = prepared.tokens("val")[:1]
     batch = collate([SampleDataset(prepared, tokens, config.data, modalities, bev=None, seed=0)[(0, 0)]])
     nms, cpu = model.detector_config.head.nms, torch.device("cpu")
-    ((token, detections),) = detect(model.detector, [batch], config.data.grid.build(), nms, cpu, "fp32", SILENT)
+    (((token, detections),),) = detect(model.detector, [batch], config.data.grid.build(), nms, cpu, "fp32")
     assert token == tokens[0]
     assert len(detections.scores) > 0
     assert detections.boxes.tensor.isfinite().all()

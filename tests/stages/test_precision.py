@@ -7,8 +7,8 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import Batch, collate
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.distillation.objective import build_objective
+from crkd_core.models.autocast import autocast
 from crkd_core.teacher_cache.sources import FrozenTeacher
-from crkd_core.training.autocast import autocast
 from crkd_core.training.steps import DetectionStep, DistillationStep
 from crkd_core.training.trained import load_trained
 

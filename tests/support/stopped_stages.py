@@ -52,7 +52,7 @@ class Stage:
     def finished_files(self) -> dict[str, int]:
         """Time stamps of what need not be made again: shards, detections, pictures."""
         folder = self.result if self.result.exists() else self.result.with_name(self.result.name + ".partial")
-        files = [path for kind in ("shard-*", "detections*", "*.png") for path in folder.rglob(kind)]
+        files = [path for kind in ("shard-*", "detections.parquet", "*.png") for path in folder.rglob(kind)]
         return {path.name: path.stat().st_mtime_ns for path in files}
 
     def check_nothing_lost(self) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.datasets.nuscenes.lidar import explain_size, refuse_other_columns
-from crkd_core.datasets.nuscenes.nuscenes_tables import LIDAR_INDEX, NuScenesTables
+from crkd_core.datasets.nuscenes.nuscenes_tables import CHANNELS, LIDAR_INDEX, NuScenesTables
 from crkd_core.datasets.nuscenes.regular_files import kind_of_file
 from crkd_core.datasets.nuscenes.sweeps import RADAR_INDICES, SampleFiles
 from crkd_core.errors import DatasetError
@@ -147,35 +147,44 @@ def _absent_rows(
 ) -> NDArray[np.bool_]:
     sensors = tables.sensors
     absent = np.zeros(len(sensors.path), dtype=bool)
-    listings: dict[str, dict[str, os.DirEntry]] = {}
-    damaged: list[str] = []
-    for row in rows.tolist():
-        folder, _, name = sensors.path[row].rpartition("/")
-        if folder not in listings:
-            listings[folder] = _list(dataroot / folder)
-        entry = listings[folder].get(name)
-        if entry is None:
-            absent[row] = True
-        elif not _is_file(entry):
-            absent[row], problem = _look_at(entry)
-            damaged += [f"{sensors.path[row]} ({problem})"] if problem else []
-        elif sensors.channel[row] <= LIDAR_INDEX:
-            status = entry.stat()
-            size = status.st_size
-            # Asking whether a file may be read costs a call of its own; what all may read needs none.
-            if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
-                damaged.append(f"{sensors.path[row]} (no permission to read it)")
-            elif size == 0:
-                damaged.append(f"{sensors.path[row]} (empty)")
-            elif sensors.channel[row] == LIDAR_INDEX and (problem := explain_size(size, lidar_columns)):
-                refuse_other_columns(dataroot / sensors.path[row], lidar_columns)
-                damaged.append(f"{sensors.path[row]} ({problem})")
+    damaged: dict[int, str] = {}
+    # A folder at a time: the listings of all of them together would take more memory than the tables.
+    for channel in range(len(CHANNELS)):
+        of_channel = rows[sensors.channel[rows] == channel]
+        folders: dict[str, list[tuple[int, str]]] = {}
+        for row, path in zip(of_channel.tolist(), sensors.path.some(of_channel)):
+            folder, _, name = path.rpartition("/")
+            folders.setdefault(folder, []).append((row, name))
+        for folder, files in folders.items():
+            entries = _list(dataroot / folder)
+            for row, name in files:
+                entry = entries.get(name)
+                if entry is None:
+                    absent[row] = True
+                elif not _is_file(entry):
+                    absent[row], problem = _look_at(entry)
+                    damaged |= {row: problem} if problem else {}
+                elif channel <= LIDAR_INDEX and (problem := _problem(entry, channel == LIDAR_INDEX, lidar_columns)):
+                    damaged[row] = problem
     if damaged:
+        shown = "; ".join(f"{sensors.path[row]} ({damaged[row]})" for row in sorted(damaged)[:3])
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
-        raise DatasetError(
-            f"{dataroot} has damaged files: {'; '.join(damaged[:3])}{more}; mend them or unpack them again."
-        )
+        raise DatasetError(f"{dataroot} has damaged files: {shown}{more}; mend them or unpack them again.")
     return absent
+
+
+def _problem(entry: os.DirEntry, is_lidar: bool, lidar_columns: int) -> str | None:
+    """What is wrong with an image or LiDAR file, by its permissions and size."""
+    status = entry.stat()
+    # Asking whether a file may be read costs a call of its own; what all may read needs none.
+    if not status.st_mode & stat.S_IROTH and not os.access(entry.path, os.R_OK, effective_ids=_EFFECTIVE):
+        return "no permission to read it"
+    if status.st_size == 0:
+        return "empty"
+    problem = explain_size(status.st_size, lidar_columns) if is_lidar else None
+    if problem:
+        refuse_other_columns(Path(entry.path), lidar_columns)
+    return problem
 
 
 def _look_at(entry: os.DirEntry) -> tuple[bool, str | None]:

@@ -1,17 +1,69 @@
-"""Reading nuScenes' JSON tables record by record, so that a table of gigabytes never becomes gigabytes of objects."""
+"""Reading nuScenes' JSON tables part by part, so that a table of gigabytes never becomes gigabytes of objects.
+
+:func:`iterate_typed` is fast and gives up on anything unusual; :func:`iterate_records` reads all that a JSON list of
+records may be, or says what is wrong with it and where.
+"""
 
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
+
+import msgspec
 
 from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
 from crkd_core.errors import DatasetError
 
+_Record = TypeVar("_Record", bound=msgspec.Struct)
+_CHUNK_BYTES = 1 << 22
 _CHUNK_CHARACTERS = 1 << 22
 _LONGEST_RECORD = 1 << 20
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BOUNDARY = re.compile(rb"\}\s*,\s*\{")
 _SEPARATOR = re.compile(r"[\s,]*")
+
+
+class UnusualTable(Exception):
+    """A table, or the rest of it, is to be read with :func:`iterate_records`."""
+
+
+def iterate_typed(path: Path, record: type[_Record]) -> Iterator[list[_Record]]:
+    """The records of a table as lists of typed structs, as long as it is what nuScenes' tables are.
+
+    Raises:
+        UnusualTable: the next part of it cannot be decoded so, for whatever reason.
+    """
+    decoder = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
+    refuse_special_file(path, "the table")
+    try:
+        with path.open("rb", buffering=0) as stream:
+            data = stream.read(_CHUNK_BYTES).removeprefix(_BYTE_ORDER_MARK).lstrip()
+            if not data.startswith(b"["):
+                raise UnusualTable
+            data = data[1:]
+            while more := stream.read(_CHUNK_BYTES):
+                data += more
+                between = _last_boundary(data)
+                if between is not None:
+                    yield _decode(decoder, b"[" + data[: between.start() + 1] + b"]")
+                    data = data[between.end() - 1 :]
+                elif len(data) > _LONGEST_RECORD + 2 * _CHUNK_BYTES:
+                    raise UnusualTable
+            yield _decode(decoder, b"[" + data)
+    except (OSError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError):
+        raise UnusualTable from None
+
+
+def _last_boundary(data: bytes) -> re.Match[bytes] | None:
+    """The last end of a record and beginning of the next; if it lies within a record, decoding will tell."""
+    return max(_BOUNDARY.finditer(data, max(0, len(data) - _LONGEST_RECORD)), key=re.Match.start, default=None)
+
+
+def _decode(decoder: "msgspec.json.Decoder[list[_Record]]", data: bytes) -> list[_Record]:
+    if not data.isascii():
+        data.decode()  # the decoder does not look at the texts of fields that it skips
+    return decoder.decode(data)
 
 
 def iterate_records(path: Path) -> Iterator[dict[str, Any]]:

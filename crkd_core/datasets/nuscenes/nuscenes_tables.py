@@ -65,10 +65,10 @@ def read_tables(folder: Path, allow_outside: bool = False) -> NuScenesTables:
     scenes, scene_rows = read_scenes(folder)
     samples, sample_rows = read_samples(folder, scene_rows)
     calibration = read_calibration(folder)
-    sensors, pose_rows = read_sensors(folder, sample_rows, calibration, allow_outside)
+    sensors, pose_index = read_sensors(folder, sample_rows, calibration, allow_outside)
     check_time_stamps(folder, samples, sensors)
     check_sample_links(folder, samples, sample_rows)
-    global_from_ego, pose_oddities = read_poses(folder, pose_rows)
+    global_from_ego, pose_oddities = read_poses(folder, pose_index)
     read = read_annotations(folder, sample_rows, samples.timestamp_us)
     oddities = (*_scene_oddities(scenes), *calibration.oddities, *pose_oddities)
     return NuScenesTables(

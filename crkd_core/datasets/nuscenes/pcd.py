@@ -19,6 +19,7 @@ PADDING = "_"
 
 _HEADER_BYTES = 1 << 16
 _DATA_LINE = re.compile(rb"^[ \t]*DATA[ \t]+([^\s]+)[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
+_USUAL_END = b"\nDATA binary\n"
 _KINDS = ("ascii", "binary", "binary_compressed")
 _DTYPES = {("F", 4): "<f4", ("F", 8): "<f8"} | {
     (letter, size): f"<{letter.lower()}{size}" for letter in "IU" for size in (1, 2, 4, 8)
@@ -84,6 +85,12 @@ class PcdHeader:
         """Size of a binary record."""
         return sum(part.size for part in self.fields)
 
+    @cached_property
+    def whole_record(self) -> np.dtype | None:
+        """The binary record with all fields, None where some are padding or have several values."""
+        names = tuple(part.name for part in self.fields)
+        return self.record(names) if len(self.single) == len(names) else None
+
     def record(self, names: tuple[str, ...]) -> np.dtype:
         """The binary record with these fields only."""
         if names not in self._records:
@@ -104,11 +111,10 @@ def read_header(data: bytes) -> PcdHeader:
     Raises:
         PcdError: there is none, or it contradicts itself.
     """
-    line = _DATA_LINE.search(data, 0, _HEADER_BYTES)
-    if line is None:
-        raise PcdError(
-            f"expected a PCD header that ends in a line 'DATA binary' or 'DATA ascii', found none in {len(data)} bytes"
-        )
+    end = data.find(_USUAL_END, 0, _HEADER_BYTES)
+    if end >= 0:
+        return _header_within(data[: end + len(_USUAL_END)])
+    line = _data_line(data)
     return _parse_header(data[: line.end()])
 
 
@@ -131,7 +137,22 @@ def encode_points(points: NDArray) -> bytes:
     return "\n".join(lines).encode() + points.tobytes()
 
 
+def _data_line(data: bytes) -> re.Match[bytes]:
+    line = _DATA_LINE.search(data, 0, _HEADER_BYTES)
+    if line is None:
+        raise PcdError(
+            f"expected a PCD header that ends in a line 'DATA binary' or 'DATA ascii', found none in {len(data)} bytes"
+        )
+    return line
+
+
 @lru_cache(maxsize=512)  # the headers of a data set differ in little but WIDTH
+def _header_within(start: bytes) -> PcdHeader:
+    """The header in the bytes up to the first line ``DATA binary``; an earlier line DATA of another form ends it."""
+    return _parse_header(start[: _data_line(start).end()])
+
+
+@lru_cache(maxsize=512)
 def _parse_header(text: bytes) -> PcdHeader:
     lines: dict[str, list[str]] = {}
     for line in text.decode("ascii", "replace").splitlines():

@@ -28,12 +28,13 @@ changes; the rest is filled in.
   to ``vx``, ``vy``, and the sum projected on the direction to the point.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.datasets.nuscenes.files import read_sensor_file
+from crkd_core.datasets.nuscenes.files import read_small_file
 from crkd_core.datasets.nuscenes.pcd import PcdError, encode_points, read_header, read_points
 from crkd_core.errors import DatasetError
 
@@ -55,6 +56,8 @@ _BLOCKS = np.dtype(
     {"names": ["position", "rest"], "formats": ["(3,)<f4", "(5,)<f4"], "offsets": [0, 15], "itemsize": 43}
 )
 _CODED = ("dyn_prop", "ambig_state", "invalid_state", "pdh0")
+_KEPT = (*_MEASURED, *_CODED)
+_KIND = "radar file"
 _LEAST, _MOST = 1e-30, 1000.0
 _HEADER_AND_FILLING_BYTES = 4096
 _ONE_HOTS = ((7, 8), (15, 5), (20, 18))
@@ -71,7 +74,59 @@ def read_radar(path: Path) -> NDArray:
         DatasetError: the file is missing, not a PCD file, contradicts its header, lacks a field, or holds values that
             no radar measures.
     """
-    return parse_radar(bytes(read_sensor_file(path, "radar file")), path)
+    return parse_radar(read_small_file(path, _KIND), path)
+
+
+def read_sweeps(paths: Sequence[Path | str]) -> tuple[NDArray, NDArray[np.int64]]:
+    """What the network gets to see of many radar files: all records, one file after another, and the number of each.
+
+    The records are of :data:`RADAR_RECORD`, where fields that nobody uses may be zero; see :func:`read_radar`.
+
+    Raises:
+        DatasetError: as :func:`read_radar`.
+    """
+    parts = [_point_bytes(read_small_file(path, _KIND), path) for path in paths]
+    counts = np.array([len(part) for part in parts], dtype=np.int64) // RADAR_RECORD.itemsize
+    records = np.frombuffer(b"".join(parts), RADAR_RECORD)
+    measurable = _are_measurable(np.abs(_measured_values(records))).all(axis=1)
+    if measurable.all():
+        return records, counts
+    ends = np.cumsum(counts)
+    for number in np.unique(np.searchsorted(ends, np.flatnonzero(~measurable), side="right")).tolist():
+        try:
+            usable = _usable(records[ends[number] - counts[number] : ends[number]])
+        except PcdError as error:
+            raise _refusal(error, paths[number]) from None
+        parts[number], counts[number] = usable.tobytes(), len(usable)
+    return np.frombuffer(b"".join(parts), RADAR_RECORD), counts
+
+
+def _point_bytes(data: bytes, path: Path | str) -> bytes:
+    """The points of a file as it has them where their layout is nuScenes' own, otherwise converted to it."""
+    try:
+        header = read_header(data)
+    except PcdError as error:
+        raise _refusal(error, path) from None
+    end = header.body + header.points * RADAR_RECORD.itemsize
+    if header.kind == "binary" and len(data) >= end and header.whole_record == RADAR_RECORD:
+        return data[header.body : end]
+    records = parse_radar(data, path)
+    converted = np.zeros(len(records), RADAR_RECORD)
+    for name in _KEPT:
+        converted[name] = records[name]
+    return converted.tobytes()
+
+
+def _usable(records: NDArray) -> NDArray:
+    """Records without those that are not finite, where no other has a value that no radar measures."""
+    values = _measured_values(records)
+    finite = np.isfinite(values).all(axis=1)
+    _check_measured(values[finite])
+    return records[finite]
+
+
+def _refusal(error: PcdError, path: Path | str) -> DatasetError:
+    return DatasetError(f"the radar file {path} is {error.state}: {error.problem}; {error.remedy}.")
 
 
 def parse_radar(data: bytes, path: Path | str) -> NDArray:
@@ -85,16 +140,11 @@ def parse_radar(data: bytes, path: Path | str) -> NDArray:
                 f"write it with the fields {' '.join(_FIELDS)}",
             )
         records = read_points(data, header, _FIELDS)
-        if records.dtype == RADAR_RECORD:
-            values = _measured_values(records)
-            if not _are_measurable(np.abs(values)).all():
-                finite = np.isfinite(values).all(axis=1)
-                records = records[finite]
-                _check_measured(values[finite])
-            return records
-        return _converted(records)
+        if records.dtype != RADAR_RECORD:
+            return _converted(records)
+        return records if _are_measurable(np.abs(_measured_values(records))).all() else _usable(records)
     except PcdError as error:
-        raise DatasetError(f"the radar file {path} is {error.state}: {error.problem}; {error.remedy}.") from None
+        raise _refusal(error, path) from None
 
 
 def encode_radar(records: NDArray) -> bytes:
@@ -130,8 +180,7 @@ def _converted(records: NDArray) -> NDArray:
         if wrong.any():
             value = records[name][wrong][0]
             raise PcdError(f"its {name} is {value:g}; expected whole numbers from -128 to 255", _CONVERT)
-    kept = set(_MEASURED) | set(_CODED)
-    converted = np.empty(len(records), [(n, (RADAR_RECORD if n in kept else records.dtype)[n]) for n in _FIELDS])
+    converted = np.empty(len(records), [(n, (RADAR_RECORD if n in _KEPT else records.dtype)[n]) for n in _FIELDS])
     for name in _FIELDS:
         values = records[name]
         converted[name] = values.astype(np.int64).astype(np.int8) if name in _CODED else values
@@ -169,17 +218,35 @@ def compact_features(
         lidar_from_radar: 4x4, this sweep's sensor frame to the key frame's LiDAR frame, through both ego poses.
         age_s: how much older the sweep is than the newest one of the same radar.
     """
-    rotation, translation = lidar_from_radar[:3, :3], lidar_from_radar[:3, 3]
+    return compact_sweeps(records, np.array([len(records)]), lidar_from_radar[None], np.array([age_s]))
+
+
+def compact_sweeps(
+    records: NDArray, counts: NDArray[np.int64], lidar_from_radar: NDArray[np.float64], age_s: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The points of many sweeps, one after another, each as :func:`compact_features` gives it.
+
+    Args:
+        records: of all sweeps; `counts`: (N,) of each.
+        lidar_from_radar: (N, 4, 4); `age_s`: (N,).
+    """
     position = np.stack([records["x"], records["y"], records["z"]], axis=1).astype(np.float64)
     velocity = np.stack([records["vx_comp"], records["vy_comp"]], axis=1).astype(np.float64)
-    velocity = velocity @ rotation[:2, :2].T
+    end = 0
+    rotations = lidar_from_radar[:, :3, :3].transpose(0, 2, 1)
+    # A product a sweep: one of all together would round the last bit by where a sweep lies in it.
+    for count, rotation, horizontal in zip(counts.tolist(), rotations, rotations[:, :2, :2]):
+        start, end = end, end + count
+        position[start:end] = position[start:end] @ rotation
+        velocity[start:end] = velocity[start:end] @ horizontal
+    ages = np.repeat(age_s, counts)
+    position += np.repeat(lidar_from_radar[:, :3, 3], counts, axis=0)
+    position[:, :2] += velocity * ages[:, None]
     values = np.empty((len(records), VALUES), dtype=np.float32)
-    position = position @ rotation.T + translation
-    position[:, :2] += velocity * age_s
     values[:, :3] = position
     values[:, 3] = records["rcs"]
     values[:, 4:6] = velocity
-    values[:, 6] = age_s
+    values[:, 6] = ages
     codes = np.stack([records[name] for name in _CODED], axis=1)
     return values, codes.view(np.uint8)
 

@@ -1,15 +1,16 @@
 """The tables of logs, scenes and samples (key frames)."""
 
-from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from crkd_core.datasets.nuscenes.records import TableReader
+from crkd_core.datasets.nuscenes.table_records import LogRecord, SampleRecord, SceneTableRecord
 from crkd_core.errors import DatasetError
 
 
@@ -36,15 +37,15 @@ class SampleColumns:
 
 def read_scenes(folder: Path) -> tuple[list[SceneRecord], dict[str, int]]:
     """All scenes, and the row of each by token."""
-    logs = TableReader(folder, "log")
+    logs = TableReader(folder, "log", LogRecord)
     locations = logs.index(lambda record: logs.text(record, "location", ""))
-    table = TableReader(folder, "scene")
+    table = TableReader(folder, "scene", SceneTableRecord)
     scenes = [
         SceneRecord(
             table.token(record),
             table.text(record, "name"),
             table.text(record, "description", ""),
-            table.find(locations, record, "log_token", "log") if record.get("log_token") not in (None, "") else "",
+            table.find(locations, record, "log_token", "log") if record.log_token not in (None, UNSET, "") else "",
         )
         for record in table
     ]
@@ -60,17 +61,16 @@ def read_scenes(folder: Path) -> tuple[list[SceneRecord], dict[str, int]]:
 
 def read_samples(folder: Path, scene_rows: Mapping[str, int]) -> tuple[SampleColumns, dict[str, int]]:
     """All key frames, and the row of each by token."""
-    table = TableReader(folder, "sample")
-    tokens, previous, following, scene, timestamp = [], [], [], array("i"), array("q")
-    for record in table:
-        tokens.append(table.token(record))
-        previous.append(table.link(record, "prev"))
-        following.append(table.link(record, "next"))
-        scene.append(table.find(scene_rows, record, "scene_token", "scene"))
-        timestamp.append(table.timestamp_us(record))
-    samples = SampleColumns(
-        tokens, np.array(scene, dtype=np.int32), np.array(timestamp, dtype=np.int64), previous, following
-    )
+    table = TableReader(folder, "sample", SampleRecord)
+    tokens, previous, following, scene, timestamp = [], [], [], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for batch in table.batches():
+        tokens += table.own_tokens(batch)
+        previous += table.links(batch, "prev")
+        following += table.links(batch, "next")
+        scene.append(table.find_rows(scene_rows, batch, "scene_token", "scene"))
+        timestamp.append(table.timestamps_us(batch))
+    scenes = np.concatenate(scene).astype(np.int32)
+    samples = SampleColumns(tokens, scenes, np.concatenate(timestamp), previous, following)
     return samples, table.rows(tokens)
 
 

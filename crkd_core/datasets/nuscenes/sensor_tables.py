@@ -1,16 +1,21 @@
 """The tables of sensors, their calibration, their files (``sample_data``) and the poses of the car."""
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
 from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
-from crkd_core.datasets.nuscenes.records import Record, TableReader
+from crkd_core.datasets.nuscenes.records import TableReader
+from crkd_core.datasets.nuscenes.table_records import CalibrationRecord, PoseRecord, SampleDataRecord, SensorRecord
+from crkd_core.datasets.nuscenes.text_column import TextColumn
+from crkd_core.datasets.nuscenes.token_keys import KeyIndex, token_keys
 from crkd_core.errors import DatasetError
 from crkd_core.geometry.transforms import rigid_transforms, rotations_from_quaternions
 
@@ -18,6 +23,8 @@ CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
 """All channels; other columns refer to them by index."""
 LIDAR_INDEX = CHANNELS.index(LIDAR_CHANNEL)
 
+_SampleData = TableReader[SampleDataRecord]
+_AT_ONCE = 1 << 16
 _PIXELS = (0, 2**31 - 1)
 _SMALLEST_FOCAL_LENGTH_PX = 1.0
 
@@ -41,7 +48,7 @@ class SensorColumns:
     pose: NDArray[np.int64]
     width: NDArray[np.int32]
     height: NDArray[np.int32]
-    path: list[str]
+    path: TextColumn
 
 
 @dataclass(frozen=True)
@@ -68,23 +75,20 @@ def read_calibration(folder: Path) -> Calibration:
     Raises:
         DatasetError: a table is damaged, or a camera matrix or pose of a used channel makes no sense.
     """
-    sensors = TableReader(folder, "sensor")
+    sensors = TableReader(folder, "sensor", SensorRecord)
     channel_of = sensors.index(lambda record: sensors.text(record, "channel"))
     _check_channels(sensors, set(channel_of.values()))
-    table = TableReader(folder, "calibrated_sensor")
-    tokens, channels, poses, matrices = [], [], array("d"), []
+    table = TableReader(folder, "calibrated_sensor", CalibrationRecord)
+    tokens, channels, poses, matrices = [], [], [np.empty((0, 7))], []
     for record in table:
         name = table.find(channel_of, record, "sensor_token", "sensor")
         channel = CHANNELS.index(name) if name in CHANNELS else -1
         tokens.append(table.token(record))
         channels.append(channel)
-        if channel < 0:
-            poses.extend(_NO_POSE)
-        else:
-            table.append_numbers(poses, record, _POSE)
+        poses.append(np.array([_NO_POSE]) if channel < 0 else table.numbers([record], _POSE))
         matrices.append(_camera_matrix(table, record) if 0 <= channel < LIDAR_INDEX else np.zeros((3, 3)))
-    numbers = np.array(poses, dtype=np.float64).reshape(-1, 7)
-    _check_poses(table, tokens, numbers)
+    numbers = np.concatenate(poses)
+    _check_poses(table, numbers, tokens.__getitem__)
     return Calibration(
         table.rows(tokens),
         channels,
@@ -96,48 +100,57 @@ def read_calibration(folder: Path) -> Calibration:
 
 def read_sensors(
     folder: Path, sample_rows: Mapping[str, int], calibration: Calibration, allow_outside: bool
-) -> tuple[SensorColumns, dict[str, int]]:
-    """The files of LiDAR and radar, and of camera key frames, and the rows that their poses get, by token.
+) -> tuple[SensorColumns, KeyIndex]:
+    """The files of LiDAR and radar, and of camera key frames, and the rows that their poses get.
 
     Args:
         allow_outside: take file names that lead out of the data root as they are.
     """
-    table = TableReader(folder, "sample_data")
-    columns = {name: array(kind) for name, kind in zip(_SENSOR_COLUMNS, "bibiqiiq", strict=True)}
-    appends = [column.append for column in columns.values()]
-    paths: list[str] = []
-    pose_rows: dict[str, int] = {}
-    data_root = folder.parent
-    for record in table:
-        calibrated = table.find(calibration.rows, record, "calibrated_sensor_token", "calibrated_sensor")
-        channel = calibration.channel[calibrated]
-        key_frame = table.flag(record, "is_key_frame")
-        if channel < 0 or (channel < LIDAR_INDEX and not key_frame):
-            continue
-        row = (
-            channel,
-            table.find(sample_rows, record, "sample_token", "sample"),
-            key_frame,
-            calibrated,
-            table.timestamp_us(record),
-            table.integer(record, "width", _PIXELS, 0),
-            table.integer(record, "height", _PIXELS, 0),
-            pose_rows.setdefault(table.link(record, "ego_pose_token"), len(pose_rows)),
-        )
-        for append, value in zip(appends, row):
-            append(value)
-        path = table.text(record, "filename")
-        if "\\" in path:  # as converters on Windows write them
-            path = path.replace("\\", "/")
-        # Nearly all names pass the first check.
-        if not path or path[0] == "/" or ".." in path:
-            path = _checked_path(table, record, path, data_root, allow_outside)
-        paths.append(path)
-    arrays = {name: np.array(column, dtype=column.typecode) for name, column in columns.items()}
-    arrays["is_key_frame"] = arrays["is_key_frame"].astype(bool)
-    columns_read = SensorColumns(**arrays, path=paths)
-    _check_key_frames(table, columns_read, sample_rows)
-    return columns_read, pose_rows
+    table = TableReader(folder, "sample_data", SampleDataRecord)
+    channels = np.array(calibration.channel, dtype=np.int8)
+    parts: dict[str, list[NDArray]] = {name: [np.empty(0, kind)] for name, kind in _SENSOR_COLUMNS.items()}
+    keys, paths = [np.empty((0, 2), np.uint64)], TextColumn()
+    for batch in table.batches():
+        calibrated = table.find_rows(calibration.rows, batch, "calibrated_sensor_token", "calibrated_sensor")
+        key_frame = table.flags(batch, "is_key_frame")
+        channel = channels[calibrated]
+        used = (channel >= LIDAR_INDEX) | ((channel >= 0) & key_frame)
+        kept = list(compress(batch, used.tolist()))
+        columns: dict[str, NDArray] = {
+            "channel": channel[used],
+            "sample": table.find_rows(sample_rows, kept, "sample_token", "sample"),
+            "is_key_frame": key_frame[used],
+            "calibration": calibrated[used],
+            "timestamp_us": table.timestamps_us(kept),
+            "width": table.integers(kept, "width", _PIXELS, 0),
+            "height": table.integers(kept, "height", _PIXELS, 0),
+        }
+        for name, column in columns.items():
+            parts[name].append(column.astype(_SENSOR_COLUMNS[name]))
+        keys.append(token_keys(table.links(kept, "ego_pose_token")))
+        paths.extend(_paths(table, kept, folder.parent, allow_outside))
+    all_keys = np.concatenate(keys)
+    first, pose = KeyIndex(all_keys).numbered()
+    arrays = {name: np.concatenate(parts.pop(name)) for name in _SENSOR_COLUMNS}
+    sensors = SensorColumns(**arrays, pose=pose, path=paths)
+    _check_key_frames(table, sensors, sample_rows)
+    return sensors, KeyIndex(all_keys[first])
+
+
+def _paths(table: _SampleData, records: list[SampleDataRecord], data_root: Path, allow_outside: bool) -> list[str]:
+    """File names, relative to the data root where they can be."""
+    paths = table.texts(records, "filename")
+    joined = "\n".join(("", *paths, "."))
+    # Nearly always, no name is empty, absolute, has '..' or is as converters on Windows write them.
+    if not any(sign in joined for sign in ("\n\n", "\n/", "..", "\\")) or not records:
+        return paths
+    paths = [path.replace("\\", "/") for path in paths]
+    return [
+        _checked_path(table, record, path, data_root, allow_outside)
+        if not path or path[0] == "/" or ".." in path
+        else path
+        for record, path in zip(records, paths)
+    ]
 
 
 def _check_channels(table: TableReader, names: set[str]) -> None:
@@ -162,34 +175,45 @@ def _check_key_frames(table: TableReader, sensors: SensorColumns, sample_rows: M
         )
 
 
-_SENSOR_COLUMNS = ("channel", "sample", "is_key_frame", "calibration", "timestamp_us", "width", "height", "pose")
+_SENSOR_COLUMNS = {
+    "channel": np.int8, "sample": np.int32, "is_key_frame": np.bool_, "calibration": np.int32, "timestamp_us": np.int64,
+    "width": np.int32, "height": np.int32,
+}  # fmt: skip
 
 
-def read_poses(folder: Path, rows: Mapping[str, int]) -> tuple[NDArray[np.float64], list[str]]:
+def read_poses(folder: Path, index: KeyIndex) -> tuple[NDArray[np.float64], list[str]]:
     """(R, 4, 4) global_from_ego of the poses that sensor files refer to, and what of them is worth a warning.
+
+    Args:
+        index: rows of the poses by the keys of their tokens.
 
     Raises:
         DatasetError: the table is damaged, lacks a pose, or has one that is not a pose.
     """
-    table = TableReader(folder, "ego_pose")
-    kept, numbers = array("q"), array("d")
-    for record in table:
-        row = rows.get(table.token(record))
-        if row is not None:
-            kept.append(row)
-            table.append_numbers(numbers, record, _POSE)
-    if len(kept) > len(set(kept)):
-        names = list(rows)
-        table.rows([names[row] for row in kept])
-    present = np.zeros(len(rows), dtype=bool)
-    present[np.array(kept, dtype=np.int64)] = True
+    table = TableReader(folder, "ego_pose", PoseRecord)
+    poses, present = np.empty((len(index), 7)), np.zeros(len(index), dtype=bool)
+    for batch in table.batches():
+        tokens = table.own_tokens(batch)
+        row = index.rows(token_keys(tokens))
+        used = row >= 0
+        rows = row[used]
+        if present[rows].any() or len(np.unique(rows)) < len(rows):
+            rows, counts = np.unique(rows, return_counts=True)
+            repeated = rows[present[rows] | (counts > 1)][0]
+            raise table.repeated(tokens[int((row == repeated).argmax())])
+        present[rows] = True
+        poses[rows] = table.numbers(list(compress(batch, used.tolist())), _POSE)
     if not present.all():
-        absent = next(token for token, row in rows.items() if not present[row])
-        raise TableReader(folder, "sample_data").no_record(absent, table.name)
-    poses = np.empty((len(rows), 7))
-    poses[np.array(kept, dtype=np.int64)] = np.array(numbers, dtype=np.float64).reshape(-1, 7)
-    _check_poses(table, list(rows), poses)
-    global_from_ego = rigid_transforms(rotations_from_quaternions(poses[:, 3:]), poses[:, :3])
+        absent = TableReader(folder, "sample_data", SampleDataRecord)
+        key = index.keys()[int(np.argmin(present))]
+        raise absent.no_record(absent.find_token("ego_pose_token", key), table.name)
+    _check_poses(table, poses, lambda row: table.find_token("token", index.keys()[row]))
+    global_from_ego = np.empty((len(poses), 4, 4))
+    for start in range(0, len(poses), _AT_ONCE):
+        part = poses[start : start + _AT_ONCE]
+        global_from_ego[start : start + _AT_ONCE] = rigid_transforms(
+            rotations_from_quaternions(part[:, 3:]), part[:, :3]
+        )
     return global_from_ego, odd_lengths(poses[:, 3:], "ego poses")
 
 
@@ -197,7 +221,7 @@ _POSE = {"translation": 3, "rotation": 4}
 _NO_POSE = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
-def _check_poses(table: TableReader, tokens: list[str], poses: NDArray[np.float64]) -> None:
+def _check_poses(table: TableReader, poses: NDArray[np.float64], token_of: Callable[[int], str]) -> None:
     finite = np.isfinite(poses[:, :3]).all(axis=1)
     rotations = are_rotations(poses[:, 3:])
     if finite.all() and rotations.all():
@@ -207,14 +231,15 @@ def _check_poses(table: TableReader, tokens: list[str], poses: NDArray[np.float6
     expected = "a quaternion (w, x, y, z) of length 1" if field == "rotation" else "three finite numbers (m)"
     wrong = int((~(finite & rotations)).sum())
     raise DatasetError(
-        f"the table {table.path} has {wrong} poses that are none, such as the record {tokens[row]!r}: {field} is "
+        f"the table {table.path} has {wrong} poses that are none, such as the record {token_of(row)!r}: {field} is "
         f"{part.tolist()}, expected {expected}; mend what made the table, or unpack the metadata again."
     )
 
 
-def _camera_matrix(table: TableReader, record: Record) -> NDArray[np.float64]:
+def _camera_matrix(table: TableReader[CalibrationRecord], record: CalibrationRecord) -> NDArray[np.float64]:
     """3x3 intrinsics, checked: each error here would break training hours later, or bend every image."""
-    rows, numbers = record.get("camera_intrinsic"), array("d")
+    rows, numbers = record.camera_intrinsic, array("d")
+    rows = () if rows is UNSET else rows
     try:
         for values in rows or ():
             numbers.extend(values)
@@ -229,7 +254,7 @@ def _camera_matrix(table: TableReader, record: Record) -> NDArray[np.float64]:
     return matrix
 
 
-def _checked_path(table: TableReader, record: Record, path: str, data_root: Path, allow_outside: bool) -> str:
+def _checked_path(table: _SampleData, record: SampleDataRecord, path: str, data_root: Path, allow_outside: bool) -> str:
     """A file name that is absolute or has '..': relative where it can be, refused where it may lead out of the root."""
     parts = PurePosixPath(path)
     if not path:

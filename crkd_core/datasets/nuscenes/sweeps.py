@@ -12,6 +12,7 @@ from crkd_core.geometry.transforms import inverse_rigid
 MAX_SWEEP_AGE_S = 0.75
 """Older sweeps are not used: ten LiDAR sweeps span 0.45 s and six radar sweeps 0.39 s unless some are missing."""
 
+_AT_ONCE = 1 << 16
 RADAR_INDICES = tuple(CHANNELS.index(channel) for channel in RADAR_CHANNELS)
 
 
@@ -74,7 +75,12 @@ def lidar_from_sensor(
     tables: NuScenesTables, lidar_rows: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """(N, 4, 4), each row's sensor frame to that of its key frame's LiDAR in `lidar_rows`, through both ego poses."""
-    return inverse_rigid(global_from_sensor(tables, lidar_rows)) @ global_from_sensor(tables, rows)
+    transforms = np.empty((len(rows), 4, 4))
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        lidar_from_global = inverse_rigid(global_from_sensor(tables, lidar_rows[part]))
+        transforms[part] = lidar_from_global @ global_from_sensor(tables, rows[part])
+    return transforms
 
 
 def repeat_oldest(rows: NDArray[np.int64]) -> NDArray[np.int64]:

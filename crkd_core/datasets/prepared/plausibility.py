@@ -75,8 +75,11 @@ def far_boxes(centres: NDArray[np.float64], scenes: Sequence[str]) -> Iterator[s
         scenes: of every box.
     """
     distance = np.linalg.norm(centres, axis=1)
-    names, index = np.unique(np.array(scenes, dtype=str), return_inverse=True)
-    medians = np.array([np.median(distance[index == row]) for row in range(len(names))])
+    names = sorted(set(scenes))
+    number = {name: row for row, name in enumerate(names)}
+    index = np.array([number[name] for name in scenes], dtype=np.int64)
+    order, ends = np.argsort(index, kind="stable"), np.cumsum(np.bincount(index, minlength=len(names)))
+    medians = np.array([np.median(part) for part in np.split(distance[order], ends[:-1])] if names else [])
     far = medians > FARTHEST_M
     if far.any():
         yield (
@@ -192,19 +195,22 @@ def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
 
 def shared_files(tables: NuScenesTables) -> Iterator[str]:
     """Key frames that are of one file."""
-    counts = Counter(tables.sensors.path[row] for row in np.flatnonzero(tables.sensors.is_key_frame).tolist())
-    shared = {path: count for path, count in counts.items() if count > 1}
-    if shared:
+    paths = tables.sensors.path.take(np.flatnonzero(tables.sensors.is_key_frame)).dictionary_encode()
+    counts = np.bincount(paths.indices.to_numpy(), minlength=len(paths.dictionary))
+    shared = np.flatnonzero(counts > 1)
+    if len(shared):
         yield (
-            f"{sum(shared.values())} key-frame records of sample_data share {len(shared)} file names, such as "
-            f"{next(iter(shared))}"
+            f"{counts[shared].sum()} key-frame records of sample_data share {len(shared)} file names, such as "
+            f"{paths.dictionary[int(shared[0])]}"
         )
 
 
 def repeated_instances(annotations: AnnotationColumns) -> Iterator[str]:
     """Objects that are in two places at once."""
-    pairs = set(zip(annotations.instance, annotations.sample.tolist()))
-    if repeated := len(annotations.instance) - len(pairs):
+    numbers = {instance: number for number, instance in enumerate(dict.fromkeys(annotations.instance))}
+    instance = np.array([numbers[name] for name in annotations.instance], dtype=np.int64)
+    pairs = np.unique(instance * (int(annotations.sample.max(initial=0)) + 1) + annotations.sample)
+    if repeated := len(instance) - len(pairs):
         annotated = format_count(repeated, "annotation is", "annotations are")
         yield f"{annotated} of an instance that has another one in the same sample"
 

@@ -31,6 +31,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, RADAR_CHANNELS
+from crkd_core.datasets.nuscenes.annotations import AnnotationColumns
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, global_from_sensor, lidar_from_sensor, repeat_oldest
@@ -48,6 +49,7 @@ LIDAR_COLUMNS = "lidar_columns"
 """Setting of data whose LiDAR files have other columns than those of nuScenes."""
 
 _BOX_DECIMALS = 9
+_AT_ONCE = 1 << 16
 
 
 def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
@@ -111,14 +113,13 @@ def evaluation_tables(
     }
 
 
-def prepared_tables(survey: Survey, order: NDArray[np.int64], points: NDArray[np.int32]) -> dict[str, pa.Table]:
-    """All tables of the samples in `order`, by file name; `points` as for :func:`radar_table`."""
+def prepared_tables(survey: Survey, order: NDArray[np.int64]) -> dict[str, pa.Table]:
+    """All tables of the samples in `order` but :func:`radar_table`, by file name."""
     tables, files = survey.source.tables, survey.files
     return {
         **evaluation_tables(tables, files, order, survey.source.splits.of_scene),
         CAMERAS: camera_table(tables, files, order),
         LIDAR_SWEEPS: lidar_table(tables, files, order),
-        RADAR_SWEEPS: radar_table(tables, files, order, points),
     }
 
 
@@ -130,7 +131,7 @@ def camera_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.i
         {
             "sample": np.repeat(np.arange(len(order), dtype=np.int32), len(CAMERA_CHANNELS)),
             "channel": list(CAMERA_CHANNELS) * len(order),
-            "path": [sensors.path[row] for row in rows],
+            "path": sensors.path.take(rows),
             "timestamp_us": sensors.timestamp_us[rows],
             "width": sensors.width[rows],
             "height": sensors.height[rows],
@@ -149,7 +150,7 @@ def lidar_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[np.in
         {
             "sample": sample.astype(np.int32),
             "index": index.astype(np.int32),
-            "path": pa.array([sensors.path[row] for row in rows], pa.string()),
+            "path": sensors.path.take(rows),
             "age_s": (sensors.timestamp_us[key] - sensors.timestamp_us[rows]) * 1e-6,
             "lidar_from_sweep": _vectors(lidar_from_sensor(tables, key, rows)),
         }
@@ -162,7 +163,31 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     row_of_sample = _prepared_rows(order, len(tables.samples.tokens))
     rows = _grouped(row_of_sample[annotations.sample])
     sample = annotations.sample[rows]
-    lidar_from_global = inverse_rigid(global_from_sensor(tables, files.lidar_key[sample]))
+    parts = range(0, len(rows), _AT_ONCE)
+    boxes = [_boxes_in_lidar(annotations, rows[start : start + _AT_ONCE], tables, files.lidar_key) for start in parts]
+    return pa.table(
+        {
+            "token": annotations.token.take(rows),
+            "instance": pa.array([annotations.instance[row] for row in rows], pa.string()),
+            "sample": row_of_sample[sample].astype(np.int32),
+            "label": annotations.label[rows],
+            "box": _vectors(np.concatenate(boxes) if boxes else np.empty((0, 9))),
+            "translation": _vectors(annotations.translation[rows]),
+            "rotation": _vectors(annotations.rotation[rows]),
+            "velocity": _vectors(annotations.velocity[rows]),
+            "visibility": annotations.visibility[rows],
+            "lidar_points": annotations.lidar_points[rows],
+            "radar_points": annotations.radar_points[rows],
+            "attribute": pa.array([annotations.attribute[row] for row in rows], pa.string()),
+        }
+    )
+
+
+def _boxes_in_lidar(
+    annotations: AnnotationColumns, rows: NDArray[np.int64], tables: NuScenesTables, lidar_key: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(N, 9) boxes of some annotations in the LiDAR frames of their key frames."""
+    lidar_from_global = inverse_rigid(global_from_sensor(tables, lidar_key[annotations.sample[rows]]))
     rotation = lidar_from_global[:, :3, :3]
     centre = transform_points(lidar_from_global, annotations.translation[rows])
     heading = rotate_vectors(rotation, rotations_from_quaternions(annotations.rotation[rows])[:, :, 0])
@@ -173,23 +198,7 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     # The last bit, and the sign of an undefined value, can depend on where arrays lie; equal runs write equal bytes.
     centre, yaw, velocity = (np.round(computed, _BOX_DECIMALS) for computed in (centre, yaw, velocity))
     # Sizes are kept to the bit: the metrics compare them with those of the detections.
-    boxes = np.concatenate([centre, annotations.size_wlh[rows], yaw[:, None], velocity], axis=1)
-    return pa.table(
-        {
-            "token": pa.array([annotations.token[row] for row in rows], pa.string()),
-            "instance": pa.array([annotations.instance[row] for row in rows], pa.string()),
-            "sample": row_of_sample[sample].astype(np.int32),
-            "label": annotations.label[rows],
-            "box": _vectors(boxes),
-            "translation": _vectors(annotations.translation[rows]),
-            "rotation": _vectors(annotations.rotation[rows]),
-            "velocity": _vectors(annotations.velocity[rows]),
-            "visibility": annotations.visibility[rows],
-            "lidar_points": annotations.lidar_points[rows],
-            "radar_points": annotations.radar_points[rows],
-            "attribute": pa.array([annotations.attribute[row] for row in rows], pa.string()),
-        }
-    )
+    return np.concatenate([centre, annotations.size_wlh[rows], yaw[:, None], velocity], axis=1)
 
 
 def rack_table(tables: NuScenesTables, order: NDArray[np.int64]) -> pa.Table:
@@ -236,7 +245,7 @@ def radar_table(
             "sample": sample.astype(np.int32),
             "channel": pa.array([RADAR_CHANNELS[number] for number in channel], pa.string()),
             "index": index.astype(np.int32),
-            "path": pa.array([sensors.path[row] for row in rows], pa.string()),
+            "path": sensors.path.take(rows),
             "age_s": (sensors.timestamp_us[newest] - sensors.timestamp_us[rows]) * 1e-6,
             "points": points[sample, channel, index],
         }

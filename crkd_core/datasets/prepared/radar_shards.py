@@ -1,25 +1,27 @@
 """Radar shards of a prepared data set: all radars' points of all sweeps, aggregated scene by scene."""
 
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.shards import ItemKey, read_shard, shard_name, write_index, write_shard
 from crkd_core.cores import helpers
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
-from crkd_core.datasets.nuscenes.radar import CODES, VALUES, compact_features, read_radar
+from crkd_core.datasets.nuscenes.radar import compact_sweeps, read_sweeps
 from crkd_core.datasets.nuscenes.survey import Survey
 from crkd_core.datasets.nuscenes.sweeps import SampleFiles, lidar_from_sensor, repeat_oldest
 from crkd_core.progress import Progress
 from crkd_core.workers import workers
 
 _Result = TypeVar("_Result")
+_JOBS_AHEAD = 3
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class RadarJob:
 
     shard: Path
     tokens: list[str]
-    paths: list[Path]
+    paths: list[str]
     files: NDArray[np.int64]
     lidar_from_radar: NDArray[np.float64]
     age_s: NDArray[np.float64]
@@ -58,17 +60,26 @@ def write_radar_shards(
     tables, scenes = survey.source.tables, _split_by_scene(survey, order)
     shards = [shard_name(number) for number in range(len(scenes))]
     todo = [number for number, shard in enumerate(shards) if not (folder / shard).exists()]
-    done = len(order) - sum(len(scenes[number]) for number in todo)
+    points = {
+        number: _points_of_shard(folder / shard, [tables.samples.tokens[row] for row in scenes[number]])
+        for number, shard in enumerate(shards)
+        if number not in set(todo)
+    }
+    done = sum(len(counted) for counted in points.values())
 
     def job(number: int) -> RadarJob:
         return radar_job(tables, survey.files, scenes[number], survey.source.dataroot, folder / shards[number])
 
     processes = helpers(processes, len(todo), "scene", progress) if todo else 1
     with progress.task("radar", total=len(order), unit="samples", done=done) as task:
-        _for_each(todo, job, write_radar_shard, lambda _, samples: task.advance(samples), processes)
+
+        def add(number: int, counted: NDArray[np.int32]) -> None:
+            points[number] = counted
+            task.advance(len(counted))
+
+        _for_each(todo, job, write_radar_shard, add, processes)
     write_index(folder, shards)
-    points = {key.token: item["sweep_points"].numpy() for shard in shards for key, item in read_shard(folder / shard)}
-    return np.stack([points[tables.samples.tokens[row]] for row in order])
+    return np.concatenate([points[number] for number in range(len(scenes))])
 
 
 def count_all_radar_points(
@@ -117,39 +128,44 @@ def radar_job(
     return RadarJob(
         shard=shard,
         tokens=[tables.samples.tokens[row] for row in samples],
-        paths=[dataroot / tables.sensors.path[row] for row in used[absent:]],
+        paths=_located(dataroot, tables.sensors.path.some(used[absent:])),
         files=indices.reshape(chosen.shape) - absent,
         lidar_from_radar=matrices,
         age_s=age_s,
     )
 
 
-def write_radar_shard(job: RadarJob) -> int:
-    """Read and aggregate the radar points of one scene and write its shard; returns the number of samples.
+def _located(dataroot: Path, paths: list[str]) -> list[str]:
+    """Names of files, relative to the data root or absolute, as names to open."""
+    root = os.path.join(dataroot, "")
+    return [path if path.startswith("/") else root + path for path in paths]
+
+
+def write_radar_shard(job: RadarJob) -> NDArray[np.int32]:
+    """Read and aggregate the radar points of one scene and write its shard; returns (S, 5, R) points of every sweep.
 
     Raises:
         DatasetError: a radar file is missing or damaged.
     """
-    records = [read_radar(path) for path in job.paths]
-    items = {}
-    for number, token in enumerate(job.tokens):
-        values, codes = [np.zeros((0, VALUES), np.float32)], [np.zeros((0, CODES), np.uint8)]
-        counts = np.zeros(job.files.shape[1:], dtype=np.int32)
-        for sweep in np.ndindex(*counts.shape):
-            index = (number, *sweep)
-            file = job.files[index]
-            if file >= 0:
-                part = compact_features(records[file], job.lidar_from_radar[index], float(job.age_s[index]))
-                values.append(part[0])
-                codes.append(part[1])
-                counts[sweep] = len(part[0])
-        items[ItemKey(token)] = {
-            "values": torch.from_numpy(np.concatenate(values)),
-            "codes": torch.from_numpy(np.concatenate(codes)),
-            "sweep_points": torch.from_numpy(counts),
-        }
+    records, counts = read_sweeps(job.paths)
+    present = job.files >= 0
+    file = job.files[present]
+    # The records of every sweep of every sample, from where its file's records are.
+    points = counts[file]
+    starts = (np.cumsum(counts) - counts)[file] - (np.cumsum(points) - points)
+    rows = np.repeat(starts, points) + np.arange(points.sum())
+    values, codes = compact_sweeps(records[rows], points, job.lidar_from_radar[present], job.age_s[present])
+    sweep_points = np.zeros(job.files.shape, dtype=np.int32)
+    sweep_points[present] = points
+    ends = np.cumsum(sweep_points.sum(axis=(1, 2)))[:-1]
+    items = {
+        ItemKey(token): {"values": of_sample[0], "codes": of_sample[1], "sweep_points": of_sample[2]}
+        for token, *of_sample in zip(
+            job.tokens, np.split(values, ends), np.split(codes, ends), sweep_points, strict=True
+        )
+    }
     write_shard(job.shard, items)
-    return len(items)
+    return sweep_points
 
 
 def count_radar_points(job: RadarJob) -> NDArray[np.int32]:
@@ -159,8 +175,14 @@ def count_radar_points(job: RadarJob) -> NDArray[np.int32]:
         DatasetError: a radar file is missing or damaged.
     """
     # One more for -1, no file.
-    points = np.array([*(len(read_radar(path)) for path in job.paths), 0], dtype=np.int32)
+    points = np.array([*read_sweeps(job.paths)[1], 0], dtype=np.int32)
     return points[job.files]
+
+
+def _points_of_shard(shard: Path, tokens: Sequence[str]) -> NDArray[np.int32]:
+    """What :func:`write_radar_shard` returned when a shard of these samples was written."""
+    points = {key.token: item["sweep_points"].numpy() for key, item in read_shard(shard)}
+    return np.stack([points[token] for token in tokens])
 
 
 def _split_by_scene(survey: Survey, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -181,6 +203,12 @@ def _for_each(
             done(number, work(make_job(number)))
         return
     with workers(processes) as pool:
-        futures = dict(zip(pool.submit(work, ((make_job(number),) for number in numbers)), numbers, strict=True))
-        for future in as_completed(futures):
-            done(futures[future], future.result())
+        # A few jobs at a time: making all of them first would take minutes and gigabytes before the first is done.
+        waiting, running = iter(numbers), dict[Future, int]()
+        while True:
+            some = list(islice(waiting, _JOBS_AHEAD * processes - len(running)))
+            running |= zip(pool.submit(work, ((make_job(number),) for number in some)), some, strict=True)
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done(running.pop(future), future.result())

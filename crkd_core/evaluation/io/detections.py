@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
 from crkd_core.artifacts.atomic import atomic_path
-from crkd_core.artifacts.tables import read_table
+from crkd_core.artifacts.tables import explain_parquet, read_table
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.classes import DETECTION_CLASSES
+from crkd_core.errors import DamagedArtifactError
 from crkd_core.evaluation.nuscenes.attributes import attribute_names
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import (
@@ -126,6 +128,13 @@ class Detections:
         batches = [_rows_of(*sample) for sample in samples]
         return Detections(pa.Table.from_batches(batches, schema=SCHEMA))
 
+    def in_order(self, tokens: Iterable[str]) -> "Detections":
+        """The same for samples in this order, laid out as :meth:`collect` does: equal detections make equal files."""
+        batches = [batch for token in tokens for batch in self.rows(token).to_batches()]
+        # Read from a file, the fields of lists have other names.
+        named = [pa.RecordBatch.from_arrays(batch.columns, schema=SCHEMA) for batch in batches]
+        return Detections(pa.Table.from_batches(named, schema=SCHEMA))
+
     def rows(self, token: str) -> pa.Table:
         """The rows of one sample, without any where nothing was detected."""
         first, last = self._rows.get(token, (0, 0))
@@ -139,6 +148,24 @@ class Detections:
             scores=torch.from_numpy(rows["score"].to_numpy().astype(np.float32)),
             labels=torch.from_numpy(rows["label"].to_numpy().astype(np.int64)),
         )
+
+
+def read_parts(folder: Path, parts: Iterable[str]) -> pa.Table:
+    """Tables of detections that an unfinished run wrote for some samples each, one after the other.
+
+    Raises:
+        DamagedArtifactError: one cannot be read.
+    """
+    tables = []
+    for part in parts:
+        try:
+            tables.append(pq.read_table(folder / part, columns=SCHEMA.names))
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedArtifactError(
+                f"{folder / part} changed after it was written ({explain_parquet(error)}); run the same command again: "
+                "it is made again."
+            ) from None
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
 def read_detections(artifact: Artifact) -> Detections:

@@ -63,8 +63,9 @@ def ablate(request: AblateRequest, workspace: Workspace, progress: Progress) -> 
             distill(student.training(targets, request), workspace, shown)
             # The others must not look for the student before the first process has put it in its folder.
             processes.barrier()
-            if processes.is_first:
-                scores[student.name] = evaluate(student.scoring(request), workspace, shown)
+            result = evaluate(student.scoring(request), workspace, shown)
+            if result is not None:
+                scores[student.name] = result
             processes.barrier()
         return _write(plan, scores, command, request, workspace, progress) if processes.is_first else None
 

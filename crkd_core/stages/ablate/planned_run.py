@@ -6,7 +6,7 @@ from typing import Literal
 
 from crkd_core.artifacts.workspace import Workspace
 from crkd_core.evaluation.identity import STAGE as EVALUATE_STAGE
-from crkd_core.evaluation.identity import Subject, evaluations_of
+from crkd_core.evaluation.identity import Subject, Variant, evaluations_of
 from crkd_core.stages.ablate.plan import AblationPlan
 from crkd_core.training.student import STAGE as STUDENT_STAGE
 
@@ -40,7 +40,8 @@ def progress_of(plan: AblationPlan, split: str, workspace: Workspace) -> Iterato
 
 def _evaluation_name(workspace: Workspace, run: str, split: str) -> str:
     evaluations = evaluations_of(workspace, split)
-    own = [artifact.name for artifact in evaluations if Subject.of(artifact) == Subject(run, STUDENT_STAGE)]
+    scored = (Subject(run, STUDENT_STAGE), Variant())
+    own = [artifact.name for artifact in evaluations if (Subject.of(artifact), Variant.of(artifact)) == scored]
     return own[-1] if own else f"{run}-{split}"
 
 

@@ -61,7 +61,8 @@ def test_a_sample_has_the_documented_shapes_and_types(world):
     assert sample.lidar.shape[1] == 5
     assert sample.radar.shape[1] == 45
     assert sample.labels.tolist() == [0]
-    floats = [tensor for name, tensor in tensors_of(sample).items() if name != "labels"]
+    assert sample.images.dtype == torch.uint8
+    floats = [tensor for name, tensor in tensors_of(sample).items() if name not in ("images", "labels")]
     assert {tensor.dtype for tensor in floats} == {torch.float32}
     assert sample.targets is None
     assert sample.view == 0

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from crkd_core.config.data import DataConfig, ImageConfig, LidarConfig
-from crkd_core.data.images import normalise_images, read_image
+from crkd_core.config.data import DataConfig, LidarConfig
+from crkd_core.data.images import read_image
 from crkd_core.data.points import load_lidar
 from crkd_core.datasets.prepared.prepared_data import LidarSweeps
 from crkd_core.errors import DatasetError
@@ -71,16 +71,6 @@ def test_pixels_that_do_not_convert_are_named(tmp_path, mode, colour, options, s
 def test_damaged_tags_are_no_orientation(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read_image(tmp_path / "image.jpg").size == (8, 8)
-
-
-def test_normalisation_takes_off_the_mean_and_divides_by_the_deviation():
-    config = ImageConfig()
-    image = np.zeros((2, 3, 3), np.uint8)
-    image[..., 1] = 255
-    normalised = normalise_images([image], config.mean, config.std)
-    assert normalised.shape == (1, 3, 2, 3)
-    np.testing.assert_allclose(normalised[0, 0], np.full((2, 3), -0.485 / 0.229), rtol=1e-6)
-    np.testing.assert_allclose(normalised[0, 1], np.full((2, 3), (1 - 0.456) / 0.224), rtol=1e-6)
 
 
 def load(tmp_path, raws, matrices, ages, chosen):

@@ -1,6 +1,7 @@
 """Running a detector over batches: order, modes, frames."""
 
 import math
+from itertools import chain
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import SensorInputs
 from crkd_core.models.outputs import BEVFeatures, DetectorOutput, HeadOutput, TaskOutput
-from crkd_core.progress import SilentProgress
 
 GRID = BEVGrid((-8.0, 8.0), (-8.0, 8.0), (-3.0, 3.0), 1.0)
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def batch(*tokens):
 
 
 def run(detector, batches, precision="fp32"):
-    return list(detect(detector, batches, GRID, NMSConfig(), CPU, precision, SilentProgress(), total=3))
+    return list(chain.from_iterable(detect(detector, batches, GRID, NMSConfig(), CPU, precision)))
 
 
 def test_samples_come_in_order_without_their_augmentation():
@@ -80,7 +80,7 @@ def test_evaluation_mode_without_gradients_in_the_asked_precision(precision, exp
 
 
 def test_the_mode_does_not_leak_between_samples():
-    for _, detections in detect(OnePeak(), [batch("1", "2")], GRID, NMSConfig(), CPU, "fp32", SilentProgress()):
+    for _, detections in chain.from_iterable(detect(OnePeak(), [batch("1", "2")], GRID, NMSConfig(), CPU, "fp32")):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
         assert not detections.scores.is_inference()

@@ -6,6 +6,7 @@ import torch
 from crkd_core.config.models import ViewTransformConfig
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.geometry.sensors import CameraRig
+from crkd_core.models import view_transform
 from crkd_core.models.view_transform import ViewTransform, frustum_points, lidar_depth_image
 
 
@@ -37,6 +38,28 @@ def test_depth_image_without_points_is_empty():
     image = lidar_depth_image([torch.zeros(0, 5)], simple_rig(), torch.eye(4)[None], (32, 64))
     assert image.shape == (1, 1, 1, 32, 64)
     assert not image.any()
+
+
+def test_depth_images_do_not_depend_on_the_rest_of_the_batch_or_on_the_blocks(monkeypatch):
+    """Samples of 900, 7 and no points, alone at once, and together in blocks that cut them anywhere."""
+    torch.manual_seed(0)
+    clouds = [torch.randn(count, 5) * torch.tensor([8.0, 12, 3, 1, 1]) for count in (900, 7, 0)]
+    one = simple_rig()
+    rig = CameraRig(
+        *(part.repeat(3, 2, 1, 1) for part in (one.intrinsics, one.lidar_from_camera, torch.eye(4)[None, None]))
+    )
+    rig.image_augmentation[1, 1, :2, 3] = torch.tensor([5.0, -3.0])
+    turns = torch.eye(4).repeat(3, 1, 1)
+    turns[0, :2, :2] = torch.tensor([[0.8, -0.6], [0.6, 0.8]])
+
+    def image(samples: slice) -> torch.Tensor:
+        parts = CameraRig(*(part[samples] for part in vars(rig).values()))
+        return lidar_depth_image(clouds[samples], parts, turns[samples], (32, 64))
+
+    alone = torch.cat([image(slice(sample, sample + 1)) for sample in range(3)])
+    monkeypatch.setattr(view_transform, "_POINTS_A_BLOCK", 13)
+    assert (alone[0] > 0).sum() > 50
+    assert torch.equal(image(slice(0, 3)), alone)
 
 
 def test_points_below_the_border_are_dropped_and_autocast_does_not_move_geometry():

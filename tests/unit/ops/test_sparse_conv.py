@@ -1,10 +1,18 @@
 """Sparse convolutions against torch's dense ones."""
 
+import itertools
+
 import pytest
 import torch
 from torch.nn import functional
 
-from crkd_core.ops.sparse_conv import SparseConv3d, SparseTensor, SubmanifoldConv3d
+from crkd_core.ops.sparse_conv import (
+    SparseConv3d,
+    SparseTensor,
+    SubmanifoldConv3d,
+    convolve_by_rulebook,
+    convolve_reference,
+)
 
 SHAPE = (6, 5, 7)
 
@@ -54,6 +62,49 @@ def test_submanifold_convolution_equals_dense_at_its_sites():
         gradients(sparse.features, x.features, conv.weight), gradients(dense, x.features, conv.weight), strict=True
     ):
         assert torch.allclose(a, e, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 1, 3), (3, 1, 1), (1, 1, 1), (5, 3, 1), (1, 3, 5)])
+def test_submanifold_rulebook_pairs_neighbours(kernel):
+    """Against a look-up of every neighbour of every site, on a grid whose borders are occupied."""
+    torch.manual_seed(3)
+    sites = random_sparse(density=0.5).sites
+    rows = {tuple(site): row for row, site in enumerate(sites.coordinates.tolist())}
+    expected = []
+    for step in itertools.product(*(range(-(size // 2), size // 2 + 1) for size in kernel)):
+        neighbours = [(b, x + step[0], y + step[1], z + step[2]) for b, x, y, z in rows]
+        expected.append([(rows[cell], row) for row, cell in enumerate(neighbours) if cell in rows])
+    rulebook = sites.submanifold_rulebook(kernel)
+    parts = (rulebook.sources.split(rulebook.sizes), rulebook.targets.split(rulebook.sizes))
+    pairs = [list(zip(*(part.tolist() for part in pair), strict=True)) for pair in zip(*parts, strict=True)]
+    assert [sorted(part) for part in pairs] == [sorted(part) for part in expected]
+
+
+def rulebooks():
+    torch.manual_seed(4)
+    sites = random_sparse().sites
+    return [sites.submanifold_rulebook((3, 3, 3)), sites.downsampled((3, 3, 3), (2, 2, 2), (1, 1, 1))[1]]
+
+
+@pytest.mark.parametrize("rulebook", rulebooks(), ids=["submanifold", "strided"])
+def test_convolution_by_rulebook_equals_the_reference(rulebook):
+    results = []
+    for convolve in (convolve_by_rulebook, convolve_reference):
+        torch.manual_seed(5)
+        features = torch.randn(rulebook.inputs, 3, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(27, 3, 4, dtype=torch.float64, requires_grad=True)
+        out = convolve(features, weight, rulebook)
+        results.append((out, *gradients(out, features, weight)))
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_gradients_of_the_convolution():
+    torch.manual_seed(6)
+    rulebook = random_sparse(density=0.03).sites.submanifold_rulebook((3, 3, 3))
+    features = torch.randn(rulebook.inputs, 2, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(27, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *parts: convolve_by_rulebook(*parts, rulebook), (features, weight))
 
 
 def test_layers_of_one_resolution_share_sites_and_rulebook():

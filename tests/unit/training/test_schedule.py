@@ -1,5 +1,7 @@
 """Learning rate over time and the optimiser's groups."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -31,6 +33,25 @@ def test_backbone_has_its_own_rate_and_position_tables_no_decay():
     assert rates[id(module.camera.backbone.weight)] == (pytest.approx(0.05), 0.01)
     assert rates[id(module.camera.backbone.relative_position_bias_table)] == (pytest.approx(0.05), 0.0)
     assert id(module.frozen.weight) not in rates
+
+
+def test_steps_are_those_of_the_plain_adamw_in_any_memory_layout():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False).to(memory_format=torch.channels_last), nn.BatchNorm2d(4))
+    plain = copy.deepcopy(module)
+    run = RunConfig(learning_rate=0.1)
+    optimizers = [
+        build_optimizer(module, run, TrainConfig()),
+        torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=0.01, foreach=False),
+    ]
+    images = torch.randn(2, 3, 8, 8)
+    for _ in range(3):
+        for part, optimizer in zip((module, plain), optimizers, strict=True):
+            optimizer.zero_grad()
+            part(images).square().mul(torch.linspace(0, 1, 36).view(6, 6)).sum().backward()
+            optimizer.step()
+    for actual, expected in zip(module.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_clipping_returns_the_norm_before():

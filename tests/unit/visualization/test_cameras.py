@@ -1,5 +1,7 @@
 """Boxes in camera images: where they land, what is cut, what is left out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,10 @@ from matplotlib.figure import Figure
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.cameras import NEAR_PLANE_M, draw_camera, project_boxes
-from crkd_core.visualization.palette import class_colour
+from crkd_core.visualization.palette import TRUE_POSITIVE, class_style
+from crkd_core.visualization.true_positives import Outcome, StyledBoxes
 from crkd_core.visualization.views import CameraView, LabelledBoxes
+from tests.support.colour_vision import contrast
 
 # Camera at the origin of the model frame, looking along its y axis.
 FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
@@ -28,16 +32,18 @@ def labelled(boxes, label=0, score=None):
     return LabelledBoxes(boxes, labels, None if score is None else np.full(len(boxes), score, dtype=np.float32))
 
 
-def pixels_of(gt, detections):
+def pixels_of(gt, detections, view=VIEW, px_per_pixel=0.1):
+    """At 0.1, all boxes are too small for tags."""
     figure = Figure(figsize=(3.2, 1.8), dpi=100)
     canvas = FigureCanvasAgg(figure)
-    draw_camera(figure.add_axes((0, 0, 1, 1)), VIEW, gt, detections)
+    layers = (StyledBoxes(gt, TRUE_POSITIVE),) if detections is None else Outcome.of(detections, gt).layers
+    draw_camera(figure.add_axes((0, 0, 1, 1)), view, layers, px_per_pixel)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 
 
 def near_colour(pixels, label, tolerance=60):
-    colour = np.array(to_rgb(class_colour(label))) * 255
+    colour = np.array(to_rgb(class_style(label).colour)) * 255
     return np.abs(pixels - colour).max(axis=-1) < tolerance
 
 
@@ -78,10 +84,12 @@ def test_far_boxes_come_first():
 
 @pytest.mark.parametrize("label", [0, 1, 8])
 def test_pixels_are_where_the_box_is(label):
-    drawn = near_colour(pixels_of(LabelledBoxes.empty(), labelled(box(0.0, 12.0), label, 1.0)), label)
+    shown = labelled(box(0.0, 12.0), label, 1.0)
+    drawn = near_colour(pixels_of(shown, shown), label)
     for edge in (drawn[74:107, 142:147], drawn[74:107, 174:179]):
         assert edge.any(axis=1).mean() > 0.9
     drawn[70:110, 140:180] = False
+    drawn[:40, :80] = False  # the camera's name
     assert not drawn.any()
 
 
@@ -89,16 +97,52 @@ def test_ground_truth_alone_is_drawn_in_class_colours():
     assert near_colour(pixels_of(labelled(box(0.0, 12.0)), None), 0).any()
 
 
-def test_ground_truth_beside_detections_is_white():
+def test_missed_objects_are_dotted_in_white_and_false_alarms_dashed():
     pixels = pixels_of(labelled(box(0.0, 12.0)), LabelledBoxes.empty())
-    assert not near_colour(pixels, 0).any()
+    assert not near_colour(pixels, 0, 30).any()
     assert (pixels[74:107, 142:179].min(axis=-1) > 150).sum() > 20
+    shown = labelled(box(0.0, 12.0), 0, 1.0)
+    solid, dashed = (near_colour(pixels_of(gt, shown), 0).sum() for gt in (shown, LabelledBoxes.empty()))
+    assert 0 < dashed < 0.8 * solid
 
 
 def test_a_low_score_is_fainter():
-    strong, weak = (pixels_of(LabelledBoxes.empty(), labelled(box(0.0, 12.0), 1, score)) for score in (1.0, 0.05))
-    assert strong[74:107, 142:179].max() > weak[74:107, 142:179].max() + 40
+    gt = labelled(box(0.0, 12.0), 1)
+    strong, weak = (pixels_of(gt, labelled(box(0.0, 12.0), 1, score)) for score in (1.0, 0.05))
+    assert strong[74:107, 142:179].mean() > weak[74:107, 142:179].mean() + 5
     assert (weak[74:107, 142:179].max(axis=-1) > 60).any()
+
+
+@pytest.mark.parametrize("label", range(10))
+@pytest.mark.parametrize("grey", [8, 245])
+def test_boxes_show_at_night_and_before_a_bright_sky(label, grey):
+    view = replace(VIEW, image=np.full((180, 320, 3), grey, dtype=np.uint8))
+    pixels = pixels_of(LabelledBoxes.empty(), labelled(box(0.0, 12.0), label, 0.3), view)
+    strip = pixels[80:100, 140:150].reshape(-1, 3)
+    contrasts = [contrast(np.full(3, grey / 255), pixel / 255) for pixel in np.unique(strip, axis=0)]
+    assert max(contrasts) > 2
+
+
+def test_tags_name_class_and_score_of_what_is_large_enough():
+    figure = Figure(figsize=(6.4, 3.6), dpi=100)
+    near, far = box(0.0, 12.0), box(-15.0, 200.0)
+    shown = LabelledBoxes(Boxes3D.cat([near, far]), np.array([0, 8]), np.array([0.87, 0.5], dtype=np.float32))
+    axes = figure.add_axes((0, 0, 1, 1))
+    draw_camera(axes, VIEW, Outcome.of(shown, LabelledBoxes.empty()).layers, 2.0)
+    assert [text.get_text() for text in axes.texts] == ["front", "car 0.87"]
+
+
+def test_tags_cover_neither_each_other_nor_the_name_of_the_camera():
+    figure = Figure(figsize=(6.4, 3.6), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    row = Boxes3D.cat([box(x, 12.0 + 0.1 * x) for x in np.linspace(-11, 11, 40)])
+    draw_camera(axes, VIEW, (StyledBoxes(labelled(row, 5), TRUE_POSITIVE),), 2.0)
+    canvas.draw()
+    rectangles = [text.get_bbox_patch().get_window_extent() for text in axes.texts]
+    assert 5 < len(rectangles) < 40
+    for index, first in enumerate(rectangles):
+        assert not any(first.shrunk(0.85, 0.7).overlaps(second.shrunk(0.85, 0.7)) for second in rectangles[index + 1 :])
 
 
 def test_inputs_stay_as_they_were():

@@ -16,7 +16,7 @@ from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.transforms import rigid_transforms
 from crkd_core.visualization.bev import draw_gt_panel, draw_model_panel
 from crkd_core.visualization.figure import WIDTH_PX, render_sample, write_picture
-from crkd_core.visualization.palette import MARK, RADAR, class_colour
+from crkd_core.visualization.palette import GROUND_TRUTH, MARK, class_style
 from crkd_core.visualization.views import CameraView, LabelledBoxes, ModelView, SampleView
 
 FORWARD = rigid_transforms(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]]), np.zeros(3))
@@ -69,7 +69,7 @@ def window(pixels, x, y, half_m):
 
 def test_bev_boxes_are_where_they_should_be():
     pixels = panel(draw_gt_panel, scene())
-    car = class_colour(0)
+    car = class_style(0).colour
     assert near(window(pixels, 10, 20, 3.6), car).sum() > 60
     right_edge = near(window(pixels, 13, 20, 0.5), car)
     assert right_edge.any(axis=1).all()
@@ -79,7 +79,7 @@ def test_bev_boxes_are_where_they_should_be():
 
 def test_motion_has_an_arrow_unless_unknown():
     still = [*MOVING_BUS[:7], 0.0, 0.0]
-    bus = class_colour(3)
+    bus = class_style(3).colour
     moving, standing, unknown = (
         near(window(panel(draw_gt_panel, scene(gt=boxes([row], [3]))), -15.5, -15.5, 1.5), bus).sum()
         for row in (MOVING_BUS, still, [*MOVING_BUS[:7], np.nan, np.nan])
@@ -90,13 +90,13 @@ def test_motion_has_an_arrow_unless_unknown():
 def test_found_false_and_missed_differ():
     gt, stray = boxes([CAR], [0]), [30.0, -30.0, *CAR[2:]]
     pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([CAR], [0], [1.0])))
-    true_positive = near(window(pixels, 10, 20, 3.6), class_colour(0)).sum()
-    assert (window(pixels, 10, 20, 3.6).min(axis=-1) > 120).sum() == 0
+    true_positive = near(window(pixels, 10, 20, 3.6), class_style(0).colour).sum()
+    assert near(window(pixels, 10, 20, 3.6), GROUND_TRUTH).sum() == 0
     pixels = panel(draw_model_panel, scene(gt=gt), ModelView("m", boxes([stray], [0], [1.0])))
-    false_alarm = near(window(pixels, 30, -30, 3.6), class_colour(0)).sum()
+    false_alarm = near(window(pixels, 30, -30, 3.6), class_style(0).colour).sum()
     assert true_positive > 1.5 * false_alarm > 0
-    assert not near(window(pixels, 10, 20, 3.6), class_colour(0)).any()
-    assert (window(pixels, 10, 20, 3.6).min(axis=-1) > 120).sum() > 20
+    assert not near(window(pixels, 10, 20, 3.6), class_style(0).colour).any()
+    assert near(window(pixels, 10, 20, 3.6), GROUND_TRUTH).sum() > 20
 
 
 @pytest.mark.parametrize(("modalities", "expected"), [(("camera", "radar"), True), (("camera", "lidar"), False)])
@@ -106,7 +106,7 @@ def test_a_panel_shows_the_sensors_of_its_model(modalities, expected):
     shown = scene(radar=radar, lidar=lidar.astype(np.float32))
     empty = ModelView("m", LabelledBoxes.empty(), modalities)
     pixels, bare = panel(draw_model_panel, shown, empty), panel(draw_model_panel, scene(), empty)
-    assert near(window(pixels, 30, -26, 4), RADAR, 90).any() == expected
+    assert (window(pixels, 30, -28, 4) != window(bare, 30, -28, 4)).any() == expected
     assert (window(pixels, -25, 30, 4) != window(bare, -25, 30, 4)).any() == (not expected)
 
 
@@ -125,12 +125,13 @@ def test_picture_with_everything(tmp_path):
     write_picture(path, scene(cameras=cameras(), models=models))
     with Image.open(path) as picture:
         assert picture.width == WIDTH_PX
-        assert picture.width * 0.6 < picture.height < picture.width
+        assert picture.width * 0.6 < picture.height < picture.width * 1.3
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    lower = pixels[pixels.shape[0] // 2 :]
-    for panel_index in range(4):
-        column = slice(panel_index * WIDTH_PX // 4, (panel_index + 1) * WIDTH_PX // 4)
-        assert near(lower[:, column], class_colour(0)).any()
+    # Six cameras in two rows, three panels in a row, the fourth and the legend below.
+    tile = WIDTH_PX // 3
+    for left, bottom in ((0, 760), (1, 760), (2, 760), (0, 20), (1, 20)):
+        rows = slice(pixels.shape[0] - bottom - 640, pixels.shape[0] - bottom)
+        assert near(pixels[rows, left * tile : (left + 1) * tile], class_style(0).colour).any()
     assert [entry.name for entry in path.parent.iterdir()] == ["picture.png"]
 
 
@@ -139,6 +140,8 @@ def test_picture_with_everything(tmp_path):
     [
         {"gt": LabelledBoxes.empty()},
         {"gt": LabelledBoxes.empty(), "models": (ModelView("m", LabelledBoxes.empty()),)},
+        {"gt": None},
+        {"gt": None, "models": (ModelView("m", TRUTH),), "cameras": cameras()},
         {"cameras": cameras()[:2], "condition": "a very long description of the place, " * 9},
     ],
 )

@@ -1,6 +1,7 @@
 """The number type and the memory layout that a step computes in."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
 
 
-def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager:
+def autocast(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast of a type on a device; nothing for None."""
     return torch.autocast(device.type, dtype=dtype) if dtype is not None else nullcontext()
 
