@@ -86,7 +86,7 @@ def _cameras(token: str, prepared: PreparedData) -> tuple[CameraView, ...]:
     return tuple(
         CameraView(
             channel=channel,
-            image=np.asarray(read_image(prepared.dataroot / path, tuple(cameras.size_px[index].tolist()))),
+            image=read_image(prepared.dataroot / path, tuple(cameras.size_px[index].tolist()))[..., :3].numpy(),
             intrinsics=cameras.intrinsics[index],
             lidar_from_camera=cameras.lidar_from_camera[index],
         )

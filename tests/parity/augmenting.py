@@ -9,7 +9,7 @@ from PIL import Image
 
 from crkd_core.config.data import DataConfig, GridConfig, ImageConfig
 from crkd_core.data.augmentation import bev_matrix, image_matrix, test_view
-from crkd_core.data.images import transform_image
+from crkd_core.data.images import pixels_of, transform_image
 from crkd_core.data.points import (
     RADAR_MARGIN_M,
     augment_radar,
@@ -55,7 +55,7 @@ def _image_matrix(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDAr
 
 def _image(case: GoldenCase, name: str, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     crop, flip, rotation = _draw(case, name)
-    source = Image.fromarray(case.arrays["in/image"])
+    source = pixels_of(Image.fromarray(case.arrays["in/image"]))
     resized_px = case.arrays[f"in/{name}/resize_dims"]
     return transform_image(source, resized_px, crop[:2], size_px, flip, rotation).permute(1, 2, 0).numpy()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
 from crkd_core.config.classes import CAMERA_CHANNELS
 from crkd_core.datasets.nuscenes.files import open_sensor_file
@@ -36,7 +37,7 @@ _OFF_CENTRE = 0.2
 
 
 @contextmanager
-def opened_image(path: Path) -> Iterator[Image.Image]:
+def opened_image(path: Path) -> Iterator[ImageFile]:
     """An image with its header read; its pixels are decoded when asked for, within the block.
 
     Raises:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crkd_core.config.data import BEVAugmentationConfig, DataConfig
 from crkd_core.data.augmentation import TEST_VIEW, View, draw_view, test_view, without_view
-from crkd_core.data.images import transform_image
+from crkd_core.data.images import pixels_of, transform_image
 from crkd_core.errors import DamagedArtifactError
 
 SIZES = [(1600, 900)] * 6
@@ -139,7 +139,7 @@ def test_a_3d_point_lands_on_the_same_content_after_augmentation(number):
         if not (5 < expected[0] < 699 and 5 < expected[1] < 251):
             continue
         moved = transform_image(
-            image,
+            pixels_of(image),
             view.resized_px[camera],
             view.crop_px[camera],
             (704, 256),
@@ -155,12 +155,13 @@ def test_a_3d_point_lands_on_the_same_content_after_augmentation(number):
 
 def test_a_narrow_resize_leaves_black_at_the_right():
     image = Image.new("RGB", (1600, 900), (255, 255, 255))
-    moved = transform_image(image, (608, 342), (0, 342 - 256), (704, 256), False, 0.0)
+    moved = transform_image(pixels_of(image), (608, 342), (0, 342 - 256), (704, 256), False, 0.0)
     assert (moved[:, :, :608] == 255).all()
     assert (moved[:, :, 608:] == 0).all()
 
 
 def test_a_short_resize_leaves_black_at_the_top():
-    moved = transform_image(Image.new("RGB", (100, 50), (255, 255, 255)), (100, 50), (0, -10), (100, 60), False, 0.0)
+    image = Image.new("RGB", (100, 50), (255, 255, 255))
+    moved = transform_image(pixels_of(image), (100, 50), (0, -10), (100, 60), False, 0.0)
     assert (moved[:, :10] == 0).all()
     assert (moved[:, 10:] == 255).all()
