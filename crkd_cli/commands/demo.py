@@ -172,7 +172,9 @@ class _Making:
 
             for name in models:
                 request = EvaluateRequest(model=name, device=self.device, force=self.force)
-                scores.append(evaluate(request, self.workspace, self.progress))
+                result = evaluate(request, self.workspace, self.progress)
+                if result is not None:
+                    scores.append(result)
 
         return _Step(f"crkd evaluate {self.at} {_named(models)}", run)
 
