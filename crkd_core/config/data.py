@@ -1,6 +1,6 @@
 """Section ``data``: the BEV area, images, point clouds and augmentation that teacher and student share."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -17,7 +17,9 @@ from crkd_core.config.numbers import (
     Sweeps,
 )
 from crkd_core.config.sections import OmittedAtDefault, Section, known_classes
-from crkd_core.geometry.grid import BEVGrid
+
+if TYPE_CHECKING:
+    import crkd_core.geometry.grid
 
 NUSCENES_COLUMNS = 5
 """float32 values a LiDAR point in nuScenes' files."""
@@ -52,8 +54,17 @@ class GridConfig(Section):
     def _ranges_m(self) -> dict[str, tuple[float, float]]:
         return {"x": self.x_range_m, "y": self.y_range_m}
 
-    def build(self) -> BEVGrid:
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Number of cells along x and y."""
+        x, y = (round((upper - lower) / self.cell_m) for lower, upper in (self.x_range_m, self.y_range_m))
+        return x, y
+
+    def build(self) -> "crkd_core.geometry.grid.BEVGrid":
         """The grid as the geometry floor knows it."""
+        # Here, because it imports torch: preparing data needs none.
+        from crkd_core.geometry.grid import BEVGrid
+
         return BEVGrid(self.x_range_m, self.y_range_m, self.z_range_m, self.cell_m, self.rounding)
 
     @model_validator(mode="after")

@@ -50,7 +50,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fitting_grid(self) -> "Config":
         lower, upper = self.data.grid.z_range_m
-        sides = self.data.grid.build().shape
+        sides = self.data.grid.cells
         for name, detector in (("teacher", self.teacher), ("student", self.student)):
             if any(side % detector.decoder.divisor for side in sides):
                 raise ValueError(

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from crkd_core.artifacts.tables import write_table
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest, ArtifactWriter
@@ -9,9 +11,8 @@ from crkd_core.datasets.nuscenes.survey import Survey, read_version, survey_file
 from crkd_core.datasets.prepared import preparing
 from crkd_core.datasets.prepared.data_report import DataReport, build_report
 from crkd_core.datasets.prepared.manifest_entries import prepared_facts, prepared_settings
-from crkd_core.datasets.prepared.prepare_request import PrepareRequest
+from crkd_core.datasets.prepared.prepare_request import STAGE, PrepareRequest
 from crkd_core.datasets.prepared.radar_shards import count_all_radar_points, write_radar_shards
-from crkd_core.datasets.prepared.source import STAGE
 from crkd_core.progress import Progress
 
 
@@ -95,7 +96,9 @@ def _write(request: PrepareRequest, writer: ArtifactWriter, survey: Survey, prog
     points = write_radar_shards(writer.path / preparing.RADAR_FOLDER, survey, order, request.processes, progress)
     radar = preparing.radar_table(source.tables, survey.files, order, points)
     write_table(writer.path / preparing.RADAR_SWEEPS, radar)
-    del radar  # a million rows, which nothing else needs
+    # A million rows, which nothing else needs.
+    del radar
+    pa.default_memory_pool().release_unused()
     tables = preparing.prepared_tables(survey, order)
     report = build_report(survey, tables, points)
     if not survey.kept.all():

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -300,3 +302,16 @@ def test_the_real_key_frame(workspace):
         # The road is at the bottom of the image and near, what is above is farther away.
         assert np.median(ahead[seen & (pixels[:, 1] > 700), 2]) < np.median(ahead[seen & (pixels[:, 1] < 500), 2])
     assert min(depths) > 1500
+
+
+def test_preparing_needs_no_torch(folder, tmp_path):
+    """Loading it takes a second and 0.2 GB, of which preparing the whole of nuScenes leaves little."""
+    code = (
+        "import sys, runpy\n"
+        "sys.modules['torch'] = None\n"
+        "sys.argv = ['crkd', 'prepare', *sys.argv[1:]]\n"
+        "runpy.run_module('crkd_cli', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, "--nuscenes", str(folder.root), "--workspace", str(tmp_path / "torchless")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

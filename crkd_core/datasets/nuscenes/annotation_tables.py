@@ -17,6 +17,7 @@ from crkd_core.datasets.nuscenes.categories import (
     BICYCLE_RACK,
     detection_label,
 )
+from crkd_core.datasets.nuscenes.growing_column import GrowingColumn
 from crkd_core.datasets.nuscenes.point_counts import MOST_POINTS
 from crkd_core.datasets.nuscenes.records import TableReader
 from crkd_core.datasets.nuscenes.table_records import AnnotationRecord, InstanceRecord, NameRecord, VisibilityRecord
@@ -28,12 +29,11 @@ NOT_A_NUMBER = -(2**31)
 _VISIBILITIES = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
 _KNOWN_ATTRIBUTES = frozenset(ATTRIBUTES)
 _BOX = {"translation": 3, "size": 3, "rotation": 4}
-_BOX_COLUMNS: dict[str, tuple[tuple[int, ...], type]] = {
-    "keys": ((0, 2), np.uint64), "previous": ((0, 2), np.uint64), "following": ((0, 2), np.uint64),
-    "has_previous": ((0,), np.bool_), "has_following": ((0,), np.bool_), "instance": ((0,), np.int32),
-    "every_instance": ((0,), np.int32), "sample": ((0,), np.int32), "label": ((0,), np.int8),
-    "visibility": ((0,), np.int8), "lidar_count": ((0,), np.int32), "radar_count": ((0,), np.int32),
-    "geometry": ((0, 10), np.float64), "rack_sample": ((0,), np.int32), "rack_geometry": ((0, 10), np.float64),
+_BOX_COLUMNS: dict[str, tuple[type, int]] = {
+    "keys": (np.uint64, 2), "previous": (np.uint64, 2), "following": (np.uint64, 2), "has_previous": (np.bool_, 0),
+    "has_following": (np.bool_, 0), "instance": (np.int32, 0), "every_instance": (np.int32, 0), "sample": (np.int32, 0),
+    "label": (np.int8, 0), "visibility": (np.int8, 0), "lidar_count": (np.int32, 0), "radar_count": (np.int32, 0),
+    "geometry": (np.float64, 10), "rack_sample": (np.int32, 0), "rack_geometry": (np.float64, 10),
 }  # fmt: skip
 
 
@@ -154,7 +154,7 @@ def read_boxes(
         DatasetError: the table is damaged, or names what is not there.
     """
     table = TableReader(folder, "sample_annotation", AnnotationRecord)
-    parts: dict[str, list[NDArray]] = {name: [np.empty(shape, kind)] for name, (shape, kind) in _BOX_COLUMNS.items()}
+    growing = {name: GrowingColumn(*kind) for name, kind in _BOX_COLUMNS.items()}
     tokens, first_attributes = TextColumn(), _FirstAttributes(table, attributes)
     counted = False
     for batch in table.batches():
@@ -187,12 +187,12 @@ def read_boxes(
             "rack_geometry": table.numbers(racks, _BOX),
         }
         for name, column in columns.items():
-            parts[name].append(column.astype(_BOX_COLUMNS[name][1], copy=False))
+            growing[name].extend(column)
         first_attributes.add(boxes)
     return AnnotatedBoxes(
         table=table,
         tokens=tokens,
-        **{name: np.concatenate(parts.pop(name)) for name in _BOX_COLUMNS},
+        **{name: column.finish() for name, column in growing.items()},
         attributes=first_attributes.names,
         single_attribute=np.array(first_attributes.single, dtype=bool),
         unknown_attributes=first_attributes.unknown,

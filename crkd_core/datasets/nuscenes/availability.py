@@ -148,24 +148,22 @@ def _absent_rows(
     sensors = tables.sensors
     absent = np.zeros(len(sensors.path), dtype=bool)
     damaged: dict[int, str] = {}
-    # A folder at a time: the listings of all of them together would take more memory than the tables.
+    # A sensor at a time: the listings of all of them together would take more memory than the tables.
     for channel in range(len(CHANNELS)):
         of_channel = rows[sensors.channel[rows] == channel]
-        folders: dict[str, list[tuple[int, str]]] = {}
-        for row, path in zip(of_channel.tolist(), sensors.path.some(of_channel)):
+        listings: dict[str, dict[str, os.DirEntry]] = {}
+        for row, path in zip(of_channel.tolist(), sensors.path.each(of_channel)):
             folder, _, name = path.rpartition("/")
-            folders.setdefault(folder, []).append((row, name))
-        for folder, files in folders.items():
-            entries = _list(dataroot / folder)
-            for row, name in files:
-                entry = entries.get(name)
-                if entry is None:
-                    absent[row] = True
-                elif not _is_file(entry):
-                    absent[row], problem = _look_at(entry)
-                    damaged |= {row: problem} if problem else {}
-                elif channel <= LIDAR_INDEX and (problem := _problem(entry, channel == LIDAR_INDEX, lidar_columns)):
-                    damaged[row] = problem
+            if folder not in listings:
+                listings[folder] = _list(dataroot / folder)
+            entry = listings[folder].get(name)
+            if entry is None:
+                absent[row] = True
+            elif not _is_file(entry):
+                absent[row], problem = _look_at(entry)
+                damaged |= {row: problem} if problem else {}
+            elif channel <= LIDAR_INDEX and (problem := _problem(entry, channel == LIDAR_INDEX, lidar_columns)):
+                damaged[row] = problem
     if damaged:
         shown = "; ".join(f"{sensors.path[row]} ({damaged[row]})" for row in sorted(damaged)[:3])
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""

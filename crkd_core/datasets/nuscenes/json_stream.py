@@ -16,7 +16,7 @@ from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
 from crkd_core.errors import DatasetError
 
 _Record = TypeVar("_Record", bound=msgspec.Struct)
-_CHUNK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 20
 _CHUNK_CHARACTERS = 1 << 22
 _LONGEST_RECORD = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

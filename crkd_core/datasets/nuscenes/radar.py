@@ -29,6 +29,7 @@ changes; the rest is filled in.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -108,13 +109,18 @@ def _point_bytes(data: bytes, path: Path | str) -> bytes:
     except PcdError as error:
         raise _refusal(error, path) from None
     end = header.body + header.points * RADAR_RECORD.itemsize
-    if header.kind == "binary" and len(data) >= end and header.whole_record == RADAR_RECORD:
+    if header.kind == "binary" and len(data) >= end and _is_radar_record(header.whole_record):
         return data[header.body : end]
     records = parse_radar(data, path)
     converted = np.zeros(len(records), RADAR_RECORD)
     for name in _KEPT:
         converted[name] = records[name]
     return converted.tobytes()
+
+
+@lru_cache(maxsize=512)  # comparing the fields takes longer than copying the points
+def _is_radar_record(record: np.dtype | None) -> bool:
+    return record == RADAR_RECORD
 
 
 def _usable(records: NDArray) -> NDArray:
@@ -230,8 +236,8 @@ def compact_sweeps(
         records: of all sweeps; `counts`: (N,) of each.
         lidar_from_radar: (N, 4, 4); `age_s`: (N,).
     """
-    position = np.stack([records["x"], records["y"], records["z"]], axis=1).astype(np.float64)
-    velocity = np.stack([records["vx_comp"], records["vy_comp"]], axis=1).astype(np.float64)
+    position = _columns(records, ("x", "y", "z"), np.float64)
+    velocity = _columns(records, ("vx_comp", "vy_comp"), np.float64)
     end = 0
     rotations = lidar_from_radar[:, :3, :3].transpose(0, 2, 1)
     # A product a sweep: one of all together would round the last bit by where a sweep lies in it.
@@ -247,8 +253,15 @@ def compact_sweeps(
     values[:, 3] = records["rcs"]
     values[:, 4:6] = velocity
     values[:, 6] = ages
-    codes = np.stack([records[name] for name in _CODED], axis=1)
-    return values, codes.view(np.uint8)
+    return values, _columns(records, _CODED, np.int8).view(np.uint8)
+
+
+def _columns(records: NDArray, names: Sequence[str], dtype: type) -> NDArray:
+    """(P, N) values of some fields."""
+    columns: NDArray = np.empty((len(records), len(names)), dtype=dtype)
+    for column, name in enumerate(names):
+        columns[:, column] = records[name]
+    return columns
 
 
 def expand_features(values: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from numpy.typing import NDArray
 
 from crkd_core.config.classes import CAMERA_CHANNELS, LIDAR_CHANNEL, RADAR_CHANNELS
+from crkd_core.datasets.nuscenes.growing_column import GrowingColumn
 from crkd_core.datasets.nuscenes.poses import are_rotations, odd_lengths
 from crkd_core.datasets.nuscenes.records import TableReader
 from crkd_core.datasets.nuscenes.table_records import CalibrationRecord, PoseRecord, SampleDataRecord, SensorRecord
@@ -24,7 +25,7 @@ CHANNELS: tuple[str, ...] = (*CAMERA_CHANNELS, LIDAR_CHANNEL, *RADAR_CHANNELS)
 LIDAR_INDEX = CHANNELS.index(LIDAR_CHANNEL)
 
 _SampleData = TableReader[SampleDataRecord]
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 _PIXELS = (0, 2**31 - 1)
 _SMALLEST_FOCAL_LENGTH_PX = 1.0
 
@@ -108,8 +109,8 @@ def read_sensors(
     """
     table = TableReader(folder, "sample_data", SampleDataRecord)
     channels = np.array(calibration.channel, dtype=np.int8)
-    parts: dict[str, list[NDArray]] = {name: [np.empty(0, kind)] for name, kind in _SENSOR_COLUMNS.items()}
-    keys, paths = [np.empty((0, 2), np.uint64)], TextColumn()
+    growing = {name: GrowingColumn(kind) for name, kind in _SENSOR_COLUMNS.items()}
+    keys, paths = GrowingColumn(np.uint64, width=2), TextColumn()
     for batch in table.batches():
         calibrated = table.find_rows(calibration.rows, batch, "calibrated_sensor_token", "calibrated_sensor")
         key_frame = table.flags(batch, "is_key_frame")
@@ -126,12 +127,12 @@ def read_sensors(
             "height": table.integers(kept, "height", _PIXELS, 0),
         }
         for name, column in columns.items():
-            parts[name].append(column.astype(_SENSOR_COLUMNS[name]))
-        keys.append(token_keys(table.links(kept, "ego_pose_token")))
+            growing[name].extend(column)
+        keys.extend(token_keys(table.links(kept, "ego_pose_token")))
         paths.extend(_paths(table, kept, folder.parent, allow_outside))
-    all_keys = np.concatenate(keys)
+    all_keys = keys.finish()
     first, pose = KeyIndex(all_keys).numbered()
-    arrays = {name: np.concatenate(parts.pop(name)) for name in _SENSOR_COLUMNS}
+    arrays = {name: column.finish() for name, column in growing.items()}
     sensors = SensorColumns(**arrays, pose=pose, path=paths)
     _check_key_frames(table, sensors, sample_rows)
     return sensors, KeyIndex(all_keys[first])

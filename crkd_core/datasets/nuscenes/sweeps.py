@@ -12,7 +12,7 @@ from crkd_core.geometry.transforms import inverse_rigid
 MAX_SWEEP_AGE_S = 0.75
 """Older sweeps are not used: ten LiDAR sweeps span 0.45 s and six radar sweeps 0.39 s unless some are missing."""
 
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 RADAR_INDICES = tuple(CHANNELS.index(channel) for channel in RADAR_CHANNELS)
 
 

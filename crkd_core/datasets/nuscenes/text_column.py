@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from operator import index
 from typing import Any, SupportsIndex
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_SHOWN_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 14
 
 
 class TextColumn:
@@ -29,6 +30,8 @@ class TextColumn:
     def _texts(self) -> pa.Array:
         if len(self._parts) > 1:
             self._parts = [pa.concat_arrays(self._parts)]
+            # Arrow would keep the memory of the parts for arrays to come.
+            pa.default_memory_pool().release_unused()
         return self._parts[0]
 
     def __len__(self) -> int:
@@ -39,8 +42,7 @@ class TextColumn:
         return text
 
     def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), _SHOWN_AT_ONCE):
-            yield from self._texts.slice(start, _SHOWN_AT_ONCE).to_pylist()
+        return self.each(np.arange(len(self)))
 
     def __eq__(self, other: object) -> bool:
         """Whether another column, or a list, has the same texts."""
@@ -51,6 +53,11 @@ class TextColumn:
     def take(self, rows: NDArray[Any]) -> pa.Array:
         """The texts of some rows as an Arrow array."""
         return self._texts.take(pa.array(rows)).cast(pa.string())
+
+    def each(self, rows: NDArray[Any]) -> Iterator[str]:
+        """The texts of some rows, of which there may be many, one after another."""
+        for start in range(0, len(rows), _AT_ONCE):
+            yield from self.some(rows[start : start + _AT_ONCE])
 
     def some(self, rows: NDArray[Any]) -> list[str]:
         """The texts of some rows."""

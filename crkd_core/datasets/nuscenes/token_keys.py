@@ -35,11 +35,18 @@ class KeyIndex:
     """Rows of a table by (N, 2) keys."""
 
     def __init__(self, keys: NDArray[np.uint64]) -> None:
-        self._order = np.lexsort((keys[:, 1], keys[:, 0]))
-        self._first, self._second = (np.ascontiguousarray(column[self._order]) for column in keys.T)
+        self._order = np.argsort(keys[:, 0], kind="stable")
+        if self._is_disordered(keys):
+            self._order = np.lexsort((keys[:, 1], keys[:, 0]))
+        self._first, self._second = keys[self._order].T.copy()
 
     def __len__(self) -> int:
         return len(self._order)
+
+    def _is_disordered(self, keys: NDArray[np.uint64]) -> bool:
+        """Whether keys with equal first halves, which are rare by chance, are not in the order of their second ones."""
+        first, second = keys[self._order].T
+        return bool(((first[1:] == first[:-1]) & (second[1:] < second[:-1])).any())
 
     def keys(self) -> NDArray[np.uint64]:
         """The (N, 2) keys by row."""

@@ -40,6 +40,7 @@ _LOOKED_AT = 8
 _FEWEST_BOXES, _POINTS_INSIDE, _MARGIN_M = 10, 5, 0.2
 _LONGER_THAN_WIDE = ("car", "truck", "bus", "trailer")
 _NAMED = 3
+_AT_ONCE = 1 << 13
 
 
 def implausible(survey: Survey, written: Mapping[str, pa.Table]) -> list[str]:
@@ -90,7 +91,8 @@ def far_boxes(centres: NDArray[np.float64], scenes: Sequence[str]) -> Iterator[s
 
 def tilted_boxes(quaternions: NDArray[np.float64]) -> Iterator[str]:
     """Boxes that do not stand upright; (N, 4) rotations in the global frame."""
-    tilted = _tilted(rotations_from_quaternions(quaternions)) if len(quaternions) else np.zeros(0, dtype=bool)
+    parts = [quaternions[start : start + _AT_ONCE] for start in range(0, len(quaternions), _AT_ONCE)]
+    tilted = np.concatenate([np.zeros(0, dtype=bool), *(_tilted(rotations_from_quaternions(part)) for part in parts)])
     if tilted.sum() > _TILTED_SHARE * len(tilted):
         yield (
             f"{tilted.sum()} of {len(tilted)} boxes do not stand upright: are their rotations x, y, z, w instead of "
@@ -195,7 +197,11 @@ def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
 
 def shared_files(tables: NuScenesTables) -> Iterator[str]:
     """Key frames that are of one file."""
-    paths = tables.sensors.path.take(np.flatnonzero(tables.sensors.is_key_frame)).dictionary_encode()
+    rows = np.flatnonzero(tables.sensors.is_key_frame)
+    hashes = np.fromiter(map(hash, tables.sensors.path.each(rows)), np.int64, len(rows))
+    if len(np.unique(hashes)) == len(hashes):
+        return
+    paths = tables.sensors.path.take(rows).dictionary_encode()
     counts = np.bincount(paths.indices.to_numpy(), minlength=len(paths.dictionary))
     shared = np.flatnonzero(counts > 1)
     if len(shared):

@@ -8,9 +8,9 @@ from crkd_core.artifacts.location import absolute
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.config.numbers import MOST_SWEEPS
 from crkd_core.datasets.nuscenes.availability import ALLOWABLE
-from crkd_core.datasets.prepared.source import STAGE
 from crkd_core.errors import UsageError
 
+STAGE = "prepare"
 WITHOUT_LIDAR = "-no-lidar"
 
 

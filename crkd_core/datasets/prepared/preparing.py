@@ -49,7 +49,7 @@ LIDAR_COLUMNS = "lidar_columns"
 """Setting of data whose LiDAR files have other columns than those of nuScenes."""
 
 _BOX_DECIMALS = 9
-_AT_ONCE = 1 << 16
+_AT_ONCE = 1 << 13
 
 
 def devkit_differences(tables: NuScenesTables, splits: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
@@ -163,15 +163,17 @@ def annotation_table(tables: NuScenesTables, files: SampleFiles, order: NDArray[
     row_of_sample = _prepared_rows(order, len(tables.samples.tokens))
     rows = _grouped(row_of_sample[annotations.sample])
     sample = annotations.sample[rows]
-    parts = range(0, len(rows), _AT_ONCE)
-    boxes = [_boxes_in_lidar(annotations, rows[start : start + _AT_ONCE], tables, files.lidar_key) for start in parts]
+    boxes = np.empty((len(rows), 9))
+    for start in range(0, len(rows), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        boxes[part] = _boxes_in_lidar(annotations, rows[part], tables, files.lidar_key)
     return pa.table(
         {
             "token": annotations.token.take(rows),
             "instance": pa.array([annotations.instance[row] for row in rows], pa.string()),
             "sample": row_of_sample[sample].astype(np.int32),
             "label": annotations.label[rows],
-            "box": _vectors(np.concatenate(boxes) if boxes else np.empty((0, 9))),
+            "box": _vectors(boxes),
             "translation": _vectors(annotations.translation[rows]),
             "rotation": _vectors(annotations.rotation[rows]),
             "velocity": _vectors(annotations.velocity[rows]),

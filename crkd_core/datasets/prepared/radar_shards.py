@@ -11,7 +11,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd_core.artifacts.shards import ItemKey, read_shard, shard_name, write_index, write_shard
+from crkd_core.artifacts.packed_shards import (
+    UNREADABLE,
+    ItemKey,
+    pack_arrays,
+    read_packed,
+    shard_name,
+    unfinished_damaged,
+    unpack_arrays,
+    write_index,
+    write_packed,
+)
 from crkd_core.cores import helpers
 from crkd_core.datasets.nuscenes.nuscenes_tables import NuScenesTables
 from crkd_core.datasets.nuscenes.radar import compact_sweeps, read_sweeps
@@ -154,17 +164,17 @@ def write_radar_shard(job: RadarJob) -> NDArray[np.int32]:
     points = counts[file]
     starts = (np.cumsum(counts) - counts)[file] - (np.cumsum(points) - points)
     rows = np.repeat(starts, points) + np.arange(points.sum())
-    values, codes = compact_sweeps(records[rows], points, job.lidar_from_radar[present], job.age_s[present])
+    values, codes = compact_sweeps(np.take(records, rows), points, job.lidar_from_radar[present], job.age_s[present])
     sweep_points = np.zeros(job.files.shape, dtype=np.int32)
     sweep_points[present] = points
     ends = np.cumsum(sweep_points.sum(axis=(1, 2)))[:-1]
     items = {
-        ItemKey(token): {"values": of_sample[0], "codes": of_sample[1], "sweep_points": of_sample[2]}
+        ItemKey(token): pack_arrays({"values": of_sample[0], "codes": of_sample[1], "sweep_points": of_sample[2]})
         for token, *of_sample in zip(
             job.tokens, np.split(values, ends), np.split(codes, ends), sweep_points, strict=True
         )
     }
-    write_shard(job.shard, items)
+    write_packed(job.shard, items)
     return sweep_points
 
 
@@ -181,7 +191,10 @@ def count_radar_points(job: RadarJob) -> NDArray[np.int32]:
 
 def _points_of_shard(shard: Path, tokens: Sequence[str]) -> NDArray[np.int32]:
     """What :func:`write_radar_shard` returned when a shard of these samples was written."""
-    points = {key.token: item["sweep_points"].numpy() for key, item in read_shard(shard)}
+    try:
+        points = {key.token: unpack_arrays(item)["sweep_points"] for key, item in read_packed(shard)}
+    except UNREADABLE as error:
+        raise unfinished_damaged(shard, error) from None
     return np.stack([points[token] for token in tokens])
 
 

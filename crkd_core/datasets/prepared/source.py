@@ -12,12 +12,12 @@ from crkd_core.artifacts.prepared_format import check_format
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.config.data import NUSCENES_COLUMNS, DataConfig
 from crkd_core.config.split_names import TRAIN
+from crkd_core.datasets.prepared.prepare_request import STAGE
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.preset_fit import image_misfit
 from crkd_core.errors import ConfigError, DatasetError, UsageError
 from crkd_core.progress import Progress
 
-STAGE = "prepare"
 _MAKE = f"crkd {STAGE} --nuscenes DIR"
 
 

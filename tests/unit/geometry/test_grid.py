@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from crkd_core.config.data import GridConfig
 from crkd_core.geometry.grid import BEVGrid
 
 GRID = BEVGrid((-54.0, 54.0), (-27.0, 27.0), (-5.0, 3.0), 0.6)
@@ -12,6 +13,12 @@ GRID = BEVGrid((-54.0, 54.0), (-27.0, 27.0), (-5.0, 3.0), 0.6)
 
 def test_shape_counts_cells_along_x_then_y():
     assert GRID.shape == (180, 90)
+
+
+@pytest.mark.parametrize("cell_m", [0.3, 0.6, 0.45, 2.7])
+def test_a_configured_grid_has_as_many_cells(cell_m):
+    config = GridConfig(x_range_m=(-54.0, 54.0), y_range_m=(-54.0, 54.0), cell_m=cell_m)
+    assert config.cells == config.build().shape
 
 
 def test_metres_and_cells_are_inverse():
