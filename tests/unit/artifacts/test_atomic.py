@@ -6,7 +6,11 @@ import sys
 from crkd_core.artifacts.atomic import TEMPORARY_SUFFIX, atomic_path, keep_text
 from tests.support.checkout import ROOT
 
-_KEEP = "import pathlib, sys; from crkd_core.artifacts.atomic import keep_text; keep_text(pathlib.Path(sys.argv[1]), 'same')"
+_KEEP = """
+import pathlib, sys
+from crkd_core.artifacts.atomic import keep_text
+keep_text(pathlib.Path(sys.argv[1]), "same")
+"""
 
 
 def test_two_commands_keep_the_same_file(tmp_path):
