@@ -124,15 +124,12 @@ class BoxBranches:
 
     Attributes:
         shared: the map that they read.
-        first: weights of the first convolutions.
-        scale, shift: of the batch norms.
-        last: weights of the last convolutions: each code's reach the hidden channels of its own branch alone.
-        bias: of the last convolutions.
+        first, shift: weights of the first convolutions, times the scale of their batch norms, and what is added.
+        last, bias: those of the last convolutions; each code's reach the hidden channels of its own branch alone.
     """
 
     shared: SharedMap
     first: Float[Tensor, "hidden k"]
-    scale: Float[Tensor, "hidden"]
     shift: Float[Tensor, "hidden"]
     last: Float[Tensor, "codes hidden*9"]
     bias: Float[Tensor, "codes"]
@@ -144,16 +141,15 @@ class BoxBranches:
         shared = self.shared
         hidden_rows, slot = torch.unique(shared.around(shared.row_of(cells)), return_inverse=True)  # u, p 9
         patches = functional.embedding(shared.around(hidden_rows), shared.rows)  # u 9 c
-        hidden = (patches.mT.flatten(1) @ self.first.T) * self.scale + self.shift
-        hidden = hidden.relu() * shared.on_grid(hidden_rows)[:, None]  # u hidden
+        hidden = functional.linear(patches.mT.flatten(1), self.first, self.shift).relu_()
+        hidden = hidden * shared.on_grid(hidden_rows)[:, None]  # u hidden
         return functional.linear(functional.embedding(slot, hidden).mT.flatten(1), self.last, self.bias)
 
     @cached_property
     def maps(self) -> Float[Tensor, "b codes x y"]:
         """Codes at all cells."""
         first, last = (weight.unflatten(1, (-1, _KERNEL, _KERNEL)) for weight in (self.first, self.last))
-        hidden = functional.conv2d(self.shared.bev_map, first, padding=1)
-        hidden = (hidden * self.scale[:, None, None] + self.shift[:, None, None]).relu()
+        hidden = functional.conv2d(self.shared.bev_map, first, self.shift, padding=1).relu_()
         return functional.conv2d(hidden, last, self.bias, padding=1)
 
 
@@ -203,7 +199,7 @@ def normalise_branches(shared: Float[Tensor, "b c x y"], tasks: Sequence[Sequenc
         shift = torch.cat([norm.bias for norm in norms]) - mean * scale
         sizes = [sum(cast(nn.Conv2d, branch[0]).out_channels for branch in task) for task in tasks]
         rows = SharedMap.build(shared)
-        normed = zip(first.split(sizes), scale.split(sizes), shift.split(sizes), strict=True)
+        normed = zip((first * scale[:, None]).split(sizes), shift.split(sizes), strict=True)
         return [BoxBranches(rows, *norm, *last) for norm, last in zip(normed, map(_last_layer, tasks), strict=True)]
 
 
