@@ -65,12 +65,11 @@ def test_right_boxes_cost_nothing_and_known_errors_what_they_should():
     right = TaskOutput(torch.zeros(1, 1, nx, ny), *parts)
     wrong = TaskOutput(torch.zeros(1, 1, nx, ny), *(part + 0.1 for part in parts))
     others = random_head(1).tasks[1:]
-    assert float(detection_loss(HeadOutput((right, *others)), targets, config)["box/car"]) == 0
+    assert float(detection_loss(HeadOutput((right, *others)), targets, config)["box/car"].detach()) == 0
     # Eight channels of weight 1, two of weight 0.5.
     expected = 0.25 * 0.1 * 9 / (1 + 1e-4)
-    assert float(detection_loss(HeadOutput((wrong, *others)), targets, config)["box/car"]) == pytest.approx(
-        expected, rel=1e-4
-    )
+    loss = detection_loss(HeadOutput((wrong, *others)), targets, config)["box/car"]
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
 
 
 def test_known_focal_value_and_gradient_direction():
