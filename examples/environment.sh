@@ -39,3 +39,17 @@ work_in() {
 }
 
 run() { printf '\n$ %s\n' "$*"; "$@"; }
+
+# Commands side by side, one a core: start COMMAND ..., as often as there are cores, then finish. They end with the script.
+started=()
+start() {
+    printf '\n$ %s &\n' "$*" >&2
+    "$@" &
+    started+=($!)
+}
+finish() {
+    local process
+    for process in "${started[@]}"; do wait "$process"; done
+    started=()
+}
+trap '[ "${#started[@]}" -eq 0 ] || kill "${started[@]}" 2>/dev/null || true' EXIT

@@ -1,24 +1,64 @@
 #!/usr/bin/env bash
-# From nothing to a table and pictures: makes a virtual environment, installs crkd with pinned versions, simulates a
-# small world and runs every stage on it with the real commands. About ten minutes on two CPU cores.
+# Does distillation help? What a user with published weights does, from nothing to a verdict and pictures: makes a virtual
+# environment, installs crkd with pinned versions, simulates a world that no model was trained on, takes the teacher and the
+# plain student that come with crkd, and goes on from there, with and without the teacher. About twelve minutes on two CPU cores.
 #
-# Usage: ./examples/quickstart.sh [FOLDER]     (default ./quickstart; run it again to continue after an interruption)
+# Usage: ./examples/quickstart.sh [--from-scratch] [--seed N] [FOLDER [--set SECTION.FIELD=VALUE ...]]
+#     FOLDER          default ./quickstart; run the same command again to continue after an interruption
+#     --from-scratch  take no weights: train every model for a few hundred steps, about ten minutes; shows all commands, no gain
+#     --seed N        of the world (QUICKSTART_SEED, else 3000; from scratch 0)
+#     --set ...       goes to every stage that trains or extracts
+# QUICKSTART_SCENES, QUICKSTART_VAL_SCENES, QUICKSTART_SAMPLES: scenes to train and to score with, and samples of each (96, 150
+# and 2; from scratch 32, 8 and 5).
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 source "$here/examples/environment.sh"
+scratch="" seed="${QUICKSTART_SEED:-}"
+while [[ "${1:-}" == --* ]]; do
+    case "$1" in
+        --from-scratch) scratch=yes ;;
+        --seed) shift && seed="${1:?--seed needs a number}" ;;
+        *) echo "quickstart.sh knows --from-scratch and --seed N before the folder, found $1" >&2 && exit 2 ;;
+    esac
+    shift
+done
 prepare_environment ""
 work_in "${1:-$PWD/quickstart}"
 
-run crkd simulate --out "$folder/world" --size tiny --processes 2
-run crkd prepare --nuscenes "$folder/world"
-run crkd train-teacher --preset tiny
-run crkd extract-teacher
-run crkd distill --losses none                                # the plain student
-run crkd distill                                              # the distilled student, from the plain one
-run crkd distill --losses none --init plain --name control    # the same extra epochs without distillation
+if [ -n "$scratch" ]; then
+    settings=(--preset tiny "${@:2}")
+    run crkd simulate --out "$folder/world" --size tiny --seed "${seed:-0}" --scenes "${QUICKSTART_SCENES:-32}" \
+        --val-scenes "${QUICKSTART_VAL_SCENES:-8}" --samples "${QUICKSTART_SAMPLES:-5}" --processes 2
+    run crkd prepare --nuscenes "$folder/world"
+    run crkd train-teacher "${settings[@]}"
+    run crkd extract-teacher "${settings[@]}"
+    run crkd distill --losses none "${settings[@]}" # the plain student
+    about="A few hundred steps each: a demonstration, no result."
+else
+    # The second stage of ladder.yaml, which comes with the weights, in a few minutes: fewer epochs, and fewer views to extract.
+    settings=(--set train.distill.epochs=6 --set distill.targets.views=2 --set student.head.velocity_beta_mps=2 "${@:2}")
+    run crkd import-weights simulated-tiny-teacher --as teacher
+    run crkd import-weights simulated-tiny-student --as student # the plain student
+    # Many short scenes: a second sample of the same objects tells little more of a difference than the first.
+    run crkd simulate --out "$folder/world" --size tiny --seed "${seed:-3000}" --scenes "${QUICKSTART_SCENES:-96}" \
+        --val-scenes "${QUICKSTART_VAL_SCENES:-150}" --samples "${QUICKSTART_SAMPLES:-2}" \
+        --set lidar_sweeps_per_key_frame=9 --set lead_in=true --processes 2
+    run crkd prepare --nuscenes "$folder/world"
+    run crkd extract-teacher "${settings[@]}" --processes 2
+    about="Teacher and plain student came with crkd and have not seen this world in training."
+fi
+# Side by side, one a core: the distilled student, and the same extra epochs without distillation. Both go on from the plain one.
+start crkd distill "${settings[@]}" --quiet
+run crkd distill "${settings[@]}" --losses none --init plain --name control
+run crkd evaluate --split val --model teacher --model plain --quiet >/dev/null
+finish
+start crkd evaluate --split val --model control --quiet >/dev/null
+run crkd evaluate --split val --model crkd >/dev/null
+finish
 run crkd evaluate --split val --model teacher --model plain --model control --model crkd | tee "$folder/scores.txt"
-run crkd visualize --split val | tee "$folder/pictures.txt"
+run crkd compare control crkd | tee "$folder/verdict.txt"
+run crkd visualize --split val --model teacher --model plain --model control --model crkd | tee "$folder/pictures.txt"
 
-printf '\n%s %s\n' "teacher: camera + LiDAR.  plain: camera + radar, as it starts.  control: the camera-radar baseline, trained on as" \
-    "long as the distilled student.  crkd: the distilled student.  A few hundred steps each: a demonstration, no result."
-cat "$folder/scores.txt" "$folder/pictures.txt"
+printf '\n%s\n' "teacher: camera + LiDAR.  plain: camera + radar, as it starts.  control: the camera-radar baseline, trained on as
+long as the distilled student.  crkd: the distilled student.  $about"
+cat "$folder/scores.txt" "$folder/verdict.txt" "$folder/pictures.txt"

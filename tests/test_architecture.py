@@ -46,6 +46,29 @@ def test_files_and_functions_are_short():
     assert long == []
 
 
+def test_every_data_file_is_in_the_wheel():
+    """What lies in a package and is no module is named as its package data."""
+    (table,) = re.findall(
+        r"^\[tool\.setuptools\.package-data\]\n((?:\".*\n)+)", (ROOT / "pyproject.toml").read_text(), re.M
+    )
+    entries = [ast.literal_eval("{" + line.replace(" = ", ": ") + "}") for line in table.splitlines()]
+    named = {
+        path
+        for entry in entries
+        for package, patterns in entry.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    everything = {
+        path
+        for package in ("crkd_core", "crkd_cli")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert everything <= named
+    assert ROOT / "crkd_core" / "config" / "presets" / "tiny.yaml" in everything
+
+
 def test_every_room_has_its_floor():
     (floors,) = re.findall(r"^layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S)
     on_floors = set(re.findall(r"\w+", floors))

@@ -1,14 +1,17 @@
 """The guides in ``examples`` do what they say."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from crkd_cli.commands.demo import LOOK_SEED
 from examples import add_a_backbone, add_a_loss
 from examples.add_a_loss import AttentionConfig, law
 
@@ -105,3 +108,55 @@ def test_the_law_of_maps_takes_up_a_backbone_of_three_files(tmp_path):
     root = changed_tree(tmp_path, add_a_backbone.put_into, "tests/unit/models")
     said = run_tests(root, "what_the_backbone_says", "tests/unit/models/backbones/test_protocol.py")
     assert "test_maps_are_what_the_backbone_says[49-71-ConvNeXtConfig] PASSED" in said
+
+
+def seed_of(script: str, pattern: str) -> int:
+    (seed,) = re.findall(pattern, (ROOT / "examples" / script).read_text())
+    return int(seed)
+
+
+def test_no_example_shows_a_world_that_models_were_trained_or_chosen_on():
+    """Those of the shipped weights, and the ladder's, on which settings were found; and each has one of its own."""
+    ladder = 0  # the default of crkd simulate
+    trained = seed_of("shipped_weights.sh", r"--seed (\d+)")
+    shown = seed_of("quickstart.sh", r"\$\{seed:-([1-9]\d*)\}")
+    assert "--seed " not in (ROOT / "examples" / "ladder.sh").read_text()
+    assert len({ladder, trained, shown, LOOK_SEED}) == 4
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("examples/*.sh")))
+def test_scripts_are_what_the_shell_reads(script):
+    subprocess.run(["bash", "-n", f"examples/{script}"], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--from-scrach",), "knows --from-scratch and --seed N"), (("--seed",), "--seed needs a number")],
+)
+def test_the_quickstart_refuses_before_it_makes_anything(tmp_path, arguments, words):
+    command = ["bash", str(ROOT / "examples" / "quickstart.sh"), *arguments]
+    environment = {**os.environ, "CRKD_VENV": str(tmp_path / "venv")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_commands_side_by_side_end_with_the_script(tmp_path):
+    """A failing one fails it, after the others; and a script that is told to end ends them."""
+    helpers = f"set -euo pipefail; source {ROOT}/examples/environment.sh"
+    failing = f"{helpers}; start sh -c 'sleep 0.2; touch made'; start false; finish; echo reached"
+    done = subprocess.run(["bash", "-c", failing], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "reached" not in done.stdout
+    assert (tmp_path / "made").exists()
+    ending = f"{helpers}; start sh -c 'echo $$; exec sleep 600'; finish"
+    process = subprocess.Popen(["bash", "-c", ending], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    started = int(process.stdout.readline())
+    process.terminate()
+    process.wait(timeout=60)
+    for _ in range(100):
+        if not Path(f"/proc/{started}").exists():
+            break
+        time.sleep(0.1)
+    assert not Path(f"/proc/{started}").exists()

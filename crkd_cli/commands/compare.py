@@ -1,7 +1,7 @@
 """``crkd compare``."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crkd_core.stages.compare import CompareResult
 
 _MOST_CLASSES = 4
+_SCORES: dict[str, Literal["ap", "nds"]] = {"mAP": "ap", "NDS": "nds"}
 _COLUMNS = ("A", "B", "B - A", "95%", "beyond\nnoise")
 
 
@@ -93,6 +94,7 @@ def _print(result: "CompareResult", kinds: list[str], score: float, show_missed:
     for name, row, score_name in [("NDS", whole[0], "nds"), *((row["class"], row, "ap") for row in whole)]:
         table.add_row("mAP" if name == "all" else name, str(row["objects"]), *_cells(row, score_name))
     console.print_table(table)
+    console.print_lines(*_conclusions(result))
     for kind in kinds:
         table = console.make_table([kind, "AP of", *_COLUMNS], numbers_from=2)
         for row in rows:
@@ -103,6 +105,28 @@ def _print(result: "CompareResult", kinds: list[str], score: float, show_missed:
         console.print_lines("A dash: too few scenes have such objects to tell (5 are needed, and resamples).", "")
     _print_missed(result, score, show_missed)
     console.print_facts([("comparison", result.artifact.path)])
+
+
+def _conclusions(result: "CompareResult") -> list[str]:
+    """Whether B is ahead, a sentence for each score of the whole split that can be judged."""
+    first, second = result.names
+    says = {
+        "ahead": f"{second} is ahead of {first} beyond the noise",
+        "behind": f"{second} is behind {first} beyond the noise",
+        "level": f"{second} and {first} differ by no more than the noise",
+    }
+    whole = result.table.to_pylist()[0]
+    return [
+        f"{name}: {says[verdict]} ({_signed(whole[f'{score}_low'])} to {_signed(whole[f'{score}_high'])})."
+        for (name, score), verdict in zip(_SCORES.items(), _verdicts(result).values())
+        if verdict in says
+    ]
+
+
+def _verdicts(result: "CompareResult") -> dict[str, str]:
+    from crkd_core.evaluation.statistics.comparison import verdict
+
+    return {name: verdict(result.table.to_pylist()[0], score) for name, score in _SCORES.items()}
 
 
 def _cells(row: dict[str, Any], score: str) -> list[str]:
@@ -141,6 +165,7 @@ def _to_json(result: "CompareResult") -> dict[str, Any]:
         "artifact": str(result.artifact.path),
         "first": result.names[0],
         "second": result.names[1],
+        "verdict": _verdicts(result),
         "comparison": result.table.to_pylist(),
         "missed": _missed_by_class(result),
     }

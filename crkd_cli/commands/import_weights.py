@@ -8,11 +8,26 @@ import typer
 from crkd_cli import console, options
 from crkd_cli.session import session_of
 from crkd_core.progress import format_count
+from crkd_core.weights.catalogue import shipped_names
+
+_SHIPPED = f": {', '.join(shipped_names())}" if shipped_names() else ""
+
+
+def _complete_shipped(incomplete: str) -> list[str]:
+    """Names of the models that come with crkd."""
+    return [name for name in shipped_names() if name.startswith(incomplete)]
 
 
 def import_weights(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint: .pth, .pt, .bin or .safetensors.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|NAME",
+            help=f"A checkpoint (.pth, .pt, .bin, .safetensors), or a model that comes with crkd{_SHIPPED}.",
+            autocompletion=_complete_shipped,
+        ),
+    ],
     role: Annotated[
         Literal["teacher", "student", "distilled", "backbone"],
         typer.Option("--as", help="What it becomes; a backbone is where training starts from.", show_default=False),
@@ -34,8 +49,9 @@ def import_weights(
 ) -> None:
     """Take over a published checkpoint of CRKD, or an image backbone of torchvision, timm, mmdetection or Swin.
 
-    The configuration must describe the same model; without one, the workspace's or the published one (paper-r50,
-    paper-swint) that fits the file. Nothing in the file is executed.
+    The configuration must describe the same model; without one, that which the file brings (models that come with
+    crkd do), the workspace's or the published one (paper-r50, paper-swint) that fits the file. Nothing in the file is
+    executed.
     """
     session = session_of(context)
     store = session.workspace(workspace)

@@ -36,15 +36,19 @@ def explain_write_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, is_shared: bool = False) -> Iterator[Path]:
     """A temporary path to write to, which becomes `path` when the block ends without an error.
 
     Below the folder of an unfinished run it is entered in the run's journal.
 
+    Args:
+        is_shared: commands that run side by side may write the same file, of which the last one stays.
+
     Raises:
         WriteError: the disk is full, or the path cannot be written; `path` is what it was before.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    writer = f".{os.getpid()}" if is_shared else ""
+    temporary = path.with_name(path.name + writer + TEMPORARY_SUFFIX)
     with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         claim(path)
@@ -71,11 +75,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def keep_text(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to `path` unless that is what it holds."""
+    """Write UTF-8 `text` to `path`, which commands that run side by side may do, unless that is what it holds."""
     with suppress(OSError, ValueError):
         if path.read_text(encoding="utf-8") == text:
             return
-    write_text(path, text)
+    with atomic_path(path, is_shared=True) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -21,7 +21,7 @@ from crkd_core.config.numbers import (
     Share,
     Stride,
 )
-from crkd_core.config.sections import Name, Section
+from crkd_core.config.sections import Name, OmittedAtDefault, Section
 
 Modality = Literal["camera", "lidar", "radar"]
 _MOST_DEPTH_BINS = 1000
@@ -214,6 +214,11 @@ class RadarBranchConfig(Section):
     channels: ChannelsOfLayers = Field((256, 256, 256, 256), description="channels of the pillar net's layers")
     calibration: bool = Field(
         False, description="three dilated convolutions after the scatter and the radar activation (distilled student)"
+    )
+    calibration_residual: Annotated[bool, OmittedAtDefault] = Field(
+        False,
+        description="calibration adds to the map, at first nothing, so that a student continues the plain one; as "
+        "published it replaces the map",
     )
     padding: Literal["released", "masked"] = Field(
         "released", description="empty point slots take part in maximum and batch norm as in the released code, or not"

@@ -25,14 +25,14 @@ from torch import Tensor
 
 from crkd_core.config.distill import RespDConfig
 from crkd_core.distillation.probability import clipped_sigmoid
-from crkd_core.distillation.target_kinds import BoxResponse, SparseCells, Target, TaskResponse, gather_cells
+from crkd_core.distillation.target_kinds import BoxResponse, SparseCells, Target, TaskResponse
 from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.distillation.term import LossTerm
 from crkd_core.errors import ConfigError
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.geometry.grid import BEVGrid
 from crkd_core.models.box_coder import BoxCode, spread_over_channels
-from crkd_core.models.outputs import DetectorOutput, HeadOutput, TaskOutput
+from crkd_core.models.outputs import DetectorOutput, HeadOutput, TaskOutput, gather_cells
 
 _FOCAL_BETA = 2
 _THRESHOLD_STEP = 0.01
@@ -159,7 +159,8 @@ def box_term(
     The mean is over the cells of the batch or of `counts`.
     """
     cells = teacher.boxes
-    predicted = cells.gather(student.regression)
+    cells.check_shape(student.code_shape)
+    predicted = student.codes_at(cells.indices).float()
     if len(cells.indices) == 0:
         return predicted.sum()
     weight = gather_cells(teacher.heatmap_prob.detach(), cells.indices).sum(dim=1)

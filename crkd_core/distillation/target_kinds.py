@@ -43,6 +43,7 @@ from crkd_core.distillation.quantisation import probabilities, probability_codes
 from crkd_core.distillation.storage import Storage, StoredTensors, encode_features, stored_float
 from crkd_core.errors import ConfigError
 from crkd_core.models.box_coder import BoxCoder
+from crkd_core.models.outputs import gather_cells
 
 Mirrored = tuple[bool, bool]
 """Whether the x axis, the y axis of the BEV grid is mirrored about its middle."""
@@ -165,13 +166,21 @@ class SparseCells(Target):
         Raises:
             ConfigError: the map has another batch size, grid or number of channels.
         """
+        self.check_shape(tuple(bev_map.shape))
+        return gather_cells(bev_map, self.indices).float()
+
+    def check_shape(self, of_student: tuple[int, ...]) -> None:
+        """Refuse to compare these cells with those of a map of another shape.
+
+        Raises:
+            ConfigError: the map has another batch size, grid or number of channels.
+        """
         expected = (self.batch_size, self.features.shape[1], *self.grid_shape)
-        if tuple(bev_map.shape) != expected:
+        if of_student != expected:
             raise ConfigError(
                 f"the teacher's cells come from maps of the shape {expected} (batch, channels, x, y) but the student's "
-                f"map has {tuple(bev_map.shape)}; give both detectors the same batch, grid and channels"
+                f"map has {of_student}; give both detectors the same batch, grid and channels"
             )
-        return gather_cells(bev_map, self.indices).float()
 
     def chosen(self, which: Bool[Tensor, "p"]) -> "SparseCells":
         """Some of the cells."""
@@ -377,13 +386,6 @@ class BoxResponse(Target):
             "heatmaps": max(_deviation(task.heatmap_prob, other.heatmap_prob) for task, other in pairs),
             "boxes": max(_cells_deviation(*_common_cells(task.boxes, other.boxes)) for task, other in pairs),
         }
-
-
-def gather_cells(bev_map: Float[Tensor, "b c x y"], indices: Int[Tensor, "p"]) -> Float[Tensor, "p c"]:
-    """A map's channels on cells given by their flat indices; touches nothing but those cells."""
-    cells = bev_map.shape[2] * bev_map.shape[3]
-    sample = torch.div(indices, cells, rounding_mode="floor")
-    return bev_map.flatten(2)[sample, :, indices - sample * cells]
 
 
 def _flipped(bev_map: Tensor, axes: Mirrored) -> Tensor:

@@ -56,11 +56,18 @@ class Detector(nn.Module):
         self.decoder = decoder
         self.head = head
 
-    def forward(self, inputs: SensorInputs) -> DetectorOutput:
-        """Raises CrkdError if a sensor the detector needs was not loaded."""
+    def forward(self, inputs: SensorInputs, box_maps: bool = True) -> DetectorOutput:
+        """BEV maps and the head's output.
+
+        Args:
+            box_maps: False: box codes will be read at a few cells only, see :class:`CenterHead`.
+
+        Raises:
+            CrkdError: a sensor the detector needs was not loaded.
+        """
         features = self.bev_features(inputs)
         decoded = self.decoder(features.fused)  # b c x y
-        return DetectorOutput(features, self.head(decoded))
+        return DetectorOutput(features, self.head(decoded, box_maps))
 
     def bev_features(self, inputs: SensorInputs) -> BEVFeatures:
         """BEV maps of the sensors, and the fused one.

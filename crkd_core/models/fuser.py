@@ -4,6 +4,8 @@ Source: CRKD section 3.2. ``G1 = F1 * sigmoid(Conv1([F1, F2]))``, ``G2 = F2 * si
 ``fused = ReLU(BN(Conv([G1, G2])))``; the plain fuser (BEVFusion) leaves the gates out.
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -27,9 +29,12 @@ class GatedFuser(nn.Module):
     ) -> tuple[Float[Tensor, "b c1 x y"], Float[Tensor, "b c2 x y"], Float[Tensor, "b fused x y"]]:
         """Gated camera map, gated point map, fused map."""
         both = torch.cat([camera, points], dim=1)
-        gated_camera = camera * self.camera_gate(both).sigmoid()
-        gated_points = points * self.points_gate(both).sigmoid()
-        return gated_camera, gated_points, self.fuse(torch.cat([gated_camera, gated_points], dim=1))
+        # One convolution, which reads the maps once; published weights have the two apart.
+        weight = torch.cat([self.camera_gate.weight, self.points_gate.weight])
+        bias = torch.cat([cast(Tensor, self.camera_gate.bias), cast(Tensor, self.points_gate.bias)])
+        gated = both * nn.functional.conv2d(both, weight, bias, padding=1).sigmoid()
+        gated_camera, gated_points = gated.split([camera.shape[1], points.shape[1]], dim=1)
+        return gated_camera, gated_points, self.fuse(gated)
 
 
 class ConvFuser(nn.Module):

@@ -35,6 +35,12 @@ class TaskTargets:
     boxes: Tensor
     valid: Tensor
 
+    def objects(self) -> tuple[Int[Tensor, "n"], Float[Tensor, "n channels"]]:
+        """Cells ``b * X * Y + x * Y + y``, counted through the whole batch, and codes of the slots with an object."""
+        sample, slot = torch.nonzero(self.valid, as_tuple=True)
+        cells_a_sample = self.heatmap[0, 0].numel()
+        return sample * cells_a_sample + self.cells[sample, slot], self.boxes[sample, slot]
+
 
 @dataclass(frozen=True)
 class HeadTargets:
@@ -42,6 +48,11 @@ class HeadTargets:
 
     tasks: tuple[TaskTargets, ...]
     names: tuple[str, ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Classes of each task."""
+        return [task.heatmap.shape[1] for task in self.tasks]
 
 
 @torch.no_grad()

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from crkd_core.models.box_coder import BoxCode
+from crkd_core.models.box_coder import CHANNEL_COUNT, BoxCode
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,16 @@ class TaskOutput:
         """The maps of the box code as one."""
         return torch.cat([*self.box_code], dim=1)
 
+    @property
+    def code_shape(self) -> tuple[int, int, int, int]:
+        """Shape of :attr:`regression`: samples, channels, cells along x and y."""
+        samples, _, nx, ny = self.heatmap_logits.shape
+        return samples, CHANNEL_COUNT, nx, ny
+
+    def codes_at(self, cells: Int[Tensor, "p"]) -> Float[Tensor, "p channels"]:
+        """Box codes of cells given as ``b * X * Y + x * Y + y``."""
+        return torch.cat([gather_cells(part, cells) for part in self.box_code], dim=1)
+
 
 @dataclass(frozen=True)
 class HeadOutput:
@@ -69,3 +79,10 @@ class DetectorOutput:
 
     features: BEVFeatures
     head: HeadOutput
+
+
+def gather_cells(bev_map: Float[Tensor, "b c x y"], indices: Int[Tensor, "p"]) -> Float[Tensor, "p c"]:
+    """A map's channels on cells given by their flat indices; touches nothing but those cells."""
+    cells = bev_map.shape[2] * bev_map.shape[3]
+    sample = torch.div(indices, cells, rounding_mode="floor")
+    return bev_map.flatten(2)[sample, :, indices - sample * cells]

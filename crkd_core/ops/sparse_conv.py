@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crkd_core.ops import sparse_triton
-from crkd_core.ops.voxelize import flat_voxel_index
+from crkd_core.ops.voxelize import flat_voxel_index, index_type
 
 Triple = tuple[int, int, int]
 
@@ -33,9 +33,8 @@ class PairsByRow:
     @staticmethod
     def group(row_of_pair: Int[Tensor, "pairs"], rows: int) -> "PairsByRow":
         """Pairs of one row stay in their order."""
-        ordered, order = torch.sort(row_of_pair, stable=True)
-        starts = torch.searchsorted(ordered, torch.arange(rows, device=ordered.device, dtype=ordered.dtype))
-        return PairsByRow(order, starts)
+        sizes = torch.bincount(row_of_pair, minlength=rows)
+        return PairsByRow(torch.sort(row_of_pair, stable=True).indices, sizes.cumsum(0) - sizes)
 
     def sums(self, values: Float[Tensor, "pairs c"]) -> Float[Tensor, "rows c"]:
         """The sum over the pairs of each row, in the same order in every run."""
@@ -49,27 +48,27 @@ class Rulebook:
     """The pairs (source row, target row) of a convolution, one kernel offset after the other.
 
     Within one offset no row occurs twice. Grouped by row, which gathers what a row gets from all offsets at once, they
-    are made when first asked for and kept for all layers and both passes.
+    serve all layers and both passes.
 
     Attributes:
         sources, targets: (P,) int32 rows of the pairs.
         sizes: pairs of each kernel offset.
+        by_target: the pairs grouped by target.
         inputs, outputs: number of sites on either side.
+        symmetric: the opposite offset has the same pairs in the same order, sources and targets swapped.
     """
 
     sources: Int[Tensor, "pairs"]
     targets: Int[Tensor, "pairs"]
     sizes: Sequence[int]
+    by_target: PairsByRow
     inputs: int
     outputs: int
+    symmetric: bool = False
 
     @cached_property
     def by_source(self) -> PairsByRow:
         return PairsByRow.group(self.sources, self.inputs)
-
-    @cached_property
-    def by_target(self) -> PairsByRow:
-        return PairsByRow.group(self.targets, self.outputs)
 
 
 @dataclass(frozen=True)
@@ -108,12 +107,15 @@ class SparseSites:
         rows = torch.nonzero(valid)[:, 1].int().split(sizes)
         others = neighbours[valid].split(sizes)
         every = torch.arange(len(self.coordinates), device=valid.device, dtype=torch.int32)
+        targets = torch.cat([*reversed(others), every, *rows])
         return Rulebook(
             sources=torch.cat([*reversed(rows), every, *others]),
-            targets=torch.cat([*reversed(others), every, *rows]),
+            targets=targets,
             sizes=[*reversed(sizes), len(every), *sizes],
+            by_target=PairsByRow.group(targets, len(every)),
             inputs=len(every),
             outputs=len(every),
+            symmetric=True,
         )
 
     def _later_neighbours(self, kernel: Triple) -> tuple[Int[Tensor, "later n"], Bool[Tensor, "later n"]]:
@@ -122,8 +124,9 @@ class SparseSites:
         # With a margin around the grid a neighbour outside it has a key that no site has.
         nx, ny, nz = (torch.tensor(self.spatial_shape) + 2 * half).tolist()
         keys = flat_voxel_index(self.coordinates + functional.pad(half, (1, 0)).to(device), (nx, ny, nz))
+        keys = keys.to(index_type(self.batch_size * nx * ny * nz))
         columns = _kernel_offsets((kernel[0], kernel[1], 1), half.device) - half
-        steps = (columns * torch.tensor([ny * nz, nz, 1])).sum(dim=1)[len(columns) // 2 :].to(device)
+        steps = (columns * torch.tensor([ny * nz, nz, 1])).sum(dim=1)[len(columns) // 2 :].to(keys)
         lowest = keys + steps[:, None]
         # The cells of a column follow each other in the sorted keys, so that one search serves all its heights.
         row = torch.searchsorted(keys, lowest, out_int32=True)
@@ -151,10 +154,13 @@ class SparseSites:
         key = self.coordinates[source, 0]
         for axis, step in enumerate((kernel[1] * kernel[2], kernel[2], 1)):
             key = key * shape[axis] + reached[axis][offset // step % kernel[axis], source]
-        keys, target = torch.unique(key, return_inverse=True)
-        sites = SparseSites(_coordinates(keys, shape), shape, self.batch_size)
+        ordered, order = torch.sort(key.to(index_type(self.batch_size * math.prod(shape))), stable=True)
+        keys, rank, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
+        by_target = PairsByRow(order, counts.cumsum(0) - counts)
+        target = torch.empty_like(rank, dtype=torch.int32).index_copy_(0, order, rank.int())
+        sites = SparseSites(_coordinates(keys.long(), shape), shape, self.batch_size)
         sizes = torch.bincount(offset, minlength=math.prod(kernel)).tolist()
-        return sites, Rulebook(source.int(), target.int(), sizes, len(self.coordinates), len(keys))
+        return sites, Rulebook(source.int(), target, sizes, by_target, len(self.coordinates), len(keys))
 
 
 @dataclass(frozen=True)
@@ -271,9 +277,12 @@ class _GatherMatmulSum(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return None, to_weight, None
         products = features.new_empty((len(rulebook.sources), weight.shape[1]))
-        for k, product in enumerate(products.split(rulebook.sizes)):
+        parts: Sequence[Tensor] = products.split(rulebook.sizes)
+        # A pair's source is the target of its opposite, in whose place its product saves grouping by source.
+        parts, by_source = (parts[::-1], rulebook.by_target) if rulebook.symmetric else (parts, rulebook.by_source)
+        for k, product in enumerate(parts):
             torch.mm(grads[k], weight[k].T, out=product)
-        return rulebook.by_source.sums(products), to_weight, None
+        return by_source.sums(products), to_weight, None
 
 
 def convolve_by_rulebook(

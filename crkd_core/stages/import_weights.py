@@ -6,15 +6,13 @@ from typing import Any
 
 from crkd_core.artifacts.atomic import write_text
 from crkd_core.artifacts.command import Command
-from crkd_core.artifacts.configuration import pin_configuration, resolve_config
-from crkd_core.artifacts.find_model import latest_model
 from crkd_core.artifacts.location import absolute
 from crkd_core.artifacts.manifest import record_file
 from crkd_core.artifacts.run_config import CONFIG_NAME
 from crkd_core.artifacts.shards import write_tensors
 from crkd_core.artifacts.workspace import Artifact, Workspace
 from crkd_core.artifacts.writer import ArtifactRequest
-from crkd_core.config.loading import dump_config, load_config, with_overrides
+from crkd_core.config.loading import dump_config
 from crkd_core.config.models import DetectorConfig
 from crkd_core.config.schema import Config
 from crkd_core.progress import Progress
@@ -23,9 +21,11 @@ from crkd_core.training.initial_weights import BACKBONE_NAME, STAGE, backbone_se
 from crkd_core.training.student import DISTILLED, PLAIN, without_calibration
 from crkd_core.training.student import STAGE as STUDENT_STAGE
 from crkd_core.training.trained import WEIGHTS_NAME
+from crkd_core.weights.configuring import ImportCommand, choose_config, warn_of_changes
 from crkd_core.weights.importing import PublishedCheckpoint, open_checkpoint
 from crkd_core.weights.matching import BUFFERS
 from crkd_core.weights.recognise import Role
+from crkd_core.weights.shared import WeightsFile, find_weights
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class ImportRequest:
     """What to import.
 
     Attributes:
-        file: a checkpoint written by torch.save (tensors and plain values only) or safetensors.
+        file: a checkpoint written by torch.save (tensors and plain values only) or safetensors, or the name of a model
+            that comes with the package.
         role: what it becomes: the teacher, the plain student, the distilled student, or the image backbone that
             training starts from. A published distiller holds a distilled student and a teacher.
-        config: the resolved configuration; its section of that role must describe the file's model. None for that of
-            the workspace's latest model or, where there is none or its image backbone is of another kind, the preset
-            of the published model.
+        config: the resolved configuration; its section of that role must describe the file's model. None for that
+            which the file brings (a shipped model, or one with a manifest), else that of the workspace's latest model
+            or, where there is none or its image backbone is of another kind, the preset of the published model.
         name: name of the run; None for ``teacher``, ``plain``, ``crkd`` or, for a backbone, the file's own.
         force: replace what is there.
         averaged: take the averaged weights (EMA) that the file keeps beside the plain ones.
@@ -79,9 +80,13 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
         UsageError: the file cannot be read safely, is of no known model, or of another role than asked for.
         ConfigError: its tensors or its grid do not fit the configuration.
         StaleArtifactError: other weights of that name are there.
+        DamagedArtifactError: weights or manifest of a shared model are not what was written.
     """
-    checkpoint = open_checkpoint(request.file, request.role, request.averaged, progress)
-    config = request.config or _fitting_config(request, checkpoint, workspace, progress)
+    source = find_weights(request.file)
+    checkpoint = open_checkpoint(source, request.role, request.averaged, progress)
+    stage, name = _destination(request)
+    asked = ImportCommand(STAGE, name, request.command, request.config, request.overrides)
+    config, command = choose_config(asked, checkpoint, workspace, progress)
     if request.role == "backbone":
         weights, backbone = checkpoint.as_backbone(config, progress)
         settings: dict[str, Any] = {"backbone": backbone_settings(backbone)}
@@ -89,13 +94,16 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
     else:
         detector = _detector(request.role, config)
         weights = checkpoint.as_detector(detector, config, progress)
+        warn_of_changes(checkpoint, config, progress)
         settings = {
             "role": "teacher" if request.role == "teacher" else "student",
             "detector": detector.model_dump(mode="json"),
             "data": config.data.model_dump(mode="json"),
         }
         trained = {"taught": request.role == "distilled", **checkpoint.length}
-    output = _output(request, settings, checkpoint.recognised.model, config, workspace)
+    imported = _imported(request, checkpoint)
+    command = _command(request, source, name, command)
+    output = ArtifactRequest(stage, name, command, {**settings, "imported": imported}, force=request.force)
     parameters = sum(tensor.numel() for key, tensor in weights.items() if not key.endswith(BUFFERS))
     with workspace.write(output) as writer:
         writer.warn(progress)
@@ -111,38 +119,31 @@ def import_weights(request: ImportRequest, workspace: Workspace, progress: Progr
     return ImportResult(artifact, checkpoint.recognised.model, len(weights), parameters)
 
 
-def _fitting_config(
-    request: ImportRequest, checkpoint: PublishedCheckpoint, workspace: Workspace, progress: Progress
-) -> Config:
-    """The workspace's configuration, or the preset of the published model if that has the file's kind of backbone."""
-    if latest_model(workspace) is not None:
-        config = resolve_config(workspace)
-        if checkpoint.has_backbone_of(config):
-            return with_overrides(config, request.overrides)
-    progress.message(f"the file decides the configuration: --preset {checkpoint.preset}")
-    return load_config(checkpoint.preset, None, request.overrides)
-
-
 def _detector(role: Role, config: Config) -> DetectorConfig:
     if role == "teacher":
         return config.teacher
     return config.student if role == "distilled" else without_calibration(config.student)
 
 
-def _output(
-    request: ImportRequest, settings: dict[str, Any], model: str, config: Config, workspace: Workspace
-) -> ArtifactRequest:
+def _destination(request: ImportRequest) -> tuple[str, str]:
+    """Stage and name of the artifact."""
     stage, default_name = {
         "teacher": (TEACHER_STAGE, "teacher"),
         "student": (STUDENT_STAGE, PLAIN),
         "distilled": (STUDENT_STAGE, DISTILLED),
         "backbone": (STAGE, request.file.stem),
     }[request.role]
-    name = request.name or default_name
-    source: dict[str, Any] = {"model": model, "role": request.role, "sha256": record_file(request.file).sha256}
-    source |= {"averaged": True} if request.averaged else {}
-    command = pin_configuration(request.command, STAGE, name, config, workspace)
-    command = replace(command, arguments=(str(absolute(request.file)),))
-    command = command.setting("--as", request.role).setting("--name", name)
-    command = command.setting("--ema") if request.averaged else command
-    return ArtifactRequest(stage, name, command, {**settings, "imported": source}, force=request.force)
+    return stage, request.name or default_name
+
+
+def _imported(request: ImportRequest, checkpoint: PublishedCheckpoint) -> dict[str, Any]:
+    """What identifies the file's weights."""
+    checksum = record_file(checkpoint.source.path).sha256
+    imported = {"model": checkpoint.recognised.model, "role": request.role, "sha256": checksum}
+    return imported | ({"averaged": True} if request.averaged else {})
+
+
+def _command(request: ImportRequest, source: WeightsFile, name: str, command: Command) -> Command:
+    file = source.label if source.is_shipped else str(absolute(request.file))
+    command = replace(command, arguments=(file,)).setting("--as", request.role).setting("--name", name)
+    return command.setting("--ema") if request.averaged else command

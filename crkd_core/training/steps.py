@@ -77,7 +77,7 @@ class DetectionStep(nn.Module):
             counts: of all batches of the step, whose terms then add up; None where this is its only one.
         """
         targets = self.targets(batch, progress) if targets is None else targets
-        head = self.detector(batch.inputs).head
+        head = self.detector(batch.inputs, box_maps=False).head
         return detection_loss(head, targets.head, self._head, None if counts is None else counts.objects)
 
     def targets(self, batch: Batch, progress: float = 0.0) -> BatchTargets:
@@ -121,7 +121,7 @@ class DistillationStep(DetectionStep):
         targets = self.targets(batch, progress) if targets is None else targets
         if targets.teacher is None:
             return super().forward(batch, progress, targets, counts)
-        output = self.detector(batch.inputs)
+        output = self.detector(batch.inputs, box_maps=False)
         detection = detection_loss(output.head, targets.head, self._head, None if counts is None else counts.objects)
         return detection | self.objective(output, targets.teacher, None if counts is None else counts.of_losses)
 

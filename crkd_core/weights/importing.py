@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from crkd_core.config.loading import load_config
 from crkd_core.config.models import BackboneConfig, DetectorConfig, ResNetConfig, SwinConfig, TimmConfig
@@ -15,8 +14,10 @@ from crkd_core.weights.checkpoint_files import CheckpointFile, read_checkpoint_f
 from crkd_core.weights.matching import StateDict
 from crkd_core.weights.published import import_detector, split_distiller
 from crkd_core.weights.recognise import Recognised, Role, recognise
+from crkd_core.weights.shared import WeightsFile
 
 _PRESETS = {"resnet": "paper-r50", "swin": "paper-swint"}
+_BRINGS_ITS_OWN = "it brings its own configuration: leave out --preset, --config and --set"
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ class PublishedCheckpoint:
     """A checkpoint that can become what it was opened for.
 
     Attributes:
+        source: the file.
         role: what it is to become.
         file: its tensors, under names without the prefix that they have in the file.
     """
 
-    path: Path
+    source: WeightsFile
     role: Role
     recognised: Recognised
     file: CheckpointFile
@@ -41,7 +43,8 @@ class PublishedCheckpoint:
     @property
     def length(self) -> dict[str, int]:
         """Epochs and steps that the model was trained for, where the file says so."""
-        known = {"epochs": self.file.epochs, "steps": self.file.steps}
+        said = self.source.manifest or self.file
+        known = {"epochs": said.epochs, "steps": said.steps}
         return {name: number for name, number in known.items() if number is not None}
 
     def has_backbone_of(self, config: Config) -> bool:
@@ -95,9 +98,10 @@ class PublishedCheckpoint:
     def _check_kind(self, configured: BackboneConfig) -> ResNetConfig | SwinConfig:
         kind = self.recognised.backbone
         if isinstance(configured, TimmConfig) or configured.kind != kind:
+            remedy = f"use --preset {self.preset}, or set camera.backbone.kind={kind}"
             raise ConfigError(
-                f"{self.path} has a {kind} image backbone and the configuration a {configured.kind}; use "
-                f"--preset {self.preset}, or set camera.backbone.kind={kind}"
+                f"{self.source.label} has a {kind} image backbone and the configuration a {configured.kind}; "
+                f"{remedy if self.source.manifest is None else _BRINGS_ITS_OWN}"
             )
         return configured
 
@@ -107,12 +111,13 @@ class PublishedCheckpoint:
             yield
         except ConfigError as error:
             fits = "" if config == load_config(self.preset) else f". Published weights fit --preset {self.preset}"
-            raise ConfigError(f"{self.path}: {error}{fits}") from None
+            remedy = fits if self.source.manifest is None else f"; {_BRINGS_ITS_OWN}"
+            raise ConfigError(f"{self.source.label}: {error}{remedy}") from None
         except UsageError as error:
-            raise UsageError(f"{self.path}: {error}") from None
+            raise UsageError(f"{self.source.label}: {error}") from None
 
 
-def open_checkpoint(path: Path, role: Role, averaged: bool, progress: Progress) -> PublishedCheckpoint:
+def open_checkpoint(source: WeightsFile, role: Role, averaged: bool, progress: Progress) -> PublishedCheckpoint:
     """Read a checkpoint file; nothing of it is executed.
 
     Args:
@@ -121,30 +126,32 @@ def open_checkpoint(path: Path, role: Role, averaged: bool, progress: Progress) 
     Raises:
         UsageError: it cannot be read safely, is of no known model, or cannot become what is asked for.
     """
-    file = read_checkpoint_file(path, averaged)
-    recognised = _recognise(path, role, file)
-    progress.message(f"{path.name} is recognised as {recognised.model}, {format_count(len(file.state), 'tensor')}")
+    file = read_checkpoint_file(source.path, averaged)
+    recognised = _recognise(source.label, role, file)
+    progress.message(
+        f"{source.path.name} is recognised as {recognised.model}, {format_count(len(file.state), 'tensor')}"
+    )
     state, left_out = recognised.take(file.state)
     for note in (*file.notes, left_out):
         if note:
             progress.message(note)
-    return PublishedCheckpoint(path, role, recognised, replace(file, state=state))
+    return PublishedCheckpoint(source, role, recognised, replace(file, state=state))
 
 
-def _recognise(path: Path, role: Role, file: CheckpointFile) -> Recognised:
+def _recognise(label: str, role: Role, file: CheckpointFile) -> Recognised:
     try:
         recognised = recognise(file.state, role)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"{label}: {error}") from None
     if recognised.role == "backbone" and recognised.backbone == "resnet" and file.caffe_style:
         raise UsageError(
-            f"{path} has a ResNet of Caffe's style: its weights fit by name and mean something else (another "
+            f"{label} has a ResNet of Caffe's style: its weights fit by name and mean something else (another "
             "convolution has the stride, images are BGR); use torchvision's"
         )
     possible = {recognised.role, "teacher"} if recognised.is_distiller else {recognised.role}
     if role not in possible:
         raise UsageError(
-            f"{path} cannot be imported --as {role}: it is a {recognised.model}; use --as "
+            f"{label} cannot be imported --as {role}: it is a {recognised.model}; use --as "
             f"{' or --as '.join(sorted(possible))}"
         )
     return recognised

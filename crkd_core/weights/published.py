@@ -154,6 +154,8 @@ def lost_settings(detector: DetectorConfig) -> list[str]:
         lost.append(f"lidar.feature_scales={list(detector.lidar.feature_scales)}")
     if "radar" in detector.modalities and detector.radar.padding != "released":
         lost.append(f"radar.padding={detector.radar.padding}")
+    if "radar" in detector.modalities and detector.radar.calibration and detector.radar.calibration_residual:
+        lost.append("radar.calibration_residual=true")
     return lost
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from crkd_core.errors import UsageError
+from crkd_core.weights.catalogue import shipped_names
 
 FileFormat = Literal["torch", "safetensors"]
 
@@ -75,8 +76,9 @@ def _size_of_file(path: Path) -> int:
     try:
         status = path.stat()
     except FileNotFoundError:
+        shipped = f", or a shipped model: {', '.join(shipped_names())}" if shipped_names() else ""
         raise UsageError(
-            f"there is no checkpoint file {path}; give the path of a .pth, .pt or .safetensors file"
+            f"there is no checkpoint file {path}; give the path of a .pth, .pt or .safetensors file{shipped}"
         ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -23,6 +23,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import collate
 from crkd_core.datasets.prepared.source import open_prepared
 from crkd_core.datasets.simulated.config import WORLD_SIZES, SimulationConfig
+from crkd_core.models.camera import Normalisation
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
 from crkd_core.stages.simulate import SimulateRequest, simulate
@@ -53,7 +54,9 @@ def write_batch(folder: Path, preset: str, size: int) -> None:
         "labels": batch.labels,
     }
     tensors = {f"{name}.{sample}": part for name, parts in lists.items() for sample, part in enumerate(parts)}
-    tensors |= {"images": inputs.images, "bev_augmentation": inputs.bev_augmentation, **vars(inputs.rig)}
+    # As ce64e34 loads them, in floats, which a later camera branch leaves as they are.
+    images = Normalisation(config.data.image.mean, config.data.image.std)(inputs.images)
+    tensors |= {"images": images, "bev_augmentation": inputs.bev_augmentation, **vars(inputs.rig)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / BATCH_FILE)
 
 

@@ -51,6 +51,36 @@ def test_differences_are_shown_within_80_columns(crkd, asked):
     assert "crkd visualize --missed teacher-crkd-val" in result.out
 
 
+@pytest.mark.parametrize(
+    ("difference", "words", "verdict"),
+    [
+        (0.2, "crkd is ahead of teacher beyond the noise (+0.100 to +0.300).", "ahead"),
+        (-0.2, "crkd is behind teacher beyond the noise (-0.300 to -0.100).", "behind"),
+        (-0.05, "crkd and teacher differ by no more than the noise (-0.150 to +0.050).", "level"),
+    ],
+)
+def test_the_end_says_who_is_ahead(crkd, make, monkeypatch, difference, words, verdict):
+    table = pa.Table.from_pylist([row("all", "all", label, difference) for label in ("all", "car")])
+    result = stage.CompareResult(make("compare", "it"), ("teacher", "crkd"), table, pa.table({"class": ["car"]}))
+    monkeypatch.setattr(stage, "compare", lambda *_: result)
+    said = crkd("compare", "teacher", "crkd").out.splitlines()
+    assert {f"mAP: {words}", f"NDS: {words}"} <= set(said)
+    assert json.loads(crkd("compare", "teacher", "crkd", "--json").out)["verdict"] == {"mAP": verdict, "NDS": verdict}
+
+
+def test_too_few_scenes_are_no_verdict(crkd, make, monkeypatch):
+    unjudged = row("all", "all", "all", 0.2)
+    unjudged |= {f"{score}_{column}": None for score in ("ap", "nds") for column in ("low", "high", "beyond_noise")}
+    table = pa.Table.from_pylist([row("all", "all", "all", 0.2), unjudged])[1:]
+    result = stage.CompareResult(make("compare", "it"), ("a", "b"), table, pa.table({"class": ["car"]}))
+    monkeypatch.setattr(stage, "compare", lambda *_: result)
+    said = crkd("compare", "a", "b").out
+    assert "too few scenes" in said
+    assert "noise." not in said.replace("beyond\n", "")
+    verdict = json.loads(crkd("compare", "a", "b", "--json").out)["verdict"]
+    assert verdict == {"mAP": "unknown", "NDS": "unknown"}
+
+
 def test_nothing_missed_and_json(crkd, asked):
     assert "A finds 0 objects that B misses (from score 0.9 on)." in crkd("compare", "a", "b", "--score", "0.9").out
     values = json.loads(crkd("compare", "a", "b", "--json").out)

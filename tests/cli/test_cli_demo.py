@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from crkd_cli.commands.demo import SHIPPED
 from crkd_core.artifacts.manifest import Manifest
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.config.loading import load_config
@@ -15,7 +16,9 @@ from crkd_core.errors import TrainingError
 from crkd_core.stages.evaluate import EvaluateRequest
 from crkd_core.stages.simulate import SimulateRequest
 
-STAGES = ("simulate", "prepare", "train_teacher", "extract_teacher", "distill", "evaluate", "visualize")
+STAGES = (
+    "simulate", "prepare", "import_weights", "train_teacher", "extract_teacher", "distill", "evaluate", "visualize"
+)  # fmt: skip
 """Modules of the stages, each with the function of its name."""
 
 
@@ -31,7 +34,7 @@ def asked(monkeypatch):
         reused=False, samples_per_split={}, missing=[], epochs=1, steps=1, losses={}, items=1, views=1, bytes_total=1,
         bytes_per_item=1, metrics=None, split="mini_val", model="m", submission=Path("submission.json"),
         official_difference=None, analysis=None, results_file=None, teacher_mean_ap=None, verification=None,
-        report=None, paths=(Path("one.png"),), index=Path("index.html"),
+        report=None, paths=(Path("one.png"),), index=Path("index.html"), tensors=1, parameters=1,
     )  # fmt: skip
 
     scored = SimpleNamespace(**{**vars(result), "samples": (1, 1)})
@@ -82,8 +85,42 @@ def test_every_step_is_the_command_it_prints(crkd, asked):
     assert demo[2].config == asked[2].config == load_config("tiny", None, ["train.seed=5"])
 
 
-def test_the_pictures_come_last(crkd, asked):
-    lines = crkd("demo", "--quiet").out.splitlines()
+def test_a_look_trains_nothing_and_every_step_is_the_command_it_prints(crkd, asked):
+    result = crkd("demo", "--look", "--scenes", "3", "--samples", "2", "--seed", "7")
+    assert result.code == 0
+    demo = list(asked)
+    asked.clear()
+    commands = re.findall(r"^\[\d/6\] crkd (.*)$", result.err, flags=re.MULTILINE)
+    assert len(commands) == 6
+    assert not any("train" in command.split()[0] or command.startswith("distill") for command in commands)
+    for command in commands:
+        assert crkd(*command.split()).code == 0
+    assert [_comparable(request) for request in asked] == [_comparable(request) for request in demo]
+    assert [str(request.file) for request in demo[:2]] == list(SHIPPED.values())
+    world = demo[2].config
+    assert (world.train_scenes, world.val_scenes, world.samples_per_scene, world.seed) == (0, 3, 2, 7)
+    assert (world.lidar_sweeps_per_key_frame, world.lead_in) == (9, True)
+
+
+def test_a_look_refuses_what_only_training_needs(crkd, asked):
+    for options in (("--preset", "tiny"), ("--set", "train.seed=1")):
+        result = crkd("demo", "--look", *options)
+        assert result.code == 2
+        assert "--look trains nothing" in result.err
+    assert asked == []
+
+
+def test_both_worlds_have_folders_of_their_own(crkd, asked):
+    for options, folder in (((), "crkd-demo"), (("--look",), "crkd-look")):
+        asked.clear()
+        assert crkd("demo", "--quiet", *options).code == 0
+        (simulated,) = [request for request in asked if isinstance(request, SimulateRequest)]
+        assert simulated.out.parent.name == folder
+
+
+@pytest.mark.parametrize("options", [(), ("--look",)])
+def test_the_pictures_come_last(crkd, asked, options):
+    lines = crkd("demo", "--quiet", *options).out.splitlines()
     assert lines[-2:] == ["one.png", "index.html"]
 
 

@@ -43,9 +43,10 @@ FLAGS = {
     "ablate": _TRAINING | {"--comparison", "--seeds", "--split", "--teacher", "--plan", "--set-after"},
     "status": {"--workspace", "--thorough", "--json", "--debug"},
     "import-weights": _REPORTING | _CONFIG | {"--workspace", "--as", "--name", "--ema", "--force"},
-    "export-weights": _REPORTING | {"--workspace", "--out", "--format", "--force"},
+    "export-weights": _REPORTING | {"--workspace", "--out", "--format", "--revision", "--force"},
     "demo": _REPORTING
-    | {"--workspace", "--scenes", "--samples", "--preset", "--set", "--device", "--processes", "--force"},
+    | {"--workspace", "--look", "--scenes", "--samples", "--seed"}
+    | {"--preset", "--set", "--device", "--processes", "--force"},
     "simulate": _REPORTING
     | {
         "--out",

@@ -1,5 +1,8 @@
 """Two sets of detections of the same split: paired differences, and what one finds and the other misses."""
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float64
@@ -12,6 +15,8 @@ from crkd_core.evaluation.statistics.slices import SplitScenes
 
 COMPARISON_NAME = "comparison.parquet"
 MISSED_NAME = "missed.parquet"
+
+Verdict = Literal["ahead", "behind", "level", "unknown"]
 
 
 def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Table:
@@ -42,6 +47,17 @@ def comparison_table(first: ResampledScores, second: ResampledScores) -> pa.Tabl
         judged = is_beyond_noise(low, high)
         columns[f"{name}_beyond_noise"] = pa.array(judged[kept], pa.bool_(), mask=np.isnan(low[kept]))
     return pa.table(columns)
+
+
+def verdict(row: Mapping[str, Any], score: Literal["ap", "nds"]) -> Verdict:
+    """What a row of :func:`comparison_table` says of the second: ahead of the first or behind it beyond the noise,
+    level where the interval of their difference holds zero, unknown where too few scenes have such objects.
+    """
+    if row[f"{score}_beyond_noise"] is None:
+        return "unknown"
+    if not row[f"{score}_beyond_noise"]:
+        return "level"
+    return "ahead" if row[f"{score}_low"] > 0 else "behind"
 
 
 def missed_table(first: Scoring, second: Scoring, scenes: SplitScenes, score: float) -> pa.Table:

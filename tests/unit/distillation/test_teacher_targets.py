@@ -12,9 +12,9 @@ from crkd_core.distillation.masks import foreground_mask
 from crkd_core.distillation.objective import build_objective
 from crkd_core.distillation.probability import PROBABILITY_MARGIN
 from crkd_core.distillation.quantisation import ChannelCodes, probabilities, probability_codes
-from crkd_core.distillation.target_kinds import gather_cells
 from crkd_core.distillation.targets import TeacherTargets
 from crkd_core.errors import ConfigError, DamagedArtifactError
+from crkd_core.models.outputs import gather_cells
 
 CONFIG = DistillConfig(reld=RelDConfig(scales=(16, 8, 4)))
 

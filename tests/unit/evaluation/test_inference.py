@@ -80,7 +80,9 @@ def test_evaluation_mode_without_gradients_in_the_asked_precision(precision, exp
 
 
 def test_the_mode_does_not_leak_between_samples():
-    for _, detections in chain.from_iterable(detect(OnePeak(), [batch("1", "2")], GRID, NMSConfig(), TASKS, CPU, "fp32")):
+    for _, detections in chain.from_iterable(
+        detect(OnePeak(), [batch("1", "2")], GRID, NMSConfig(), TASKS, CPU, "fp32")
+    ):
         assert torch.is_grad_enabled()
         assert not torch.is_inference_mode_enabled()
         assert not detections.scores.is_inference()

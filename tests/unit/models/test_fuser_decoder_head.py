@@ -5,7 +5,7 @@ import torch
 
 from crkd_core.config.models import DecoderConfig
 from crkd_core.models.decoder import build_decoder
-from crkd_core.models.fuser import ConvFuser
+from crkd_core.models.fuser import ConvFuser, GatedFuser
 from crkd_core.models.head import CenterHead
 from tests.support.described import TASKS
 
@@ -21,6 +21,17 @@ def test_the_plain_fuser_passes_its_inputs_on():
     assert gated_camera is camera
     assert gated_points is other
     assert fused.shape == (2, 12, 4, 5)
+
+
+def test_each_map_is_gated_by_its_own_convolution_of_both():
+    torch.manual_seed(0)
+    fuser = GatedFuser(6, 10, 12)
+    camera, points = torch.randn(2, 6, 4, 5), torch.randn(2, 10, 4, 5)
+    gated_camera, gated_points, fused = fuser(camera, points)
+    both = torch.cat([camera, points], dim=1)
+    torch.testing.assert_close(gated_camera, camera * fuser.camera_gate(both).sigmoid())
+    torch.testing.assert_close(gated_points, points * fuser.points_gate(both).sigmoid())
+    torch.testing.assert_close(fused, fuser.fuse(torch.cat([gated_camera, gated_points], dim=1)))
 
 
 @pytest.mark.parametrize("config", [RESIDUAL, SECOND, DEEP, DEEP_SECOND], ids=lambda config: str(config.channels))

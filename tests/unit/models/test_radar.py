@@ -23,6 +23,28 @@ def test_few_points_are_no_problem(padding, points):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in branch.parameters())
 
 
+def test_a_residual_calibration_begins_with_the_map_and_learns():
+    plain = RadarBranch(RadarBranchConfig(channels=(6, 8)), GRID)
+    branch = RadarBranch(RadarBranchConfig(channels=(6, 8), calibration=True, calibration_residual=True), GRID)
+    replacing = RadarBranch(RadarBranchConfig(channels=(6, 8), calibration=True), GRID)
+    assert branch.state_dict().keys() == replacing.state_dict().keys()
+    branch.load_state_dict(plain.state_dict(), strict=False)
+    replacing.load_state_dict(plain.state_dict(), strict=False)
+    radar = [(torch.rand(60, 45) - 0.5) * 10]
+    expected = plain(radar)[0]
+    assert torch.equal(branch(radar)[0], expected)
+    assert not torch.allclose(replacing(radar)[0], expected)
+    optimizer = torch.optim.SGD(branch.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (branch(radar)[0] - 1).square().mean().backward()
+        optimizer.step()
+    assert all(
+        p.grad is not None and p.grad.abs().sum() > 0 for p in branch.calibration[0][0].parameters() if p.dim() > 1
+    )
+    assert not torch.allclose(branch(radar)[0], expected)
+
+
 def test_a_leaking_activation_learns_below_zero_and_a_plain_one_does_not():
     branch = RadarBranch(RadarBranchConfig(channels=(6, 8), calibration=True), GRID)
     weight = branch.activation[0].weight

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from crkd_core.artifacts.run_config import read_run_config
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.artifacts.status import workspace_status
 from crkd_core.artifacts.workspace import Workspace
@@ -19,6 +20,7 @@ from crkd_core.models.detector import build_detector
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
 from crkd_core.stages.evaluate import EvaluateRequest, evaluate
+from crkd_core.stages.export_weights import ExportRequest, export_weights
 from crkd_core.stages.extract_teacher import ExtractRequest, extract_teacher
 from crkd_core.stages.import_weights import ImportRequest, import_weights
 from crkd_core.stages.train_teacher import TrainTeacherRequest, train_teacher
@@ -26,6 +28,7 @@ from crkd_core.training.initial_weights import backbone_settings, find_backbone,
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from crkd_core.weights.backbones import backbone_shapes
 from crkd_core.weights.published import DistillerParts, export_detector, join_distiller
+from crkd_core.weights.shared import find_weights
 from tests.support.described import TASKS
 from tests.support.published_models import random_state
 
@@ -336,3 +339,29 @@ def test_a_resnet_of_caffe_s_style_is_refused(tmp_path):
         import_weights(ImportRequest(tmp_path / "caffe.pth", "backbone", TINY), Workspace(tmp_path / "w"), SILENT)
     torch.save({"state_dict": state, "meta": {"config": recipe.replace("caffe", "pytorch")}}, tmp_path / "torch.pth")
     assert import_weights(ImportRequest(tmp_path / "torch.pth", "backbone", TINY), Workspace(tmp_path / "w"), SILENT)
+
+
+def test_shared_weights_tell_where_they_came_from_and_go_on(chain, tmp_path):
+    """Every later stage takes them, in a workspace that was told no configuration."""
+    trained, workspace = chain.copy(tmp_path / "trained").workspace, Workspace(tmp_path / "workspace")
+    scored = evaluate(EvaluateRequest(model="teacher", workers=0), trained, SILENT).metrics
+    for role, name in (("teacher", "teacher"), ("student", "plain")):
+        file = tmp_path / f"{name}.safetensors"
+        result = export_weights(ExportRequest(name, file, "shared"), trained, SILENT)
+        manifest = find_weights(file).manifest
+        assert result.manifest == file.with_suffix(".json")
+        assert (manifest.epochs, manifest.split) == (1, "train")
+        assert manifest.trained_on.simulation["samples_per_scene"] == 2
+        assert manifest.commands[0].startswith("crkd prepare")
+        import_weights(ImportRequest(file, role), workspace, SILENT)
+    scores = find_weights(tmp_path / "teacher.safetensors").manifest.scores
+    assert [(score.split, score.mean_ap) for score in scores] == [("mini_val", round(scored.mean_ap, 4))]
+    assert manifest.scores == ()
+
+    teacher = workspace.find("train-teacher", "teacher", needed_for="test", make="")
+    assert (teacher.manifest.facts["epochs"], read_run_config(teacher)) == (1, chain.config)
+    shutil.copytree(chain.workspace.root / "prepare", workspace.root / "prepare")
+    config = short(read_run_config(teacher))
+    extract_teacher(ExtractRequest(config), workspace, SILENT)
+    taught = distill(DistillRequest(config, losses=("respd",), name="taught"), workspace, SILENT)
+    assert taught.artifact.manifest.inputs["start"].name == "plain"

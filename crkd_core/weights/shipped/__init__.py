@@ -1,0 +1,1 @@
+"""Trained models that come with the package: half-precision weights, each with its manifest beside it."""
