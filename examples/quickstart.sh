@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Does distillation help? What a user with published weights does, from nothing to a verdict and pictures: makes a virtual
 # environment, installs crkd with pinned versions, simulates a world that no model was trained on, takes the teacher and the
-# plain student that come with crkd, and goes on from there, with and without the teacher. About twelve minutes on two CPU cores.
+# plain student that come with crkd, and goes on from there, with and without the teacher. About eight minutes on two CPU cores.
 #
 # Usage: ./examples/quickstart.sh [--from-scratch] [--seed N] [FOLDER [--set SECTION.FIELD=VALUE ...]]
 #     FOLDER          default ./quickstart; run the same command again to continue after an interruption
