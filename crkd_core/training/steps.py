@@ -118,6 +118,7 @@ class DistillationStep(DetectionStep):
         targets: BatchTargets | None = None,
         counts: LossCounts | None = None,
     ) -> dict[str, Tensor]:
+        """Terms of both losses, or of the detection loss alone where the targets have no teacher's."""
         targets = self.targets(batch, progress) if targets is None else targets
         if targets.teacher is None:
             return super().forward(batch, progress, targets, counts)
