@@ -61,7 +61,11 @@ NuscenesOption = Annotated[
 ]
 OfficialOption = Annotated[
     bool,
-    typer.Option("--official", help="Run the nuScenes devkit too; fail if its metrics differ by 1e-9 or more."),
+    typer.Option(
+        "--official",
+        help="Run the data set's devkit too (nuscenes-devkit or truckscenes-devkit); fail if its metrics differ by "
+        "1e-9 or more.",
+    ),
 ]
 BreakdownOption = Annotated[
     list[str] | None,

@@ -43,7 +43,7 @@ class EvaluateRequest:
         weights: which of the run's, see ``final_weights``; None: those that it stands for.
         prepared: name of the prepared data; None for those the model was trained on, or the latest.
         nms: how boxes are selected from the head's peaks; None for the model's own configuration.
-        official: run the nuScenes devkit too, on the submission and the data set's own tables, and compare.
+        official: run the data set's devkit too, on the submission and the data set's own tables, and compare.
         analysis: what is wanted beyond the scores; None for nothing.
         command: as it was given, for the manifest; None where there was none.
     """

@@ -43,7 +43,7 @@ class ResultsRequest:
         nuscenes: folder of the data set: its tables are read where nothing fitting is prepared, and by `official`.
         version: of the tables there; None for the only one that can have the split.
         prepared: name of the prepared data; None for the latest that have the split.
-        official: run the nuScenes devkit too, on the file and the data set's own tables, and compare.
+        official: run the data set's devkit too, on the file and the data set's own tables, and compare.
         subset: the file has only some samples of the split, and is scored on these.
         analysis: what is wanted beyond the scores; None for nothing.
         command: as it was given, for the manifest; None where there was none.
