@@ -45,7 +45,6 @@ SCHEMA = pa.schema(
         pa.field("attribute", pa.string(), metadata={"doc": "nuScenes attribute, empty where the class has none"}),
     ]
 )
-
 """Columns of a detection table, as those of nuScenes are documented."""
 _LABEL = SCHEMA.get_field_index("label")
 

@@ -1,6 +1,7 @@
 """The data set, its views, stored targets, and the order of training."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from crkd_core.errors import DamagedArtifactError, DatasetError, StaleArtifactEr
 from crkd_core.geometry.boxes import Boxes3D
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.prepare import PrepareRequest, prepare
+from tests.support.described import NUSCENES
 from tests.support.nuscenes_factory import write_folder
 
 DATA = DataConfig.model_validate(
@@ -231,8 +233,9 @@ def sampler(data, **options):
 
 
 def many(classes):
-    """A data set of which the sampler sees only its length and its classes."""
+    """A data set of which the sampler sees only its length, its classes and those of each sample."""
     data = object.__new__(SampleDataset)
+    data.prepared = SimpleNamespace(description=NUSCENES)
     data.tokens = [str(index) for index in range(len(classes))]
     data.__dict__["classes_of_samples"] = [np.array(present) for present in classes]
     return data

@@ -33,7 +33,7 @@ def some_detections(count: int, seed: int = 0) -> SampleDetections:
 def test_table_gives_back_the_detections_best_first():
     detections = some_detections(7)
     table = Detections.collect(
-        [("a", detections, TILTED), ("empty", some_detections(0), TILTED), ("b", detections, np.eye(4))]
+        [("a", detections, TILTED), ("empty", some_detections(0), TILTED), ("b", detections, np.eye(4))], NUSCENES
     )
     order = detections.scores.argsort(descending=True)
     for token in ("a", "b"):
