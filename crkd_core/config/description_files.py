@@ -86,6 +86,8 @@ def dump_description(description: DatasetDescription) -> str:
 
 def _from_yaml(text: str, source: str) -> DatasetDescription:
     values = read_yaml(text, source)
+    if values is None:
+        raise ConfigError(f"{source} is empty; crkd prepare --nuscenes FOLDER --describe writes a first description.")
     if not isinstance(values, dict):
         raise ConfigError(f"{source} must hold keys such as 'classes:', found {type(values).__name__}.")
     return validate_description(values, source)

@@ -67,11 +67,12 @@ def explain_invalid(
         return f"{key} {shown}: expected a section with a kind, found {quoted(first['input'])}."
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
-        return f"{path or shown}: {message}."
+        return f"{path or shown}: {message.rstrip('.')}{'' if message.endswith('?') else '.'}"
     value = first.get("input")
     known = _EXPECTED.get(first["type"], "").format(**first.get("ctx", {}))
     expected = known or message.removeprefix("Input should be ").partition(", unable to ")[0]
-    return f"{key} {shown}: expected {expected}, found {quoted(value)} ({type(value).__name__})."
+    actual = "nothing" if value is None else f"{quoted(value)} ({type(value).__name__})"
+    return f"{key} {shown}: expected {expected}, found {actual}."
 
 
 def _locate(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None]:

@@ -112,7 +112,10 @@ def configured_for(config: Config, description: DatasetDescription, data: str) -
     try:
         return validate_config(values_without_defaults(config) | {"dataset": description.model_dump(mode="json")})
     except ConfigError as error:
-        raise ConfigError(f"the configuration does not fit {data}, which is {description.text_name}: {error}") from None
+        raise ConfigError(
+            f"the configuration does not fit {data}, which is {description.text_name}: {str(error).rstrip('.')}; mend "
+            "that, or choose another --preset, or other data with --prepared."
+        ) from None
 
 
 def dump_config(config: BaseModel) -> str:

@@ -135,5 +135,5 @@ def read_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         position = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(
-            f"{source} is not valid YAML{position}; expected nested keys such as 'train: {{seed: 1}}'."
+            f"{source} is not valid YAML{position}; expected nested keys such as 'section: {{key: value}}'."
         ) from None

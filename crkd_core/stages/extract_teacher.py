@@ -18,7 +18,6 @@ from crkd_core.datasets.prepared.source import (
     open_prepared,
     pin_machine,
     pin_split,
-    split_settings,
 )
 from crkd_core.distillation.requirements import check_terms
 from crkd_core.errors import UsageError
@@ -124,7 +123,7 @@ def extract_teacher(request: ExtractRequest, workspace: Workspace, progress: Pro
             STAGE,
             request.name,
             command=pin_processes(_command(request, workspace, teacher, prepared.artifact), processes),
-            settings=target_settings(config) | split_settings(prepared, request.split),
+            settings=target_settings(config) | build.data_settings,
             inputs={"teacher": teacher.reference(), "prepared": prepared.artifact.reference()},
             force=request.force,
             resume=request.resume,

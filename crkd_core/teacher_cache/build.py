@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.shards import shard_name, write_index
 from crkd_core.artifacts.workspace import Artifact
 from crkd_core.artifacts.writer import ArtifactWriter
@@ -12,6 +14,7 @@ from crkd_core.config.schema import Config
 from crkd_core.cores import note_loaders
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from crkd_core.datasets.prepared.same_data_set import configured_for_data, require_same_data_set
+from crkd_core.datasets.prepared.source import split_settings
 from crkd_core.errors import WriteError
 from crkd_core.progress import Progress, format_count, format_seconds, format_size
 from crkd_core.teacher_cache.extraction import Estimate, Extraction
@@ -30,12 +33,18 @@ class CacheBuild:
 
     def __init__(self, config: Config, teacher: Artifact, prepared: PreparedData, split: str) -> None:
         """Raises ConfigError, or StaleArtifactError, where configuration or teacher are not of these data."""
-        self._config = configured_for_data(config, prepared)
         require_same_data_set(teacher, prepared)
+        self._config = configured_for_data(config, prepared)
         self.plan = ItemPlan(prepared.tokens(split), config)
         self._teacher = teacher
         self._prepared = prepared
+        self._split = split
         self._loaded: Extraction | None = None
+
+    @property
+    def data_settings(self) -> dict[str, Any]:
+        """What the settings of the targets say of the data."""
+        return split_settings(self._prepared, self._split) | description_settings(self._prepared.description)
 
     def _extraction(self, device: torch.device) -> Extraction:
         if self._loaded is None:

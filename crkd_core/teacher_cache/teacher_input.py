@@ -17,6 +17,7 @@ from crkd_core.config.schema import Config
 from crkd_core.config.split_names import TRAIN
 from crkd_core.data.augmentation import MIRRORINGS
 from crkd_core.datasets.prepared.prepared_data import PreparedData
+from crkd_core.datasets.prepared.same_data_set import require_same_data_set, require_targets_of_data_set
 from crkd_core.datasets.prepared.source import split_slug
 from crkd_core.distillation.losses import lacking_parts
 from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
@@ -148,6 +149,7 @@ class LiveTeacher(TeacherInput):
         return FrozenTeacher(teacher.detector, self._config.data.grid.build(), self._config.distill, train_mode=quirk)
 
     def check_fits(self, prepared: PreparedData, tokens: Sequence[str], split: str) -> None:
+        require_same_data_set(self.artifact, prepared)
         self._check_made_from(prepared)
         expected, trained = (
             self._config.data.grid.model_dump(mode="json"),
@@ -194,6 +196,7 @@ class StoredTeacher(TeacherInput):
 
     def check_fits(self, prepared: PreparedData, tokens: Sequence[str], split: str) -> None:
         self._check_made_from(prepared, same_tables=self._is_of_tables(prepared))
+        require_targets_of_data_set(self.artifact, prepared)
         problem = settings_problem(self._config, self.artifact)
         if problem is not None:
             raise StaleArtifactError(f"{problem}; {self._remedy()}")

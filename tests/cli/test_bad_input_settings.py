@@ -41,7 +41,7 @@ SMALL_WORLD = ("--val-scenes", 0, "--samples", 1, "--set", "lidar_azimuth_steps=
         ("x" * 10_000 + "=1", ("the config has no key 'xxx", "known here: data")),
         ("=", ("--set expects section.field=value",)),
         (".=1", ("--set expects section.field=value",)),
-        ("train=", ("'train'", "a section of keys, found None")),
+        ("train=", ("'train'", "a section of keys, found nothing")),
         ("train.seed.x=1", ("'train.seed'", "found {'x': 1}")),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

@@ -13,8 +13,7 @@ from crkd_core.data.dataset import SampleDataset
 from crkd_core.data.samples import collate
 from crkd_core.datasets.prepared.prepared_data import PreparedData
 from examples.add_a_dataset import RADARS
-from tests.support.nuscenes_factory import pcd_bytes
-from tests.support.own_car import DESCRIPTION, write_car, write_description
+from tests.support.own_car import write_car, write_description
 from tests.support.refusals import check_message
 
 
@@ -140,65 +139,6 @@ def test_nuscenes_by_name_is_nuscenes(crkd, tmp_path, car):
     assert "dataset" not in manifest.facts["report"]
 
 
-@pytest.mark.parametrize(
-    ("changes", "code", "words"),
-    [
-        ({"cameras": ["front", "back"]}, 3, ("cameras of the description own name 'back'", "does not have")),
-        ({"lidars": ["roof_left", "roof_rihgt"]}, 3, ("name 'roof_rihgt'", "did you mean 'roof_right'")),
-        ({"radars": ["bumper", "front"], "cameras": ["left"]}, 3, ("radars", "'front'", "calls a camera")),
-        (
-            {"lidar_points": {"columns": 5}, "lidars": ["roof_left"]},
-            3,
-            ("look like 4 columns", "lidar_points.columns: 4"),
-        ),
-        ({"lidar_points": {"columns": 4}}, 3, ("a PCD file with a header", "leave out lidar_points.columns")),
-        (
-            {"lidar_points": {"intensity_field": "i"}},
-            3,
-            ("lacks the field i and has x, y, z, intensity", "intensity_field"),
-        ),
-        ({"radar_points": {}}, 3, ("lacks the fields vx_comp, vy_comp, rcs of the description", "radar_points")),
-        ({"radar_points": {**DESCRIPTION["radar_points"], "codes": True}}, 3, ("lacks the fields dyn_prop",)),
-        ({"splits": {"train": ["drive 1"], "val": ["drive 1"]}}, 2, ("'drive 1' is in the splits train and val",)),
-        ({"reference_lidar": ["roof_left", "roof_right"]}, 2, ("one LiDAR is the reference",)),
-        ({"tasks": [{"classes": ["car"]}]}, 2, ("the class person is in no task",)),
-        ({"classes": {"a": {"categories": ["Car"]}, "b": {"categories": ["Car"]}}}, 2, ("category 'Car' belongs to",)),
-        (
-            {"classes": {"car": {"categories": ["vehicle.car"]}}},
-            3,
-            ("none of the", "as own does: Car would be vehicle.car"),
-        ),
-    ],
-)
-def test_descriptions_that_do_not_fit(refused, car, tmp_path, changes, code, words):
-    write_description(tmp_path / "own.yaml", **changes)
-    refused(code, words, *asked(car)[:7], "--check")
-
-
-def test_a_radar_file_of_other_fields_than_the_others(refused, car):
-    path = next((car / "samples" / "tail").iterdir())
-    path.write_bytes(pcd_bytes(np.zeros(3, [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("speed", "<f4")])))
-    words = (str(path), "lacks the fields doppler, power of the description and has x, y, z, speed")
-    refused(3, words, *asked(car)[:7], "--check")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", ("names no scene",)),
-        ("# nothing\n", ("names no scene",)),
-        ("drive 2\nscene-0103\n", ("1 of the 2 scenes in", "such as 'scene-0103'", "called drive 1, drive 2")),
-        (None, ("cannot be read: No such file",)),
-    ],
-)
-def test_lists_of_validation_scenes_that_do_not_fit(refused, car, text, words):
-    path = car.parent / "val.txt"
-    path.unlink()
-    if text is not None:
-        path.write_text(text)
-    refused(3, words, *asked(car)[:7], "--check")
-
-
 def test_sensors_that_no_description_has(refused, car):
     words = ("has the sensors bumper, front,", "describe yours: crkd prepare --nuscenes", "--describe")
     refused(3, words, "prepare", "--nuscenes", car)
@@ -216,9 +156,3 @@ def test_another_cars_sensors_under_nuscenes_names(refused, tmp_path, car):
         "--describe",
     )
     refused(3, words, "prepare", "--nuscenes", tmp_path / "world")
-
-
-def test_options_that_go_with_describe(refused, car):
-    refused(2, ("--out is for the description",), "prepare", "--nuscenes", car, "--out", "a.yaml")
-    refused(2, ("prepares nothing",), "prepare", "--nuscenes", car, "--describe", "--check")
-    refused(2, ("no data set is named 'nuscene'",), "prepare", "--nuscenes", car, "--dataset", "nuscene")

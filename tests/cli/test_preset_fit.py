@@ -3,12 +3,11 @@
 import pytest
 
 from crkd_core.artifacts.configuration import data_to_prepare, resolve_nms
-from crkd_core.artifacts.run_config import CONFIG_NAME
-from crkd_core.artifacts.writer import ArtifactRequest
-from crkd_core.config.loading import dump_config, load_config, with_overrides
+from crkd_core.config.loading import load_config, with_overrides
 from crkd_core.datasets.prepared.preset_fit import fitting_preset
 from crkd_core.stages import distill, train_teacher
 from tests.support.chain import Chain
+from tests.support.described import add_model
 
 FEW_SWEEPS = ("--set", "data.lidar.sweeps=2", "--set", "data.radar.sweeps=3")
 
@@ -24,16 +23,6 @@ def trained(monkeypatch):
     for stage in (train_teacher, distill):
         monkeypatch.setattr(stage, "run_training", catch)
     return specs
-
-
-def add_model(chain: Chain, stage: str, name: str, config) -> None:
-    """A finished model of a configuration, without weights."""
-    role = "teacher" if stage == "train-teacher" else "student"
-    detector = getattr(config, role).model_dump(mode="json")
-    settings = {"role": role, "detector": detector, "data": config.data.model_dump(mode="json")}
-    with chain.workspace.write(ArtifactRequest(stage, name, f"crkd {stage} --name {name}", settings)) as writer:
-        (writer.path / CONFIG_NAME).write_text(dump_config(config))
-        writer.finish()
 
 
 @pytest.mark.parametrize(("width_px", "preset"), [(1600, "paper-r50"), (704, "small"), (352, "tiny"), (192, "tiny")])
@@ -135,14 +124,14 @@ def test_the_same_command_gives_the_same_configuration_before_and_after_it_was_r
     assert crkd(*command).code == 0
     first = trained.pop().config
     assert first == load_config(None, tmp_path / "mine.yaml")
-    add_model(own, "train-teacher", "n", first)
+    add_model(own.workspace, "train-teacher", "n", first)
     assert crkd(*command).code == 0
     assert trained.pop().config == first
 
 
 def test_models_of_several_kinds_are_told(crkd, chain, tmp_path, trained):
     own = chain.copy(tmp_path)
-    add_model(own, "distill", "large", load_config("small"))
+    add_model(own.workspace, "distill", "large", load_config("small"))
     result = crkd("train-teacher", "--name", "n", "-w", own.workspace.root)
     assert "the models of" in result.err
     said = next(line for line in result.err.splitlines() if line.startswith("warning: the models of"))
@@ -157,7 +146,9 @@ def test_models_of_several_kinds_are_told(crkd, chain, tmp_path, trained):
 def test_data_are_prepared_for_the_models_there_are(crkd, chain, tmp_path):
     own = chain.copy(tmp_path)
     assert data_to_prepare(own.workspace).lidar.sweeps == 10, "an option that is left out lowers nothing"
-    add_model(own, "distill", "long", load_config("tiny", None, ["data.lidar.sweeps=15", "data.radar.sweeps=9"]))
+    add_model(
+        own.workspace, "distill", "long", load_config("tiny", None, ["data.lidar.sweeps=15", "data.radar.sweeps=9"])
+    )
     data = data_to_prepare(own.workspace)
     assert (data.lidar.sweeps, data.radar.sweeps) == (15, 9)
     assert data_to_prepare(own.workspace, overrides=["data.radar.sweeps=4"]).radar.sweeps == 4

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from crkd_core.artifacts.described import description_settings
 from crkd_core.artifacts.manifest import read_manifest, record_file
 from crkd_core.artifacts.shards import TensorShards, read_shard, shard_name, write_index, write_shard
 from crkd_core.artifacts.tables import read_table
@@ -33,7 +34,7 @@ from crkd_core.teacher_cache.teacher_input import StoredTeacher
 from crkd_core.teacher_cache.teacher_score import DETECTIONS_NAME
 from crkd_core.training.trained import WEIGHTS_NAME, load_trained
 from tests.support.chain import CHAIN_OVERRIDES, files_of
-from tests.support.described import NUSCENES, TASKS
+from tests.support.described import NUSCENES, TASKS, THREE
 from tests.support.kills import KillingProgress
 
 SILENT = SilentProgress()
@@ -259,6 +260,18 @@ def test_views_of_a_grid_that_is_not_symmetric_cannot_be_mirrored(chain):
     teacher = StoredTeacher(Artifact(artifact.path, manifest), config, chain.workspace)
     with pytest.raises(ConfigError, match=r"must be symmetric, found x from -24\.0 to 48\.0 m"):
         teacher.check_fits(prepared_of(chain), prepared_of(chain).tokens("train"), "train")
+
+
+def test_targets_of_the_same_tables_described_otherwise_are_refused(chain):
+    artifact, prepared = targets_of(chain.workspace), prepared_of(chain)
+    settings = artifact.manifest.settings | description_settings(THREE)
+    manifest = artifact.manifest.model_copy(update={"settings": settings})
+    teacher = StoredTeacher(Artifact(artifact.path, manifest), chain.config, chain.workspace)
+    words = (
+        rf"{artifact.label} was made of shuttle, and {prepared.artifact.label} is nuScenes \(classes: person, van, pole"
+    )
+    with pytest.raises(StaleArtifactError, match=words):
+        teacher.check_fits(prepared, prepared.tokens("train"), "train")
 
 
 def test_targets_are_read_back_by_key_in_any_order(chain):

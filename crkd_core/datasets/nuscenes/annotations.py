@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from crkd_core.config.description import DatasetDescription
+from crkd_core.config.description_files import dataset_names
 from crkd_core.datasets.nuscenes.annotation_tables import (
     NOT_A_NUMBER,
     AnnotatedBoxes,
@@ -196,6 +197,16 @@ def _unusable(geometry: NDArray[np.float64]) -> list[str | None]:
     return problems
 
 
+def _mapping_remedy(counts: Mapping[str, int], description: DatasetDescription) -> str:
+    """What to do where no category of the tables is mapped."""
+    known = ", ".join(list(description.label_of_category)[:_EXAMPLES])
+    if description.name not in dataset_names():
+        return f"list them as categories of the classes in the description {description.name}, which lists {known}"
+    similar = _similar(counts, description.categories, partial(similar_category, description=description))
+    hint = next((f"{name} would be {meant}" for name, meant in similar.items()), f"{known} and so on")
+    return f"name the categories in category.json as {description.text_name} does: {hint}"
+
+
 def _check_something_left(
     folder: Path,
     description: DatasetDescription,
@@ -208,12 +219,9 @@ def _check_something_left(
     total = len(boxes.every_instance)
     if total and not len(dropped):
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:_NAMES_SHOWN])
-        similar = _similar(counts, description.categories, partial(similar_category, description=description))
-        hints = (f"{name} would be {meant}" for name, meant in similar.items())
-        hint = next(hints, f"{', '.join(list(description.label_of_category)[:_EXAMPLES])} and so on")
         raise DatasetError(
-            f"none of the {total} annotations in {folder} is of a category that is detected: found {names}; name the "
-            f"categories in category.json as {description.text_name} does: {hint}."
+            f"none of the {total} annotations in {folder} is of a category that is detected: found {names}; "
+            f"{_mapping_remedy(counts, description)}."
         )
     if len(dropped) and dropped.all():
         reasons = ", ".join(f"{count} with {reason}" for reason, count in Counter(problems).items())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crkd_core.config.description_points import RadarPoints
 from crkd_core.datasets.nuscenes.files import read_small_file
-from crkd_core.datasets.nuscenes.pcd import PcdError, read_header, read_points
+from crkd_core.datasets.nuscenes.pcd import PcdError, PcdNotAsDescribed, read_header, read_points
 from crkd_core.datasets.nuscenes.radar import CODE_FIELDS, are_measurable, check_codes, check_measured, refusal
 
 _POSITION, _VELOCITY = ("x", "y", "z"), ("vx_comp", "vy_comp", "vz_comp")
@@ -83,7 +83,7 @@ def _read(path: Path | str, points: RadarPoints) -> NDArray:
             del field_of["z"]
         lacking = [name for name in field_of.values() if name not in header.single]
         if lacking:
-            raise PcdError(
+            raise PcdNotAsDescribed(
                 f"it lacks the field{'s' * (len(lacking) > 1)} {', '.join(lacking)} of the description and has "
                 f"{', '.join(header.by_name)}",
                 "say the names of its fields in radar_points of the description",

@@ -15,7 +15,7 @@ from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.datasets.nuscenes.files import read_sensor_file
 from crkd_core.datasets.nuscenes.lidar_columns import is_ring_index, likely_columns, looks_like_float64
 from crkd_core.datasets.nuscenes.lidar_format import LidarFormat
-from crkd_core.datasets.nuscenes.pcd import PcdError, is_pcd, read_header, read_points
+from crkd_core.datasets.nuscenes.pcd import PcdError, PcdNotAsDescribed, is_pcd, read_header, read_points
 from crkd_core.errors import DatasetError
 from crkd_core.progress import Progress
 
@@ -158,7 +158,7 @@ def _read_pcd(data: bytes, path: Path, layout: LidarFormat, timestamp_us: int | 
         header = read_header(data)
         lacking = [name for name in (*_NAMES[:3], *named.values()) if name not in header.single]
         if lacking:
-            raise PcdError(
+            raise PcdNotAsDescribed(
                 f"it lacks the field {lacking[0]} and has {', '.join(header.by_name)}",
                 "say lidar_points.intensity_field and time_field in the description (null for none)",
             )

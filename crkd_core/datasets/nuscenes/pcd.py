@@ -48,6 +48,12 @@ class PcdTruncated(PcdError):
     state = "truncated"
 
 
+class PcdNotAsDescribed(PcdError):
+    """The file is as its header says, but not as the description of the data set says."""
+
+    state = "not as described"
+
+
 @dataclass(frozen=True)
 class PcdField:
     """One field: `count` values of a numpy `dtype` (None: padding) and `size` bytes in all a point."""

@@ -31,15 +31,10 @@ def recognise(folder: Path) -> DatasetDescription:
         DatasetError: none does.
     """
     sensors = sensors_of(folder)
-    lower = {name.lower() for name in sensors}
-    for description in (nuscenes(), *map(known_description, dataset_names())):
-        # A name that differs in case is told by the reader.
-        if description.reference.lower() in lower:
-            return description
-    raise DatasetError(
-        f"{folder} has the sensors {_some(sensors)}, which no data set that crkd knows has; describe yours: crkd "
-        f"prepare --nuscenes {folder.parent} --describe --out car.yaml, edit that file, and say --dataset car.yaml."
-    )
+    description = _with_reference_in(sensors)
+    if description is None:
+        raise _unknown_sensors(folder, sensors)
+    return description
 
 
 def check_channels(folder: Path, description: DatasetDescription) -> None:
@@ -50,9 +45,17 @@ def check_channels(folder: Path, description: DatasetDescription) -> None:
     Raises:
         DatasetError: naming one.
     """
+    sensors, channels = sensors_of(folder), SensorChannels.of(description)
+    if description in _known_descriptions() and not _has_reference(sensors, description):
+        known = _with_reference_in(sensors)
+        if known is None:
+            raise _unknown_sensors(folder, sensors)
+        raise DatasetError(
+            f"{folder} has the sensors of {known.text_name} and not those of {description.text_name}; say --dataset "
+            f"{known.name}."
+        )
     if description == nuscenes():
         return
-    sensors, channels = sensors_of(folder), SensorChannels.of(description)
     kinds = (
         ("cameras", CAMERA, channels.cameras),
         ("lidars", LIDAR, channels.lidars),
@@ -70,6 +73,26 @@ def check_channels(folder: Path, description: DatasetDescription) -> None:
                     f"{field} of the description {description.name} name {name!r}, which sensor.json of {folder} calls "
                     f"a {sensors[name]}; move it to the sensors of its kind."
                 )
+
+
+def _known_descriptions() -> list[DatasetDescription]:
+    return [nuscenes(), *map(known_description, dataset_names())]
+
+
+def _with_reference_in(sensors: dict[str, str]) -> DatasetDescription | None:
+    return next((entry for entry in _known_descriptions() if _has_reference(sensors, entry)), None)
+
+
+def _has_reference(sensors: dict[str, str], description: DatasetDescription) -> bool:
+    # A name that differs in case is told by the reader.
+    return description.reference.lower() in {name.lower() for name in sensors}
+
+
+def _unknown_sensors(folder: Path, sensors: dict[str, str]) -> DatasetError:
+    return DatasetError(
+        f"{folder} has the sensors {_some(sensors)}, which no data set that crkd knows has; describe yours: crkd "
+        f"prepare --nuscenes {folder.parent} --describe --out car.yaml, edit that file, and say --dataset car.yaml."
+    )
 
 
 def _some(sensors: dict[str, str]) -> str:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from crkd_core.config.data import NUSCENES_COLUMNS
 from crkd_core.config.description import DatasetDescription
-from crkd_core.config.description_files import known_description
+from crkd_core.config.description_files import known_description, nuscenes
 from crkd_core.datasets.nuscenes.availability import Missing, find_missing
+from crkd_core.datasets.nuscenes.described_radar import read_described_sweeps
 from crkd_core.datasets.nuscenes.image_files import measure_images, sizes_by_camera
 from crkd_core.datasets.nuscenes.lidar import look_at_lidar
 from crkd_core.datasets.nuscenes.lidar_format import LidarFormat, tell_columns
@@ -132,6 +133,9 @@ def survey_files(
     present = chosen.without(missing.absent)
     measured = measure_images(source.dataroot, source.tables, present, progress)
     look_at_lidar(_some_lidar_files(source, present), lidar_format, progress)
+    if source.tables.description != nuscenes():
+        # A wrong description is told before anything is written that its mended version could not go on with.
+        read_described_sweeps(_some_radar_files(source, present), source.tables.description.radar_points, None)
     recorded, sizes = sizes_by_camera(source.tables, present), sizes_by_camera(measured, present)
     return Survey(
         source=replace(source, tables=measured),
@@ -164,3 +168,10 @@ def _some_lidar_files(source: VersionTables, files: SampleFiles) -> list[Path]:
     first = first_lidar_samples(source.tables, files)
     rows = files.lidar[first, :, 0].ravel()
     return [source.dataroot / source.tables.sensors.path[row] for row in rows[rows >= 0].tolist()]
+
+
+def _some_radar_files(source: VersionTables, files: SampleFiles) -> list[Path]:
+    """The first key frame of every radar."""
+    keys = files.radar[:, :, 0]
+    rows = [own[own >= 0][:1] for own in keys.T]
+    return [source.dataroot / source.tables.sensors.path[row] for own in rows for row in own.tolist()]

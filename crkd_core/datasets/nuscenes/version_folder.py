@@ -81,6 +81,19 @@ def version_slug(version: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", version).strip("-._") or "data"
 
 
+def _missing(table: Path) -> DatasetError:
+    folder = table.parent
+    if table.stem not in truckscenes.TABLES and (folder / f"{truckscenes.OWN_TABLE}.json").exists():
+        return DatasetError(
+            f"the table {table} is missing, and the others are TruckScenes', which does without: say --dataset "
+            "truckscenes, or format: truckscenes in the description."
+        )
+    return DatasetError(
+        f"the table {table} is missing; expected every nuScenes JSON table in {folder}: unpack the metadata archive "
+        "again."
+    )
+
+
 def digest_tables(folder: Path, table_format: Format = "nuscenes") -> str:
     """SHA-256 over the names and bytes of the tables that are read."""
     total = hashlib.sha256()
@@ -93,10 +106,7 @@ def digest_tables(folder: Path, table_format: Format = "nuscenes") -> str:
                 while block := stream.read(1 << 20):
                     checksum.update(block)
         except FileNotFoundError:
-            raise DatasetError(
-                f"the table {path} is missing; expected every nuScenes JSON table in {folder}: "
-                "unpack the metadata archive again."
-            ) from None
+            raise _missing(path) from None
         except OSError as error:
             raise DatasetError(f"the table {path} cannot be read: {error.strerror or error}.") from None
         total.update(f"{name}:{checksum.hexdigest()};".encode())

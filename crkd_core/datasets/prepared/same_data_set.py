@@ -1,7 +1,9 @@
-"""Whether configurations and models belong to prepared data: whose classes, tasks and channels they were made for."""
+"""Whether configurations, models and teacher targets are of the classes, tasks and channels of prepared data."""
 
+from crkd_core.artifacts.described import description_of
 from crkd_core.artifacts.run_config import read_run_config
 from crkd_core.artifacts.workspace import Artifact
+from crkd_core.config.description import DatasetDescription
 from crkd_core.config.description_difference import description_difference
 from crkd_core.config.loading import configured_for
 from crkd_core.config.schema import Config
@@ -25,11 +27,23 @@ def require_same_data_set(model: Artifact, prepared: PreparedData) -> None:
         StaleArtifactError: naming the difference.
         DamagedArtifactError: the model's configuration cannot be read.
     """
-    own = read_run_config(model).dataset
+    _compare(read_run_config(model).dataset, f"{model.label} was trained on", prepared, "train a model on these")
+
+
+def require_targets_of_data_set(targets: Artifact, prepared: PreparedData) -> None:
+    """Refuse stored teacher targets of data that were described otherwise, though they are of the same tables.
+
+    Raises:
+        StaleArtifactError: naming the difference.
+        DamagedArtifactError: their description cannot be read.
+    """
+    _compare(description_of(targets), f"{targets.label} was made of", prepared, "extract targets of these")
+
+
+def _compare(own: DatasetDescription, made_of: str, prepared: PreparedData, remedy: str) -> None:
     difference = description_difference(own, prepared.description)
     if difference is not None:
         raise StaleArtifactError(
-            f"{model.label} was trained on {own.text_name}, and {prepared.artifact.label} is "
-            f"{prepared.description.text_name} ({difference}); choose other data with --prepared, or train a model on "
-            "these."
+            f"{made_of} {own.text_name}, and {prepared.artifact.label} is {prepared.description.text_name} "
+            f"({difference}); choose other data with --prepared, or {remedy}."
         )

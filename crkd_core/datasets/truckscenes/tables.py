@@ -18,3 +18,5 @@ TABLES = (
 Of the three that nuScenes does not have, ``weather_annotation`` says less than the tags of a scene, and velocities of
 the chassis and the cabin (``ego_motion_*``) are zero in many recordings: the ego poses tell how the truck moves.
 """
+OWN_TABLE = "ego_motion_chassis"
+"""One that only TruckScenes has."""

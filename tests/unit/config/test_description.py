@@ -184,7 +184,7 @@ def test_what_is_wrong_is_said_in_one_sentence(changes, words):
     ("text", "words"),
     [
         (None, "cannot be read: No such file"),
-        ("", "must hold keys such as 'classes:', found NoneType"),
+        ("", "my.yaml is empty; crkd prepare --nuscenes FOLDER --describe writes a first"),
         ("- a", "must hold keys such as 'classes:', found list"),
         ("name: a\nname: b", "line 2: the key 'name' stands there twice"),
     ],
