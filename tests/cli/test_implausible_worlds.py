@@ -94,6 +94,18 @@ def _other_camera_pose(folder: TinyFolder) -> None:
     _each("ego_pose", _set("translation", [0.0, 0.0, 0.0]), "CAM_FRONT-")(folder)
 
 
+def _poses_of_key_frames(folder: TinyFolder) -> None:
+    """Sweeps are written with the pose of the key frame that they belong to."""
+    records = folder.tables["sample_data"]
+    keys = {
+        (record["sample_token"], record["calibrated_sensor_token"]): record["ego_pose_token"]
+        for record in records
+        if record["is_key_frame"]
+    }
+    for record in records:
+        record["ego_pose_token"] = keys[record["sample_token"], record["calibrated_sensor_token"]]
+
+
 def _lidar(change: Callable[[np.ndarray], None]) -> Change:
     def apply(folder: TinyFolder) -> None:
         for path in folder.files("LIDAR_TOP"):
@@ -175,6 +187,11 @@ WRONG = [
     pytest.param(_twice, "8 annotations are of an instance that has another one in the same sample", id="twice"),
     pytest.param(_walking_car, "8 boxes have an attribute of another kind than the class, such as ped", id="walking"),
     pytest.param(_other_camera_pose, "CAM_FRONT is up to 3", id="another pose"),
+    pytest.param(
+        _poses_of_key_frames,
+        "72 of 108 LiDAR and radar files have the ego pose of the one before while the car drives",
+        id="one pose a key frame",
+    ),
     pytest.param(_lidar(_centimetres), "m away (median): are x, y and z in metres", id="LiDAR units"),
     pytest.param(_lidar(_dim), "no LiDAR intensity is above 0.02", id="LiDAR intensity"),
 ]

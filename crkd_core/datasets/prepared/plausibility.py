@@ -36,6 +36,7 @@ _HORIZONTAL = 0.707
 _SIDEWAYS = 0.5
 _LOWEST_LIDAR_M = -1.0
 _FARTHEST_POSES_M = 10.0
+_SHORTEST_DRIVE_M = 0.5
 _INTENSITY_COLUMNS = 4
 _LOOKED_AT = 8
 _FEWEST_BOXES, _POINTS_INSIDE, _MARGIN_M = 10, 5, 0.2
@@ -61,6 +62,7 @@ def implausible(survey: Survey, written: Mapping[str, pa.Table]) -> list[str]:
         *sizes(tables.description, tables.annotations.label, tables.annotations.size_wlh),
         *clocks(tables),
         *scattered_poses(tables),
+        *repeated_poses(tables),
         *shared_files(tables),
         *repeated_instances(tables.annotations),
         *foreign_attributes(tables.description, tables.annotations),
@@ -183,10 +185,7 @@ def clocks(tables: NuScenesTables) -> Iterator[str]:
 
 def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
     """Sensors that place the car elsewhere than the LiDAR does in the same key frame."""
-    sensors = tables.sensors
-    key = np.full(len(tables.samples.tokens), -1, dtype=np.int64)
-    lidar = np.flatnonzero((sensors.channel == tables.channels.reference_number) & sensors.is_key_frame)
-    key[sensors.sample[lidar]] = lidar
+    sensors, key = tables.sensors, _reference_keys(tables)
     position, apart = tables.global_from_ego[:, :3, 3], {}
     for channel, name in enumerate(tables.channels.names):
         rows = np.flatnonzero((sensors.channel == channel) & sensors.is_key_frame & (key[sensors.sample] >= 0))
@@ -200,6 +199,51 @@ def scattered_poses(tables: NuScenesTables) -> Iterator[str]:
             f"{_some(apart)} up to {max(apart.values()):,.0f} m from the LiDAR by the ego poses of their key frames: "
             "check ego_pose and ego_pose_token"
         )
+
+
+def repeated_poses(tables: NuScenesTables) -> Iterator[str]:
+    """Sweeps with the ego pose of another time, so that the motion of the car is not taken out of them."""
+    sensors, position = tables.sensors, tables.global_from_ego[:, :3, 3]
+    rows = np.flatnonzero(sensors.channel >= len(tables.channels.cameras))
+    scene = tables.samples.scene[sensors.sample[rows]]
+    rows = rows[np.lexsort((sensors.timestamp_us[rows], scene, sensors.channel[rows]))]
+    first, second = rows[:-1], rows[1:]
+    follows = (
+        (sensors.channel[first] == sensors.channel[second])
+        & (tables.samples.scene[sensors.sample[first]] == tables.samples.scene[sensors.sample[second]])
+        & (sensors.timestamp_us[first] < sensors.timestamp_us[second])
+        & _is_driving(tables)[sensors.sample[second]]
+    )
+    first, second = sensors.pose[first[follows]], sensors.pose[second[follows]]
+    repeated = (first == second) | (position[first] == position[second]).all(axis=1)
+    if 2 * repeated.sum() > len(repeated):
+        yield (
+            f"{repeated.sum()} of {len(repeated)} LiDAR and radar files have the ego pose of the one before while the "
+            "car drives, so that sweeps do not line up: give each that of its own time"
+        )
+
+
+def _is_driving(tables: NuScenesTables) -> NDArray[np.bool_]:
+    """(S,) whether the car is elsewhere in the key frame before or after, by the poses of the reference LiDAR."""
+    samples, key = tables.samples, _reference_keys(tables)
+    order = np.lexsort((samples.timestamp_us, samples.scene))
+    order = order[key[order] >= 0]
+    position = tables.global_from_ego[tables.sensors.pose[key[order]], :3, 3]
+    moved = np.linalg.norm(np.diff(position, axis=0), axis=1) > _SHORTEST_DRIVE_M
+    moved &= np.diff(samples.scene[order]) == 0
+    driving = np.zeros(len(key), dtype=bool)
+    driving[order[1:]] |= moved
+    driving[order[:-1]] |= moved
+    return driving
+
+
+def _reference_keys(tables: NuScenesTables) -> NDArray[np.int64]:
+    """(S,) row of the key frame of the reference LiDAR, -1 where there is none."""
+    sensors = tables.sensors
+    keys = np.full(len(tables.samples.tokens), -1, dtype=np.int64)
+    lidar = np.flatnonzero((sensors.channel == tables.channels.reference_number) & sensors.is_key_frame)
+    keys[sensors.sample[lidar]] = lidar
+    return keys
 
 
 def shared_files(tables: NuScenesTables) -> Iterator[str]:
