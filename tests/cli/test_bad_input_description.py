@@ -169,7 +169,7 @@ def test_scenes_that_a_description_splits_and_the_tables_do_not_have(refused, ro
     ("name", "data", "code", "words"),
     [
         ("nuscenes", "car", 3, ("sensors bumper, front, left, rear,", "describe yours: crkd prepare", "--describe")),
-        ("truckscenes", "car", 3, ("which no data set that crkd knows has; describe yours",)),
+        ("truckscenes", "car", 3, ("which no data set that crkd knows has; add --dataset car.yaml",)),
         ("truckscenes", "world", 3, ("has the sensors of nuScenes and not those of TruckScenes", "--dataset nuscenes")),
     ],
 )

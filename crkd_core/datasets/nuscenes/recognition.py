@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from crkd_core.artifacts.location import quoted
 from crkd_core.config.description import DatasetDescription
 from crkd_core.config.description_files import dataset_names, known_description, nuscenes
 from crkd_core.config.explaining import suggestion
@@ -90,8 +91,8 @@ def _has_reference(sensors: dict[str, str], description: DatasetDescription) -> 
 
 def _unknown_sensors(folder: Path, sensors: dict[str, str]) -> DatasetError:
     return DatasetError(
-        f"{folder} has the sensors {_some(sensors)}, which no data set that crkd knows has; describe yours: crkd "
-        f"prepare --nuscenes {folder.parent} --describe --out car.yaml, edit that file, and say --dataset car.yaml."
+        f"{folder} has the sensors {_some(sensors)}, which no data set that crkd knows has; add --dataset car.yaml "
+        f"after you describe yours: crkd prepare --nuscenes {quoted(folder.parent)} --describe --out car.yaml"
     )
 
 
