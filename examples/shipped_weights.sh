@@ -26,15 +26,15 @@ run crkd distill "${settings[@]}" --set train.student.epochs=2 --losses none --n
 run crkd evaluate --split val --model teacher --model plain --model plain-begun
 # The manifests tell those scores. What is written is read back and scored too: half precision must cost next to nothing.
 export=(crkd export-weights --format shared --revision "$revision" --force)
-models=()
-for model in teacher plain plain-begun; do
-    shipped="${model/plain/student}"
-    file="$folder/shipped/simulated-tiny-$shipped.safetensors"
-    run "${export[@]}" "$model" --out "$file"
-    run crkd import-weights "$file" --as "${shipped%-begun}" --name "rounded-$model"
-    models+=(--model "$model" --model "rounded-$model")
-done
-run crkd evaluate --split val "${models[@]}"
+models="$folder/shipped/simulated-tiny"
+run "${export[@]}" teacher --out "$models-teacher.safetensors"
+run "${export[@]}" plain --out "$models-student.safetensors"
+run "${export[@]}" plain-begun --out "$models-student-begun.safetensors"
+run crkd import-weights "$models-teacher.safetensors" --as teacher --name rounded-teacher
+run crkd import-weights "$models-student.safetensors" --as student --name rounded-plain
+run crkd import-weights "$models-student-begun.safetensors" --as student --name rounded-begun
+run crkd evaluate --split val --model teacher --model rounded-teacher --model plain --model rounded-plain \
+    --model plain-begun --model rounded-begun
 
 printf '\n%s\n' "To ship them: cp $folder/shipped/simulated-tiny-* $here/crkd_core/weights/shipped/"
 du -ch "$folder"/shipped/* | tail -1
