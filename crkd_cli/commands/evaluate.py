@@ -37,7 +37,7 @@ ResultsOption = Annotated[
     typer.Option(
         "--results",
         metavar="FILE",
-        help="Score a nuScenes result file (submission JSON) of any detector instead; may be repeated.",
+        help="Score a result file (submission JSON) of any detector instead; may be repeated.",
         show_default=False,
     ),
 ]
@@ -119,7 +119,7 @@ def evaluate(
     config: options.ConfigOptions,
     machine: options.MachineOptions,
 ) -> None:
-    """Score detections with the nuScenes metrics: a trained model's, or those in a file.
+    """Score detections with the metrics of their data set: a trained model's, or those in a file.
 
     A model is evaluated as it was trained; of its configuration, --set may change how boxes are selected:
     --set student.head.nms.score_threshold=0.05

@@ -67,10 +67,13 @@ def weights_name(run: Artifact, kind: WeightsKind | None) -> str:
 
     Raises:
         UsageError: the run did not keep them.
+        DamagedArtifactError: it has none at all.
     """
     final = final_weights(run)
     name = WEIGHTS_NAME if kind in (None, final) else _OTHERS.format(kind)
     if name not in run.manifest.files:
+        if name == WEIGHTS_NAME:
+            raise run.damaged(name, "the manifest does not list it")
         setting = {"ema": "train.ema_decay", "best": "validate_every"}.get(str(kind), "another final_weights")
         raise UsageError(
             f"{run.label} has no {kind} weights, which a run keeps beside its {final} ones with {setting}."

@@ -1,13 +1,14 @@
 """Small GPUs and long runs, with the stages: accumulated batches, averaged and best weights, other divisions."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
 
 from crkd_core.artifacts.shards import read_tensors
 from crkd_core.config.loading import with_overrides
-from crkd_core.errors import ConfigError, StaleArtifactError, UsageError
+from crkd_core.errors import ConfigError, DamagedArtifactError, StaleArtifactError, UsageError
 from crkd_core.evaluation.model_source import EvaluateRequest
 from crkd_core.progress import SilentProgress
 from crkd_core.stages.distill import DistillRequest, distill
@@ -70,6 +71,10 @@ def test_a_run_keeps_averaged_and_best_weights_and_stands_for_the_ones_it_names(
     assert same.artifact.name == scored.artifact.name
     with pytest.raises(UsageError, match="teacher has no ema weights"):
         evaluate(EvaluateRequest(model="train-teacher/teacher", weights="ema"), copy.workspace, SILENT)
+
+    unlisted = replace(run, manifest=run.manifest.model_copy(update={"files": {}}))
+    with pytest.raises(DamagedArtifactError, match=r"model\.safetensors is damaged \(the manifest does not list it\)"):
+        weights_name(unlisted, None)
 
     last, average = (load_trained(run, weights=kind).detector.state_dict() for kind in ("last", "ema"))
     chosen = load_trained(run).detector.state_dict()
