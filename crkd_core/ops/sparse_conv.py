@@ -270,19 +270,18 @@ class _GatherMatmulSum(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         rulebook: Rulebook = ctx.rulebook
         sources, targets = (rows.split(rulebook.sizes) for rows in (rulebook.sources, rulebook.targets))
-        grads = [grad.index_select(0, target) for target in targets]
         to_weight = torch.empty_like(weight)
-        for k, source in enumerate(sources):
-            torch.mm(features.index_select(0, source).T, grads[k], out=to_weight[k])
-        if not ctx.needs_input_grad[0]:
-            return None, to_weight, None
         products = features.new_empty((len(rulebook.sources), weight.shape[1]))
         parts: Sequence[Tensor] = products.split(rulebook.sizes)
         # A pair's source is the target of its opposite, in whose place its product saves grouping by source.
         parts, by_source = (parts[::-1], rulebook.by_target) if rulebook.symmetric else (parts, rulebook.by_source)
-        for k, product in enumerate(parts):
-            torch.mm(grads[k], weight[k].T, out=product)
-        return by_source.sums(products), to_weight, None
+        # What an offset gathers is used up before the next offset's, while it is in a processor's cache.
+        for k, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            gathered = grad.index_select(0, target)
+            torch.mm(features.index_select(0, source).T, gathered, out=to_weight[k])
+            if ctx.needs_input_grad[0]:
+                torch.mm(gathered, weight[k].T, out=parts[k])
+        return (by_source.sums(products) if ctx.needs_input_grad[0] else None), to_weight, None
 
 
 def convolve_by_rulebook(
