@@ -178,7 +178,8 @@ class SparseTensor:
         batch_size: int,
     ) -> "SparseTensor":
         """From features at unique sites (sample, x, y, z) in any order."""
-        order = torch.argsort(flat_voxel_index(coordinates, spatial_shape))
+        keys = flat_voxel_index(coordinates, spatial_shape)
+        order = torch.argsort(keys.to(index_type(batch_size * math.prod(spatial_shape))))
         return SparseTensor(features[order], SparseSites(coordinates[order], spatial_shape, batch_size))
 
     def with_features(self, features: Tensor) -> "SparseTensor":
