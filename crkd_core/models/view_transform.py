@@ -92,9 +92,7 @@ class ViewTransform(nn.Module):
             if lidar is None:
                 raise CrkdError("the view transform depth_lss needs LiDAR points, but the batch has none; load them")
             depths = lidar_depth_image(lidar, rig, bev_augmentation, self.image_size_px)
-            # As a map with its channels innermost, which is then the layout of the whole encoder.
-            depths = depths.flatten(0, 2).unsqueeze(-1).movedim(-1, 1)
-            pixels = torch.cat([self.depth_encoder(depths), pixels], dim=1)
+            pixels = torch.cat([self.depth_encoder(depths.flatten(0, 1)), pixels], dim=1)
         depth_logits, lifted = self.depth_net(pixels).split([len(self.frustum), self.channels], dim=1)
         probability = depth_logits.float().softmax(dim=1)
 
