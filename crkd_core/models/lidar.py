@@ -97,9 +97,8 @@ class SparseEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
         dense: Tensor = self.out(x).dense()  # b c x y z
-        # Channel c * heights + z, the order the published weights of the fuser expect; innermost, as convolutions in
-        # training keep them.
-        return dense.permute(0, 2, 3, 1, 4).flatten(3, 4).permute(0, 3, 1, 2)
+        # Channel c * heights + z, the order the published weights of the fuser expect.
+        return dense.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
 
 class LidarBranch(nn.Module):

@@ -149,4 +149,4 @@ def scatter_pillars(
     nx, ny = grid.shape
     index = grid.flatten(pillars.coordinates[:, 1:3]) + pillars.coordinates[:, 0] * (nx * ny)
     cells = features.new_zeros((batch_size * nx * ny, features.shape[1])).index_copy(0, index, features)
-    return cells.view(batch_size, nx, ny, -1).permute(0, 3, 1, 2)
+    return cells.view(batch_size, nx, ny, -1).permute(0, 3, 1, 2).contiguous()

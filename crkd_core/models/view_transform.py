@@ -99,7 +99,7 @@ class ViewTransform(nn.Module):
         cells = self.cells(rig, bev_augmentation)
         nx, ny = self.pool_grid.shape
         pooled = bev_pool(lifted, probability, cells.view(batch * cameras, *cells.shape[2:]), batch * nx * ny)
-        bev = pooled.view(batch, nx, ny, self.channels).permute(0, 3, 1, 2)
+        bev = pooled.view(batch, nx, ny, self.channels).permute(0, 3, 1, 2).contiguous()
         return bev if self.downsample is None else self.downsample(bev)
 
     @torch.no_grad()
