@@ -104,8 +104,9 @@ class SparseSites:
         # the offsets after the centre are looked up, and every pair serves twice.
         neighbours, valid = self._later_neighbours(kernel)
         sizes = valid.sum(dim=1).tolist()
-        rows = torch.nonzero(valid)[:, 1].int().split(sizes)
-        others = neighbours[valid].split(sizes)
+        pairs = torch.nonzero(valid.flatten()).flatten()
+        rows = (pairs % max(len(self.coordinates), 1)).int().split(sizes)
+        others = neighbours.flatten().index_select(0, pairs).split(sizes)
         every = torch.arange(len(self.coordinates), device=valid.device, dtype=torch.int32)
         targets = torch.cat([*reversed(others), every, *rows])
         return Rulebook(
@@ -142,24 +143,23 @@ class SparseSites:
     def downsampled(self, kernel: Triple, stride: Triple, padding: Triple) -> tuple["SparseSites", Rulebook]:
         """The sites a strided convolution reaches, and the rulebook that leads there."""
         shape = output_shape(self.spatial_shape, kernel, stride, padding)
-        reached, valid = [], []
+        coordinates = self.coordinates.T.to(index_type(self.batch_size * math.prod(shape)))
+        keys, valid = coordinates[:1], torch.ones_like(coordinates[:1], dtype=torch.bool)
         for axis in range(3):
-            offsets = torch.arange(kernel[axis], device=self.coordinates.device)
-            scaled = self.coordinates[:, axis + 1] + padding[axis] - offsets[:, None]
+            offsets = torch.arange(kernel[axis], device=coordinates.device, dtype=coordinates.dtype)
+            scaled = coordinates[axis + 1] + padding[axis] - offsets[:, None]
             cells = torch.div(scaled, stride[axis], rounding_mode="floor")
-            reached.append(cells)
-            valid.append((scaled == cells * stride[axis]) & (cells >= 0) & (cells < shape[axis]))
-        together = valid[0][:, None, None] & valid[1][None, :, None] & valid[2][None, None]
-        offset, source = torch.nonzero(together.flatten(0, 2), as_tuple=True)
-        key = self.coordinates[source, 0]
-        for axis, step in enumerate((kernel[1] * kernel[2], kernel[2], 1)):
-            key = key * shape[axis] + reached[axis][offset // step % kernel[axis], source]
-        ordered, order = torch.sort(key.to(index_type(self.batch_size * math.prod(shape))), stable=True)
+            is_reached = (scaled == cells * stride[axis]) & (cells >= 0) & (cells < shape[axis])
+            keys = (keys[:, None] * shape[axis] + cells).flatten(0, 1)  # kernel offsets so far, n
+            valid = (valid[:, None] & is_reached).flatten(0, 1)
+        pairs = torch.nonzero(valid.flatten()).flatten()
+        source = pairs % max(len(self.coordinates), 1)
+        ordered, order = torch.sort(keys.flatten().index_select(0, pairs), stable=True)
         keys, rank, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
         by_target = PairsByRow(order, counts.cumsum(0) - counts)
         target = torch.empty_like(rank, dtype=torch.int32).index_copy_(0, order, rank.int())
         sites = SparseSites(_coordinates(keys.long(), shape), shape, self.batch_size)
-        sizes = torch.bincount(offset, minlength=math.prod(kernel)).tolist()
+        sizes = valid.sum(dim=1).tolist()
         return sites, Rulebook(source.int(), target, sizes, by_target, len(self.coordinates), len(keys))
 
 
@@ -178,7 +178,8 @@ class SparseTensor:
         batch_size: int,
     ) -> "SparseTensor":
         """From features at unique sites (sample, x, y, z) in any order."""
-        order = torch.argsort(flat_voxel_index(coordinates, spatial_shape))
+        keys = flat_voxel_index(coordinates, spatial_shape)
+        order = torch.argsort(keys.to(index_type(batch_size * math.prod(spatial_shape))))
         return SparseTensor(features[order], SparseSites(coordinates[order], spatial_shape, batch_size))
 
     def with_features(self, features: Tensor) -> "SparseTensor":
@@ -270,19 +271,18 @@ class _GatherMatmulSum(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         rulebook: Rulebook = ctx.rulebook
         sources, targets = (rows.split(rulebook.sizes) for rows in (rulebook.sources, rulebook.targets))
-        grads = [grad.index_select(0, target) for target in targets]
         to_weight = torch.empty_like(weight)
-        for k, source in enumerate(sources):
-            torch.mm(features.index_select(0, source).T, grads[k], out=to_weight[k])
-        if not ctx.needs_input_grad[0]:
-            return None, to_weight, None
         products = features.new_empty((len(rulebook.sources), weight.shape[1]))
         parts: Sequence[Tensor] = products.split(rulebook.sizes)
         # A pair's source is the target of its opposite, in whose place its product saves grouping by source.
         parts, by_source = (parts[::-1], rulebook.by_target) if rulebook.symmetric else (parts, rulebook.by_source)
-        for k, product in enumerate(parts):
-            torch.mm(grads[k], weight[k].T, out=product)
-        return by_source.sums(products), to_weight, None
+        # What an offset gathers is used up before the next offset's, while it is in a processor's cache.
+        for k, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            gathered = grad.index_select(0, target)
+            torch.mm(features.index_select(0, source).T, gathered, out=to_weight[k])
+            if ctx.needs_input_grad[0]:
+                torch.mm(gathered, weight[k].T, out=parts[k])
+        return (by_source.sums(products) if ctx.needs_input_grad[0] else None), to_weight, None
 
 
 def convolve_by_rulebook(

@@ -1,6 +1,7 @@
 """Hard voxelisation: points into voxels of a limited number of points, first come first served."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,53 +52,61 @@ class Voxels:
 
 
 def voxelize(points: Float[Tensor, "p f"], grid: VoxelGrid, max_voxels: int, sample: int = 0) -> Voxels:
-    """Voxels of one sample's points (x, y, z first; metres), computed in float32 whatever autocast says.
+    """Voxels of one sample's points, see :func:`voxelize_batch`.
+
+    Args:
+        sample: index of the sample in its batch, stored in the coordinates.
+    """
+    return voxelize_batch([*[points[:0]] * sample, points], grid, max_voxels)
+
+
+def voxelize_batch(samples: Sequence[Float[Tensor, "_ f"]], grid: VoxelGrid, max_voxels: int) -> Voxels:
+    """Voxels of every sample, one sample after the other, computed in float32 whatever autocast says.
 
     A point off the grid is dropped, by floor and not by truncation. Points beyond ``max_points`` of their voxel are
-    dropped; once there are ``max_voxels`` voxels, points that would open another are dropped while those of voxels
+    dropped; once a sample has ``max_voxels`` voxels, points that would open another are dropped while those of voxels
     already open are still taken.
 
     Args:
-        points: coordinates and features; never written to.
+        samples: coordinates (x, y, z first; metres) and features of each sample's points; never written to.
         grid: voxel size, extent and points a voxel.
-        max_voxels: voxels kept.
-        sample: index of the sample in its batch, stored in the coordinates.
+        max_voxels: voxels kept of each sample.
     """
-    points = points.float()
-    lower, size = points.new_tensor(grid.lower_m), points.new_tensor(grid.size_m)
-    cells = torch.floor((points[:, :3] - lower) / size).long()
-    shape = torch.tensor(grid.shape, device=points.device)
-    inside = torch.nonzero(((cells >= 0) & (cells < shape)).all(dim=1)).flatten()
-    points, cells = points.index_select(0, inside), cells.index_select(0, inside)
-
-    key = (cells[:, 0] * grid.shape[1] + cells[:, 1]) * grid.shape[2] + cells[:, 2]
-    keys, order = torch.sort(key.to(index_type(math.prod(grid.shape))), stable=True)
+    points = torch.cat([*samples]).float()
+    inside, coordinates = _locate(points, [len(sample) for sample in samples], grid)
+    keys, order = torch.sort(flat_voxel_index(coordinates.T, grid.shape), stable=True)
     _, voxel_of_sorted, sizes = torch.unique_consecutive(keys, return_inverse=True, return_counts=True)
     starts = sizes.cumsum(0) - sizes
-    by_appearance = order[starts].argsort()
-    rank = torch.empty_like(by_appearance)
+    first_points = order.index_select(0, starts)
+    by_appearance = first_points.argsort()
+    sample_of_voxel = coordinates[0].index_select(0, first_points.index_select(0, by_appearance))
+    in_sample = torch.arange(len(starts), device=points.device) - torch.searchsorted(sample_of_voxel, sample_of_voxel)
+    by_appearance = by_appearance[in_sample < max_voxels]
+    rank = torch.full_like(starts, -1)
     rank[by_appearance] = torch.arange(len(by_appearance), device=points.device)
 
-    voxel = rank[voxel_of_sorted]
-    slot = torch.arange(len(order), device=points.device) - starts[voxel_of_sorted]
-    kept = torch.nonzero((voxel < max_voxels) & (slot < grid.max_points)).flatten()
-    first_points = by_appearance[:max_voxels]
+    voxel = rank.index_select(0, voxel_of_sorted)
+    slot = torch.arange(len(order), device=points.device) - starts.index_select(0, voxel_of_sorted)
+    kept = torch.nonzero((voxel >= 0) & (slot < grid.max_points)).flatten()
     slots = (voxel * grid.max_points + slot).index_select(0, kept)
-    features = points.new_zeros((len(first_points) * grid.max_points, points.shape[1]))
-    features = features.index_copy_(0, slots, points.index_select(0, order.index_select(0, kept)))
-    features = features.view(len(first_points), grid.max_points, points.shape[1])
-    coordinates = torch.nn.functional.pad(cells[order[starts[first_points]]], (1, 0), value=sample)
-    return Voxels(features, coordinates, sizes[first_points].clamp(max=grid.max_points))
+    kept_points = points.index_select(0, inside.index_select(0, order.index_select(0, kept)))
+    features = points.new_zeros((len(by_appearance) * grid.max_points, points.shape[1]))
+    features = features.index_copy_(0, slots, kept_points).unflatten(0, (-1, grid.max_points))
+    coordinates = coordinates.index_select(1, first_points.index_select(0, by_appearance)).T.long()
+    return Voxels(features, coordinates, sizes.index_select(0, by_appearance).clamp(max=grid.max_points))
 
 
-def voxelize_batch(samples: list[Tensor], grid: VoxelGrid, max_voxels: int) -> Voxels:
-    """Voxels of every sample, one sample after the other; ``max_voxels`` counts for each sample."""
-    parts = [voxelize(points, grid, max_voxels, sample) for sample, points in enumerate(samples)]
-    return Voxels(
-        torch.cat([part.features for part in parts]),
-        torch.cat([part.coordinates for part in parts]),
-        torch.cat([part.counts for part in parts]),
-    )
+def _locate(
+    points: Float[Tensor, "p f"], counts: Sequence[int], grid: VoxelGrid
+) -> tuple[Int[Tensor, "inside"], Int[Tensor, "sample_x_y_z inside"]]:
+    """Which points are on the grid, and their samples and cells; `counts` are the samples' numbers of points."""
+    lower, size, shape = (points.new_tensor(part)[:, None] for part in (grid.lower_m, grid.size_m, grid.shape))
+    # With the coordinates apart in memory what follows takes half as long.
+    cells = torch.floor((points[:, :3].T.contiguous() - lower) / size)
+    inside = torch.nonzero(((cells >= 0) & (cells < shape)).all(dim=0)).flatten()
+    sample = torch.repeat_interleave(torch.tensor(counts, device=points.device), output_size=len(points))
+    located = torch.cat([sample[None].to(cells), cells]).index_select(1, inside)
+    return inside, located.to(index_type(len(counts) * math.prod(grid.shape)))
 
 
 def flat_voxel_index(coordinates: Int[Tensor, "m 4"], shape: tuple[int, int, int]) -> Int[Tensor, "m"]:
