@@ -105,7 +105,10 @@ class Command:
         """
         digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:_DIGEST_LENGTH]
         path = absolute(root) / CONFIG_FOLDER / f"{stem.removesuffix(f'-{digest}')}-{digest}.yaml"
-        return replace(self.setting(option, path), configurations=(*self.configurations, (path, text)))
+        command = self.setting(option, path)
+        named = {str(value) for _, value in command.options}
+        others = (kept for kept in self.configurations if kept[0] != path and str(kept[0]) in named)
+        return replace(command, configurations=(*others, (path, text)))
 
     def text(self, root: Path | None, explicit: bool = False) -> str:
         """To be pasted into a shell.

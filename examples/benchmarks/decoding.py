@@ -16,6 +16,7 @@ import torch
 from measuring import median_seconds, show
 from torch import Tensor
 
+from crkd_core.config.description_files import nuscenes
 from crkd_core.config.loading import load_config
 from crkd_core.config.models import NMSConfig
 from crkd_core.geometry.boxes import Boxes3D

@@ -89,7 +89,12 @@ def test_kept_configurations_are_named_by_their_contents(folder):
     assert command.get("--config") == str(path)
     # A command that is pasted names the copy, which is not copied under a longer name.
     assert command.keeping(Path("ws"), path.stem, "a: 1\n") == command
-    assert command.keeping(Path("ws"), path.stem, "a: 2\n") != command
+    other = command.keeping(Path("ws"), path.stem, "a: 2\n")
+    assert other != command
+    assert [text for _, text in other.configurations] == ["a: 2\n"]
+    both = command.keeping(Path("ws"), "car", "name: car\n", "--dataset")
+    assert [text for _, text in both.configurations] == ["a: 1\n", "name: car\n"]
+    assert both.get("--config") == str(path)
 
 
 def test_a_command_like_another_has_its_configuration():
