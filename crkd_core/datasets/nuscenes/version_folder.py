@@ -9,21 +9,8 @@ from crkd_core.datasets.nuscenes.regular_files import refuse_special_file
 from crkd_core.datasets.truckscenes import tables as truckscenes
 from crkd_core.errors import DatasetError, UsageError
 
-TABLES = (
-    "log",
-    "scene",
-    "sample",
-    "sensor",
-    "calibrated_sensor",
-    "sample_data",
-    "ego_pose",
-    "category",
-    "attribute",
-    "visibility",
-    "instance",
-    "sample_annotation",
-)
-"""The tables that are read of nuScenes."""
+TABLES = ("log", *truckscenes.TABLES)
+"""The tables that are read of nuScenes: those that both formats have, and logs."""
 _USUAL = re.compile(r"v\d+\.\d+-")
 _LARGEST_TABLE = "sample_data.json"
 

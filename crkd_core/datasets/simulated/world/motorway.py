@@ -1,7 +1,6 @@
 """The motorway: two carriageways of three lanes at speed, seen from a truck in the right or middle lane."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from crkd_core.datasets.simulated.world.catalog import CLUTTER_ECHOES
 from crkd_core.datasets.simulated.world.ground import ASPHALT, MARKING, Ground, meadow
 from crkd_core.datasets.simulated.world.motion import Motion, Path, SpeedProfile, cruising, standing
 from crkd_core.datasets.simulated.world.population import Population
-from crkd_core.datasets.simulated.world.script import Conditions, Thing
+from crkd_core.datasets.simulated.world.script import Conditions, StraightDrive, Thing
 from crkd_core.datasets.simulated.world.setting import Setting
 from crkd_core.datasets.simulated.world.streams import Streams
 from crkd_core.datasets.simulated.world.surroundings import tree, wall
@@ -24,23 +23,12 @@ SHOULDER, PAVED, RAIL, VERGE = 14.9, 16.4, 17.0, 17.8
 _MEDIAN_RAIL = 0.8
 _SPEEDS = ((31.0, 37.0), (25.0, 30.0), (21.5, 24.0))
 _GAPS = ((55, 130), (45, 100), (30, 70))
-_REACH_M = 190.0
+_MARGIN_M = 190.0
 _DECKS = (
     ("car", "car", "motorcycle", "car", "car", "police_car"),
     ("car", "truck", "car", "bus", "car", "motorcycle", "car"),
     ("lorry", "truck", "lorry", "car", "bus", "lorry", "bendy", "truck"),
 )
-
-
-@dataclass(frozen=True)
-class _Script:
-    ego: Motion
-    duration_s: float
-    reach_m: float
-
-    @property
-    def x_range(self) -> tuple[float, float]:
-        return (-_REACH_M, self.reach_m + _REACH_M)
 
 
 def motorway(
@@ -54,7 +42,7 @@ def motorway(
     path = Path(0.0, -LANES[lane], 0.0, _lane_change(lane, rng) if rng.random() < 0.35 else ())
     ego = Motion(path, SpeedProfile((0.0, 6.0), (speed, speed * float(rng.uniform(0.93, 1.0)))))
     has_works = bool(rng.random() < 0.5)
-    script = _Script(ego, duration_s, float(ego.profile.distance(np.array([duration_s]))[0]))
+    script = StraightDrive(ego, duration_s, _MARGIN_M)
     crowd = Population(script, rig, streams.agents, density)
     if has_works:
         _road_works(crowd)
@@ -85,7 +73,7 @@ def _lane_change(lane: int, rng: np.random.Generator) -> tuple[tuple[float, floa
     return ((float(rng.uniform(5, 20)), 0.0), (length / 2, curvature), (length / 2, -curvature))
 
 
-def _traffic(crowd: Population[_Script], side: float) -> None:
+def _traffic(crowd: Population[StraightDrive], side: float) -> None:
     """Vehicles of one carriageway, each lane at its own speed."""
     script, rng = crowd.scenario, crowd.rng
     for lane, (middle, speeds, gaps) in enumerate(zip(LANES, _SPEEDS, _GAPS, strict=True)):
@@ -104,7 +92,7 @@ def _traffic(crowd: Population[_Script], side: float) -> None:
             crowd.convoy(next(deck), path, profile, front)
 
 
-def _road_works(crowd: Population[_Script]) -> None:
+def _road_works(crowd: Population[StraightDrive]) -> None:
     """A closed stretch of the hard shoulder: signs, cones, barriers, a machine and workers."""
     rng = crowd.rng
     begin = float(rng.uniform(8, 40))
@@ -125,7 +113,7 @@ def _road_works(crowd: Population[_Script]) -> None:
         crowd.place("cone", standing(begin + 22.0 + 5 * k, edge, float(rng.uniform(0, 6))))
 
 
-def _beside_the_road(crowd: Population[_Script], has_works: bool) -> None:
+def _beside_the_road(crowd: Population[StraightDrive], has_works: bool) -> None:
     """A stranded vehicle with its driver, an animal behind the rail, somebody on the farm track with a bicycle."""
     rng, script = crowd.rng, crowd.scenario
     x = float(rng.uniform(70, 110)) if has_works else float(rng.uniform(15, 60))
@@ -139,7 +127,7 @@ def _beside_the_road(crowd: Population[_Script], has_works: bool) -> None:
         crowd.place(name, cruising(float(rng.uniform(-20, min(far, 60))), lateral, heading, speed))
 
 
-def _signs(crowd: Population[_Script]) -> list[Thing]:
+def _signs(crowd: Population[StraightDrive]) -> list[Thing]:
     """Plates beside and above both carriageways; returns what carries them."""
     rng, things = crowd.rng, []
     begin, end = crowd.scenario.x_range

@@ -59,6 +59,29 @@ class RoadPlan:
     y_range: tuple[float, float]
 
 
+@dataclass(frozen=True)
+class StraightDrive:
+    """A drive along x from the origin, and how much of the world before its beginning and after its end is furnished.
+
+    Attributes:
+        margin_m: beyond both ends.
+    """
+
+    ego: Motion
+    duration_s: float
+    margin_m: float
+
+    @property
+    def reach_m(self) -> float:
+        """The distance driven."""
+        return float(self.ego.profile.distance(np.array([self.duration_s]))[0])
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """First and last x of the furnished world (m)."""
+        return (-self.margin_m, self.reach_m + self.margin_m)
+
+
 LANE_WIDTH = 3.5
 INNER_LANE, OUTER_LANE = 1.75, 5.25
 ROAD_EDGE = 7.0

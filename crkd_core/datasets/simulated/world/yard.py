@@ -1,7 +1,6 @@
 """The terminal: a yard of docks, containers and parked trailers that a truck crosses slowly among people."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from crkd_core.datasets.simulated.world.catalog import CLUTTER_ECHOES
 from crkd_core.datasets.simulated.world.ground import ASPHALT, MARKING, PAVEMENT, Ground, meadow
 from crkd_core.datasets.simulated.world.motion import Motion, Path, SpeedProfile, cruising, standing
 from crkd_core.datasets.simulated.world.population import Population
-from crkd_core.datasets.simulated.world.script import Conditions, Thing
+from crkd_core.datasets.simulated.world.script import Conditions, StraightDrive, Thing
 from crkd_core.datasets.simulated.world.setting import Setting
 from crkd_core.datasets.simulated.world.streams import Streams
 from crkd_core.datasets.simulated.world.surroundings import lamp_post, tree, wall
@@ -23,22 +22,11 @@ _LANE = 4.0
 _ROAD = 8.0
 _BAYS = 11.5
 _HALL = 32.0
-_REACH_M = 130.0
+_MARGIN_M = 130.0
 _BAY_DECK = ("trailer", "trailer", "truck", "lorry", "trailer", "tractor", "trailer", "truck")
 _LANE_DECK = ("lorry", "truck", "car", "tractor", "bus", "lorry", "forklift")
 _WALK_DECK = ("adult", "worker", "bicycle", "standing_adult", "worker", "adult", "bicycle_left")
 _CONTAINERS: tuple[Colour, ...] = ((150, 62, 44), (46, 88, 132), (62, 104, 66), (196, 150, 50), (178, 180, 182))
-
-
-@dataclass(frozen=True)
-class _Script:
-    ego: Motion
-    duration_s: float
-    reach_m: float
-
-    @property
-    def x_range(self) -> tuple[float, float]:
-        return (-_REACH_M, self.reach_m + _REACH_M)
 
 
 def yard(conditions: Conditions, duration_s: float, rig: RigDescription, density: float, streams: Streams) -> Setting:
@@ -48,7 +36,7 @@ def yard(conditions: Conditions, duration_s: float, rig: RigDescription, density
     stop = float(rng.uniform(0.5, 3.0))
     profile = SpeedProfile((0.0, stop, stop + 2.0, stop + 5.0), (speed, 0.4 * speed, 0.0, speed))
     ego = Motion(Path(0.0, -_LANE, 0.0), profile if rng.random() < 0.4 else SpeedProfile((0.0,), (speed,)))
-    script = _Script(ego, duration_s, float(ego.profile.distance(np.array([duration_s]))[0]))
+    script = StraightDrive(ego, duration_s, _MARGIN_M)
     crowd = Population(script, rig, streams.agents, density)
     has_works = bool(rng.random() < 0.4)
     _close_by(crowd, has_works)
@@ -72,7 +60,7 @@ def yard(conditions: Conditions, duration_s: float, rig: RigDescription, density
     )
 
 
-def _close_by(crowd: Population[_Script], has_works: bool) -> None:
+def _close_by(crowd: Population[StraightDrive], has_works: bool) -> None:
     """What must not be missing near the truck: forklifts, cones, barriers, two-wheelers, an animal, a bus."""
     rng = crowd.rng
     crowd.place("forklift", cruising(float(rng.uniform(10, 22)), _LANE + float(rng.uniform(4.5, 6)), math.pi, 1.8))
@@ -95,7 +83,7 @@ def _close_by(crowd: Population[_Script], has_works: bool) -> None:
     crowd.convoy("bus", Path(0.0, _LANE, math.pi), SpeedProfile((0.0,), (4.0,)), -float(rng.uniform(25, 70)))
 
 
-def _bays(crowd: Population[_Script]) -> None:
+def _bays(crowd: Population[StraightDrive]) -> None:
     """Trailers and trucks parked side by side along both sides of the road, noses to it."""
     rng = crowd.rng
     begin, end = crowd.scenario.x_range
@@ -109,7 +97,7 @@ def _bays(crowd: Population[_Script]) -> None:
             x += 4.4
 
 
-def _lanes(crowd: Population[_Script]) -> None:
+def _lanes(crowd: Population[StraightDrive]) -> None:
     """Slow vehicles in both lanes."""
     rng, script = crowd.rng, crowd.scenario
     deck = crowd.deck(_LANE_DECK)
@@ -124,7 +112,7 @@ def _lanes(crowd: Population[_Script]) -> None:
             crowd.convoy(next(deck), path, profile, s)
 
 
-def _people(crowd: Population[_Script]) -> None:
+def _people(crowd: Population[StraightDrive]) -> None:
     """People on foot and on bicycles along the edges of the road and between the bays."""
     rng, script = crowd.rng, crowd.scenario
     deck = crowd.deck(_WALK_DECK)
@@ -141,7 +129,7 @@ def _people(crowd: Population[_Script]) -> None:
             x += float(rng.uniform(6, 16)) / crowd.density
 
 
-def _signs(crowd: Population[_Script]) -> list[Thing]:
+def _signs(crowd: Population[StraightDrive]) -> list[Thing]:
     """Plates on posts beside the road, and one above each gate; returns the posts."""
     rng, things = crowd.rng, []
     begin, end = crowd.scenario.x_range
